@@ -5,8 +5,10 @@ It does not know how a block is encoded; that is `puna.quants`.
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from puna.errors import FormatError
 
@@ -124,3 +126,26 @@ DTYPES: dict[str, DType] = {
 
 BY_GGML_ID: dict[int, DType] = {d.ggml_id: d for d in DTYPES.values() if d.ggml_id is not None}
 """Every type that GGUF files can hold, by its number."""
+
+
+class Stored(Protocol):
+    """A tensor somewhere outside: in a mapped file, or computed from one when asked. Reading it costs nothing until then."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Row-major shape in elements."""
+        ...
+
+    @property
+    def dtype(self) -> DType:
+        """The stored type."""
+        ...
+
+    @property
+    def raw(self) -> NDArray[np.uint8]:
+        """The stored bytes, 1-D; a view of the mapped file where possible."""
+        ...
+
+    def numpy(self) -> NDArray[Any]:
+        """The values in `shape`: float32 for float and block types, the integer type otherwise."""
+        ...
