@@ -1,0 +1,81 @@
+"""What a backend is: the protocol between graphs and whatever runs them.
+
+A backend knows graphs, dtypes and quantization types; never architectures, engines or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from puna.dtypes import Stored
+from puna.graph.tensor import Tensor
+
+Array = NDArray[Any]
+Inputs = Mapping[str, Array]
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Upper limits of the symbolic dimensions of one program."""
+
+    T: int
+    O: int  # noqa: E741 - the symbol of the design
+    S: int
+
+    def sizes(self) -> dict[str, int]:
+        """Limits by symbol."""
+        return {"T": self.T, "O": self.O, "S": self.S}
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that a program takes, known before they are taken: the arena of intermediate values, and the states."""
+
+    arena: int
+    states: int
+
+
+class Weights(Protocol):
+    """Parameters as one backend keeps them."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes resident for the weights."""
+        ...
+
+
+class Program(Protocol):
+    """A compiled graph with its states."""
+
+    @property
+    def memory(self) -> Memory:
+        """What it takes."""
+        ...
+
+    def run(self, inputs: Inputs) -> list[Array]:
+        """Run once. Arrays by input name, shapes within the bounds; returns one array an output, valid until the next run."""
+        ...
+
+
+class Backend(Protocol):
+    """Loads weights and compiles graphs."""
+
+    name: str
+
+    def supports(self, node: Tensor) -> bool:
+        """Whether it runs this op with these dtypes, shapes and attributes itself."""
+        ...
+
+    def load(self, weights: Mapping[str, Stored], progress: Progress | None = None) -> Weights:
+        """Take the weights into the layout this backend computes with."""
+        ...
+
+    def compile(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> Program:
+        """Lower, plan and allocate; BackendError names what it cannot run."""
+        ...

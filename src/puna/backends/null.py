@@ -1,0 +1,82 @@
+"""The null backend: builds, lowers and plans like a real one, and computes nothing; its outputs are zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from puna.backends.base import Array, Bounds, Inputs, Memory, Progress
+from puna.dtypes import Stored
+from puna.errors import BackendError
+from puna.graph.lower import lower
+from puna.graph.ops import OPS
+from puna.graph.plan import Life, plan
+from puna.graph.tensor import Dim, Tensor, topological
+
+
+class Weights:
+    """The names that were loaded; no bytes are read."""
+
+    nbytes = 0
+
+    def __init__(self, stored: Mapping[str, Stored]) -> None:
+        self.shapes = {name: tensor.shape for name, tensor in stored.items()}
+
+
+class Program:
+    """A lowered and planned graph."""
+
+    def __init__(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> None:
+        self.outputs = lower(outputs, lambda node: True, "null")
+        self.order = topological(self.outputs)
+        self._sizes = bounds.sizes()
+        for node in self.order:
+            if node.op == "weight" and weights.shapes.get(node.name) != node.shape:
+                raise BackendError(f"backend 'null': weight '{node.name}' of shape {node.shape} was not loaded")
+        states = sum(self._nbytes(n) for n in self.order if n.op == "state")
+        self.memory = Memory(plan(self._lives()).size, states)
+
+    def _nbytes(self, node: Tensor) -> int:
+        return node.dtype.nbytes(tuple(self._sizes[d.name] if isinstance(d, Dim) else d for d in node.shape))
+
+    def _lives(self) -> list[Life[Tensor]]:
+        step = {node: i for i, node in enumerate(self.order)}
+        last = dict(step) | {o: len(self.order) for o in self.outputs}
+        for node in self.order:
+            for source in node.sources:
+                last[source] = max(last[source], step[node])
+        values = [n for n in self.order if not OPS[n.op].leaf and n.op != "write"]
+        return [Life(n, self._nbytes(n), step[n], last[n]) for n in values]
+
+    def run(self, inputs: Inputs) -> list[Array]:
+        """Zeros of the outputs' shapes, symbols taken from the inputs' shapes."""
+        sizes: dict[str, int] = {}
+        for node in (n for n in self.order if n.op == "input"):
+            dims = zip(node.shape, inputs[node.name].shape, strict=True)
+            sizes |= {d.name: n for d, n in dims if isinstance(d, Dim)}
+        shape = lambda o: tuple(sizes[d.name] if isinstance(d, Dim) else d for d in o.shape)  # noqa: E731
+        return [np.zeros(shape(o), o.dtype.numpy) for o in self.outputs]
+
+
+class NullBackend:
+    """Accepts every op."""
+
+    name = "null"
+
+    def supports(self, node: Tensor) -> bool:
+        """All of them."""
+        return True
+
+    def load(self, weights: Mapping[str, Stored], progress: Progress | None = None) -> Weights:
+        """Notes names and shapes."""
+        return Weights(weights)
+
+    def compile(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> Program:
+        """Lowers and plans."""
+        return Program(outputs, weights, bounds)
+
+
+def open_backend(threads: int | None = None) -> NullBackend:
+    """The backend."""
+    return NullBackend()

@@ -1,0 +1,291 @@
+"""The numpy backend: the definition of every op's values. Plain on purpose; works wherever NumPy does.
+
+Each function below *is* the meaning of the op it is registered for; other backends are held to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puna import dtypes
+from puna.backends.base import Array, Bounds, Inputs, Memory, Progress
+from puna.dtypes import DType, Stored
+from puna.errors import BackendError
+from puna.graph.lower import lower
+from puna.graph.ops import OPS
+from puna.graph.tensor import Dim, Tensor, topological
+
+F32 = NDArray[np.float32]
+Function = Callable[..., Array]
+
+
+def _as(value: Any) -> F32:
+    return np.asarray(value, dtype=np.float32)
+
+
+def erf(x: F32) -> F32:
+    """The error function to float64 accuracy, by its series below 3 and its continued fraction above."""
+    z = np.abs(x.astype(np.float64))
+    small = np.minimum(z, 3.0)
+    term, total = small.copy(), small.copy()
+    for n in range(1, 60):
+        term = term * (-small * small) / n
+        total += term / (2 * n + 1)
+    large, tail = np.clip(z, 3.0, 30.0), np.zeros_like(z)
+    for n in range(60, 0, -1):
+        tail = (n / 2) / (large + tail)
+    beyond = 1 - np.exp(-large * large) / (np.sqrt(np.pi) * (large + tail))
+    return _as(np.copysign(np.where(np.isnan(z), np.nan, np.where(z < 3, total * 2 / np.sqrt(np.pi), beyond)), x))
+
+
+def sigmoid(x: F32) -> F32:
+    """1 / (1 + exp(-x)) without overflow."""
+    e = np.exp(-np.abs(x))
+    return _as(np.where(x >= 0, 1, e) / (1 + e))
+
+
+def silu(x: F32) -> F32:
+    """x * sigmoid(x)."""
+    return x * sigmoid(x)
+
+
+def gelu(x: F32, *, approximate: bool) -> F32:
+    """x * Phi(x), or its tanh approximation."""
+    if approximate:
+        return _as(0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
+    return _as(0.5 * x * (1 + erf(x * np.float32(np.sqrt(0.5)))))
+
+
+def softmax(x: F32) -> F32:
+    """Over the last axis."""
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return _as(e / e.sum(-1, keepdims=True))
+
+
+def rms_norm(x: F32, w: F32 | None, *, eps: float) -> F32:
+    """x / sqrt(mean(x^2) + eps) * w."""
+    y = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + np.float32(eps))
+    return _as(y if w is None else y * w)
+
+
+def layer_norm(x: F32, w: F32 | None, bias: F32 | None, *, eps: float) -> F32:
+    """(x - mean) / sqrt(variance + eps) * w + bias."""
+    centred = x - x.mean(-1, keepdims=True)
+    y = centred / np.sqrt(np.mean(centred * centred, -1, keepdims=True) + np.float32(eps))
+    y = y if w is None else y * w
+    return _as(y if bias is None else y + bias)
+
+
+def rope(x: F32, positions: Array, frequencies: F32, *, style: str, scale: float) -> F32:
+    """Pairs of elements turned by position * frequency, and scaled."""
+    half = len(frequencies)
+    angle = positions.astype(np.float32)[:, None] * frequencies
+    cos, sin = (_as(f(angle))[:, None, :] * np.float32(scale) for f in (np.cos, np.sin))
+    first, second = (slice(0, half), slice(half, 2 * half)) if style == "halves" else (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
+    a, b, y = x[:, :, first], x[:, :, second], x.copy()
+    y[:, :, first], y[:, :, second] = a * cos - b * sin, a * sin + b * cos
+    return y
+
+
+def linear(x: F32, w: F32, bias: F32 | None) -> F32:
+    """x @ w.T + bias."""
+    y = x @ w.T
+    return _as(y if bias is None else y + bias)
+
+
+def attention(
+    q: F32, k: F32, v: F32, positions: Array, sequence: Array, table: Array, lengths: Array, sinks: F32 | None,
+    *, scale: float, causal: bool, window: int, softcap: float, block_size: int,
+) -> F32:  # fmt: skip
+    """Each token on its own: gather what it may read, score, softmax, weigh."""
+    heads, share = q.shape[1], q.shape[1] // k.shape[1]
+    out = np.zeros((*q.shape[:2], v.shape[2]), np.float32)
+    for t, (position, s) in enumerate(zip(positions.tolist(), sequence.tolist(), strict=True)):
+        end = min(int(lengths[s]), position + 1) if causal else int(lengths[s])
+        end = min(end, position + window) if window else end
+        place = np.arange(max(0, position - window + 1) if window else 0, end)
+        slots = table[s, place // block_size] * block_size + place % block_size
+        keys, values = np.repeat(k[slots], share, axis=1), np.repeat(v[slots], share, axis=1)  # (P, H, D)
+        scores = np.einsum("hd,phd->hp", q[t], keys) * np.float32(scale)
+        if softcap:
+            scores = np.tanh(scores / np.float32(softcap)) * np.float32(softcap)
+        extra = np.empty((heads, 0), np.float32) if sinks is None else sinks[:, None]
+        weights = softmax(np.concatenate([scores, extra], 1))[:, : len(place)]
+        out[t] = np.einsum("hp,phd->hd", weights, values)
+    return out
+
+
+ELEMENTWISE: dict[str, Function] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "maximum": np.maximum,
+    "minimum": np.minimum, "neg": np.negative, "abs": np.abs, "exp": np.exp, "log": np.log, "sqrt": np.sqrt,
+    "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "erf": erf, "less": np.less, "equal": np.equal,
+    "and": np.logical_and, "not": np.logical_not, "where": np.where,
+}  # fmt: skip
+
+FUNCTIONS: dict[str, Function] = ELEMENTWISE | {
+    "reshape": lambda x, shape: x.reshape(shape),
+    "permute": lambda x, axes: x.transpose(axes),
+    "slice": lambda x, axis, start, stop: x[(slice(None),) * axis + (slice(start, stop),)],
+    "concat": lambda *xs, axis: np.concatenate(xs, axis),
+    "expand": lambda x, shape: np.broadcast_to(x, shape),
+    "take": lambda x, index: x[index],
+    "iota": lambda size: np.arange(size, dtype=np.int32),
+    "sum": lambda x, axis: x.sum(axis, keepdims=True),
+    "max": lambda x, axis: x.max(axis, keepdims=True),
+    "matmul": np.matmul,
+    "dequantize": lambda x: x,
+    "linear": linear,
+    "embedding": lambda ids, w: w[ids],
+    "rms_norm": rms_norm,
+    "layer_norm": layer_norm,
+    "softmax": softmax,
+    "silu": silu,
+    "gelu": gelu,
+    "silu_mul": lambda gate, up: silu(gate) * up,
+    "gelu_mul": lambda gate, up, approximate: gelu(gate, approximate=approximate) * up,
+    "rope": rope,
+    "attention": attention,
+}
+"""The function of each op but `cast` and `write`, called with the inputs' arrays and the attributes."""
+
+
+def cast(x: Array, dtype: DType) -> Array:
+    """Values in another plain dtype; BF16 rounds to nearest even."""
+    if dtype is dtypes.BF16:
+        bits = _as(x).view(np.uint32)
+        return (((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) << 16).astype(np.uint32).view(np.float32)
+    return x.astype(dtype.numpy)
+
+
+def rounded(x: F32, dtype: DType) -> F32:
+    """float32 values as a state of `dtype` gives them back: stored, then read."""
+    if dtype is dtypes.F32:
+        return x
+    from puna import quants
+
+    return quants.dequantize(quants.quantize(x, dtype.name), dtype.name, x.shape)
+
+
+def write(state: F32, slots: Array, values: F32, *, dtype: DType) -> F32:
+    """state[slots] = values in place; slots below 0 are passed over."""
+    kept = slots >= 0
+    state[slots[kept]] = rounded(values[kept], dtype)
+    return state
+
+
+def evaluate(node: Tensor, arrays: Sequence[Array | None], sizes: Mapping[str, int] | None = None) -> Array:
+    """The value of one node given its inputs' values; `sizes` are the symbolic dimensions of this run."""
+    attrs = {k: v for k, v in node.attrs.items() if k != "name"}
+    if node.op == "cast":
+        return cast(arrays[0], node.attrs["dtype"])  # type: ignore[arg-type]  # cast has its input
+    if node.op == "write":
+        return write(*arrays, dtype=node.dtype)  # type: ignore[arg-type]
+    if "shape" in attrs:
+        attrs["shape"] = concrete(attrs["shape"], sizes or {})
+    if node.op == "iota" and isinstance(attrs["size"], Dim):
+        attrs["size"] = (sizes or {})[attrs["size"].name]
+    with np.errstate(all="ignore"):
+        result = FUNCTIONS[node.op](*arrays, **attrs)
+    return np.asarray(result, dtype=node.dtype.numpy)
+
+
+def concrete(shape: Sequence[int | Dim], sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """A shape with its symbols replaced by this run's sizes."""
+    return tuple(sizes[d.name] if isinstance(d, Dim) else d for d in shape)
+
+
+class Weights:
+    """Stored tensors, turned into float32 arrays when first used."""
+
+    def __init__(self, stored: Mapping[str, Stored]) -> None:
+        self._stored = stored
+        self._arrays: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._arrays:
+            if name not in self._stored:
+                raise BackendError(f"backend 'numpy': weight '{name}' was not loaded")
+            self._arrays[name] = self._stored[name].numpy()
+        return self._arrays[name]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays made so far."""
+        return sum(a.nbytes for a in self._arrays.values())
+
+
+class Program:
+    """Runs the nodes in order, keeping every value until the end."""
+
+    def __init__(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> None:
+        self._outputs = lower(outputs, lambda node: True, "numpy", evaluate)
+        self._order = topological(self._outputs)
+        self._weights = weights
+        self._bounds = bounds.sizes()
+        self._states = {n.name: np.zeros(n.shape, np.float32) for n in self._order if n.op == "state"}  # type: ignore[arg-type]
+
+    @cached_property
+    def memory(self) -> Memory:
+        """The arena holds every value at the bounds: nothing is reused."""
+        values = (n for n in self._order if not OPS[n.op].leaf)
+        arena = sum(n.dtype.nbytes(concrete(n.shape, self._bounds)) for n in values if n.op != "write")
+        return Memory(arena, sum(s.nbytes for s in self._states.values()))
+
+    def run(self, inputs: Inputs) -> list[Array]:
+        """Every node in turn."""
+        sizes: dict[str, int] = {}
+        values: dict[Tensor, Array] = {}
+        for node in self._order:
+            if node.op == "input":
+                values[node] = self._input(node, inputs, sizes)
+        for node in self._order:
+            if node.op in LEAVES:
+                values[node] = LEAVES[node.op](self, node)
+            elif node.op != "input":
+                arrays = [None if i is None else values[i] for i in node.inputs]
+                values[node] = evaluate(node, arrays, sizes)
+        return [values[o] for o in self._outputs]
+
+    def _input(self, node: Tensor, inputs: Inputs, sizes: dict[str, int]) -> Array:
+        array = np.asarray(inputs[node.name], node.dtype.numpy)
+        for dim, size in zip(node.shape, array.shape, strict=True):
+            expected = sizes.setdefault(dim.name, size) if isinstance(dim, Dim) else dim
+            limit = self._bounds[dim.name] if isinstance(dim, Dim) else dim
+            if size != expected or size > limit:
+                raise BackendError(f"input '{node.name}': shape {array.shape} does not fit {node.shape} within {self._bounds}")
+        return array
+
+
+LEAVES: dict[str, Callable[[Program, Tensor], Array]] = {
+    "weight": lambda program, node: program._weights[node.name],
+    "state": lambda program, node: program._states[node.name],
+    "constant": lambda program, node: node.attrs["value"],
+}
+
+
+class NumpyBackend:
+    """Runs every op of the table."""
+
+    name = "numpy"
+
+    def supports(self, node: Tensor) -> bool:
+        """All of them."""
+        return node.op in FUNCTIONS or node.op in ("cast", "write")
+
+    def load(self, weights: Mapping[str, Stored], progress: Progress | None = None) -> Weights:
+        """Keeps the handles; arrays are made when first used."""
+        return Weights(weights)
+
+    def compile(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> Program:
+        """Lowers the graph; nothing else needs to be prepared."""
+        return Program(outputs, weights, bounds)
+
+
+def open_backend(threads: int | None = None) -> NumpyBackend:
+    """The backend; NumPy's BLAS chooses its own threads."""
+    return NumpyBackend()

@@ -1,0 +1,49 @@
+"""Memory planning: an offset in one arena for every value of a program, reusing what is no longer needed.
+
+It knows sizes and lifetimes, not ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value", bound=Hashable)
+ALIGNMENT = 64
+"""Bytes; a cache line, and the widest vector register."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[Value]):
+    """Where each value lives (bytes from the arena's start), and how large the arena is."""
+
+    offsets: dict[Value, int]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Life(Generic[Value]):
+    """A value of `size` bytes, written in step `first` and last read in step `last`."""
+
+    value: Value
+    size: int
+    first: int
+    last: int
+
+
+def plan(lives: Sequence[Life[Value]]) -> Plan[Value]:
+    """Places values, largest first, at the lowest offset free for their whole life."""
+    placed: list[tuple[int, int, Life[Value]]] = []  # start, end, life
+    offsets: dict[Value, int] = {}
+    for life in sorted(lives, key=lambda life: (-life.size, life.first)):
+        size = -(-life.size // ALIGNMENT) * ALIGNMENT
+        taken = sorted((s, e) for s, e, other in placed if other.first <= life.last and life.first <= other.last)
+        start = 0
+        for s, e in taken:
+            if start + size <= s:
+                break
+            start = max(start, e)
+        offsets[life.value] = start
+        placed.append((start, start + size, life))
+    return Plan(offsets, max((e for _, e, _ in placed), default=0))
