@@ -1,0 +1,76 @@
+// Threads: a pool of persistent workers that run one function together, with cheap barriers and dynamic splitting.
+//
+// It does not know what is computed. A step looks like this on every thread:
+//
+//     pool.split(thread, units, [&](int64_t begin, int64_t end) { ... });   // at most one split between two barriers
+//     pool.barrier(thread);
+//
+// Idle workers spin for about a millisecond (yielding to whoever else wants the core), then sleep until the next run().
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace puna {
+
+class Pool {
+public:
+    explicit Pool(int threads);
+    ~Pool();
+    Pool(const Pool &) = delete;
+    Pool &operator=(const Pool &) = delete;
+
+    int size() const { return threads_; }
+
+    // Calls fn(ctx, thread, threads) on every thread and returns when all have; the caller is thread 0. Not reentrant:
+    // one run at a time, from one thread at a time. `fn` must not throw.
+    void run(void (*fn)(void *ctx, int thread, int threads), void *ctx);
+
+    // Waits until every thread of the current run is here. Every thread must make the same number of calls.
+    void barrier(int thread);
+
+    // Hands out [0, units) in pieces of `grain`: each thread first takes its own contiguous share, then helps the others.
+    // `f(begin, end)` is called with disjoint pieces; returns when nothing is left to take (others may still be at work).
+    template <class F> void split(int thread, int64_t units, F &&f, int64_t grain = 1) {
+        Share *shares = shares_of_phase(thread);
+        const int64_t pieces = (units + grain - 1) / grain;
+        for (int i = 0; i < threads_; i++) {
+            const int owner = (thread + i) % threads_;
+            const int64_t first = pieces * owner / threads_, end = pieces * (owner + 1) / threads_;
+            std::atomic<int64_t> &taken = shares[owner].taken;
+            while (taken.load(std::memory_order_relaxed) < end - first) {
+                const int64_t piece = first + taken.fetch_add(1, std::memory_order_relaxed);
+                if (piece >= end) break;
+                f(piece * grain, std::min(units, (piece + 1) * grain));
+            }
+        }
+    }
+
+private:
+    struct alignas(64) Share {
+        std::atomic<int64_t> taken{0};
+    };
+    struct alignas(64) Phase {
+        uint32_t count = 0;  // barriers passed by this thread; all threads agree between barriers
+    };
+
+    Share *shares_of_phase(int thread) { return &shares_[(phases_[thread].count & 1) * threads_]; }
+    void work(int thread);
+
+    const int threads_;
+    std::unique_ptr<Share[]> shares_;  // two sets, used in turn: one is reset while the other is in use
+    std::unique_ptr<Phase[]> phases_;
+    alignas(64) std::atomic<uint32_t> epoch_{0};    // one up per run
+    alignas(64) std::atomic<uint32_t> arrived_{0};  // threads waiting in the barrier
+    alignas(64) std::atomic<uint32_t> passed_{0};   // barriers completed
+    void (*fn_)(void *, int, int) = nullptr;
+    void *ctx_ = nullptr;
+    bool stop_ = false;
+    std::vector<std::thread> workers_;
+};
+
+}  // namespace puna
