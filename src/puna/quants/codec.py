@@ -1,0 +1,74 @@
+"""What a quantization type is, and the bit shuffling that the families share. It knows no type by name."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puna.dtypes import DType
+from puna.errors import ConversionError
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+Blocks = NDArray[Any]
+"""A structured array, one record per block, with the fields of `Codec.layout`."""
+
+
+class Codec:
+    """One type: `layout` is a block as a numpy record; `decode` and `encode` work on any number of blocks at once.
+
+    `weighted` says what becomes of an importance matrix: True weighs the error, False ignores it as ggml does,
+    None means that ggml would use it and this codec cannot.
+    """
+
+    dtype: ClassVar[DType]
+    layout: ClassVar[np.dtype[Any]]
+    encodes: ClassVar[bool] = True
+    weighted: ClassVar[bool | None] = False
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
+        """Write the values of `blocks` (n records) into `out` (n, block_size)."""
+        raise NotImplementedError
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
+        """Return n records for `values` (n, block_size); `weights` has the same shape, or is None."""
+        raise NotImplementedError
+
+
+def split_bits(packed: Bytes, bits: int) -> Bytes:
+    """Split each byte of (..., k) into fields, lowest bits first: (..., 8 / bits, k)."""
+    out = np.empty((*packed.shape[:-1], 8 // bits, packed.shape[-1]), np.uint8)
+    for i in range(8 // bits):
+        np.right_shift(packed, i * bits, out=out[..., i, :])
+    out &= (1 << bits) - 1
+    return out
+
+
+def join_bits(fields: Bytes, bits: int) -> Bytes:
+    """Undo `split_bits`: (..., 8 / bits, k) to (..., k); bits above the field must be zero."""
+    out = fields[..., 0, :].copy()
+    for i in range(1, 8 // bits):
+        out |= fields[..., i, :] << np.uint8(i * bits)
+    return out
+
+
+def to_half(values: Floats) -> NDArray[np.float16]:
+    """Round block scales to F16; ConversionError where one is too large to be stored."""
+    with np.errstate(over="ignore", under="ignore"):
+        half: NDArray[np.float16] = values.astype("<f2")
+    if np.isinf(half).any():
+        largest = float(np.abs(values).max())
+        raise ConversionError(
+            f"quantize: a block scale of {largest:g} exceeds 65504, the largest F16; BF16 or F32 would work"
+        )
+    return half
+
+
+def reciprocal(scale: Floats) -> Floats:
+    """Return 1 / scale: 0 where the scale is 0, infinite where it is so small that the reciprocal overflows."""
+    with np.errstate(divide="ignore", over="ignore"):
+        inverse = np.float32(1) / scale
+    inverse[scale == 0] = 0
+    return inverse

@@ -1,0 +1,200 @@
+"""Blocks of 32 with one scale: Q4_0, Q4_1, Q5_0, Q5_1, Q8_0. Byte for byte what ggml's reference functions write.
+
+Element j of a block sits in byte j % 16 of `qs`: the low nibble for j < 16, the high nibble for the rest.
+A block whose scale is so small that 1 / scale overflows gets quants of 0, as x86's conversion of inf gives ggml.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puna import dtypes
+from puna.quants.codec import Blocks, Bytes, Codec, Floats, join_bits, reciprocal, split_bits, to_half
+
+
+def signed_extreme(values: Floats) -> Floats:
+    """Return, of each row, the first value of the largest magnitude: (n, 1); +0 for a row of zeros."""
+    magnitude = np.abs(values)
+    extreme = np.take_along_axis(values, magnitude.argmax(axis=1, keepdims=True), axis=1)
+    extreme[extreme == 0] = 0
+    return extreme
+
+
+def lowest(values: Floats) -> Floats:
+    """Return the minimum of each row: (n, 1); where it is zero, the first zero with its sign, as a sequential scan."""
+    low: Floats = values.min(axis=1, keepdims=True)
+    rows = np.flatnonzero(low == 0)
+    if rows.size:
+        zeros = values[rows]
+        low[rows] = np.take_along_axis(zeros, (zeros == 0).argmax(axis=1, keepdims=True), axis=1)
+    return low
+
+
+def quants_of(values: Floats, scale: Floats, offset: float, top: int) -> Bytes:
+    """Divide `values` (n, 32) by `scale` (n, 1), add `offset`, drop the fraction: quants 0..top; `values` is used up."""
+    inverse = reciprocal(scale)
+    tiny = np.isinf(inverse[:, 0])
+    if tiny.any():
+        inverse[tiny] = 0
+    values *= inverse
+    values += np.float32(offset)
+    quants = np.minimum(values, np.float32(top), out=values).astype(np.uint8)
+    quants[tiny] = 0
+    return quants
+
+
+def halves(quants: Bytes) -> Bytes:
+    """Pack quants (n, 32) of four bits into (n, 16) bytes."""
+    return join_bits(quants.reshape(-1, 2, 16), 4)
+
+
+def fifth_bits(quants: Bytes) -> Bytes:
+    """Pack bit 4 of quants (n, 32) into (n, 4) bytes: element j is bit j of a little-endian 32-bit word."""
+    return np.packbits(quants >> 4, axis=1, bitorder="little")
+
+
+def five_bits(blocks: Blocks) -> Bytes:
+    """Return quants (n, 32) from the fields `qs` and `qh`."""
+    quants = split_bits(blocks["qs"], 4).reshape(-1, 32)
+    quants |= np.unpackbits(blocks["qh"], axis=1, bitorder="little") << np.uint8(4)
+    return quants
+
+
+def widen(half: NDArray[Any]) -> Floats:
+    """Return scales (n,) of F16 as an F32 column (n, 1)."""
+    return half.astype(np.float32)[:, None]
+
+
+class Q4_0(Codec):
+    """Four bits around zero: x = d * (q - 8), the extreme value of the block is -8 d.
+
+        byte 0   2                18
+             | d | qs (16 x 2 q)  |      d: F16
+    """
+
+    dtype = dtypes.Q4_0
+    layout = np.dtype([("d", "<f2"), ("qs", "u1", (16,))])
+    weighted = None
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102 - described by Codec
+        quants = split_bits(blocks["qs"], 4).reshape(-1, 32).view(np.int8) - np.int8(8)
+        np.multiply(quants, widen(blocks["d"]), out=out)
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+        scale = signed_extreme(values) / np.float32(-8)
+        out = np.empty(len(values), cls.layout)
+        out["d"] = to_half(scale)[:, 0]
+        out["qs"] = halves(quants_of(values, scale, 8.5, 15))
+        return out
+
+
+class Q4_1(Codec):
+    """Four bits from a minimum: x = d * q + m.
+
+        byte 0   2   4                20
+             | d | m | qs (16 x 2 q)  |      d, m: F16
+    """
+
+    dtype = dtypes.Q4_1
+    layout = np.dtype([("d", "<f2"), ("m", "<f2"), ("qs", "u1", (16,))])
+    weighted = None
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+        np.multiply(split_bits(blocks["qs"], 4).reshape(-1, 32), widen(blocks["d"]), out=out)
+        out += widen(blocks["m"])
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+        out = np.empty(len(values), cls.layout)
+        out["qs"] = halves(affine_quants(values, 15, out))
+        return out
+
+
+class Q5_0(Codec):
+    """Five bits around zero: x = d * (q - 16).
+
+        byte 0   2    6                22
+             | d | qh | qs (16 x 2 q)  |      d: F16; qh: bit j is bit 4 of element j
+    """
+
+    dtype = dtypes.Q5_0
+    layout = np.dtype([("d", "<f2"), ("qh", "u1", (4,)), ("qs", "u1", (16,))])
+    weighted = None
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+        np.multiply(five_bits(blocks).view(np.int8) - np.int8(16), widen(blocks["d"]), out=out)
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+        scale = signed_extreme(values) / np.float32(-16)
+        out = np.empty(len(values), cls.layout)
+        out["d"] = to_half(scale)[:, 0]
+        quants = quants_of(values, scale, 16.5, 31)
+        out["qh"], out["qs"] = fifth_bits(quants), halves(quants & 15)
+        return out
+
+
+class Q5_1(Codec):
+    """Five bits from a minimum: x = d * q + m.
+
+        byte 0   2   4    8                24
+             | d | m | qh | qs (16 x 2 q)  |      d, m: F16; qh: bit j is bit 4 of element j
+    """
+
+    dtype = dtypes.Q5_1
+    layout = np.dtype([("d", "<f2"), ("m", "<f2"), ("qh", "u1", (4,)), ("qs", "u1", (16,))])
+    weighted = None
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+        np.multiply(five_bits(blocks), widen(blocks["d"]), out=out)
+        out += widen(blocks["m"])
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+        out = np.empty(len(values), cls.layout)
+        quants = affine_quants(values, 31, out)
+        out["qh"], out["qs"] = fifth_bits(quants), halves(quants & 15)
+        return out
+
+
+class Q8_0(Codec):
+    """Eight bits around zero: x = d * q, the largest magnitude of the block is 127 d.
+
+        byte 0   2                  34
+             | d | qs (32 signed)   |      d: F16
+    """
+
+    dtype = dtypes.Q8_0
+    layout = np.dtype([("d", "<f2"), ("qs", "i1", (32,))])
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+        np.multiply(blocks["qs"], widen(blocks["d"]), out=out)
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+        scale = np.abs(values).max(axis=1, keepdims=True) / np.float32(127)
+        out = np.empty(len(values), cls.layout)
+        out["d"] = to_half(scale)[:, 0]
+        inverse = reciprocal(scale)
+        inverse[np.isinf(inverse)] = 0
+        values *= inverse
+        whole = np.trunc(values)
+        # ties go away from zero, as C's roundf: values - whole is exact, so is its double
+        out["qs"] = whole + np.trunc(np.float32(2) * (values - whole))
+        return out
+
+
+def affine_quants(values: Floats, top: int, out: Blocks) -> Bytes:
+    """Store `d` and `m` into `out` and return the quants 0..top; `values` is used up."""
+    low = lowest(values)
+    scale = (values.max(axis=1, keepdims=True) - low) / np.float32(top)
+    out["d"], out["m"] = to_half(scale)[:, 0], to_half(low)[:, 0]
+    values -= low
+    return quants_of(values, scale, 0.5, top)
