@@ -116,6 +116,7 @@ def _weights(codec: type[Codec], shape: tuple[int, ...], imatrix: ArrayLike) -> 
     return matrix.reshape(-1, shape[-1] // codec.dtype.block_size, codec.dtype.block_size)
 
 
+@np.errstate(all="ignore")
 def _encode(codec: type[Codec], array: NDArray[np.floating], weights: Floats | None) -> Bytes:
     size = codec.dtype.block_size
     values = np.ascontiguousarray(array).reshape(-1, size)

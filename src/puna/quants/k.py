@@ -248,8 +248,7 @@ def requantize(fit: Fit, step: Floats, low: Floats | None, bounds: tuple[int, in
     """Return quants (n, 256) for the steps as stored (1, groups); where a step is zero, those that the search found."""
     zero = step[0] == 0
     shifted = fit.x if low is None else fit.x + low
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = shifted / step
+    ratio = shifted / step
     ratio[:, zero] = 0
     quants = (np.clip(nearest(ratio), *bounds) + offset).astype(np.uint8)
     if zero.any():

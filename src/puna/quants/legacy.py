@@ -195,6 +195,7 @@ def affine_quants(values: Floats, top: int, out: Blocks) -> Bytes:
     """Store `d` and `m` into `out` and return the quants 0..top; `values` is used up."""
     low = lowest(values)
     scale = (values.max(axis=1, keepdims=True) - low) / np.float32(top)
+    scale[scale == 0] = 0  # never -0, whichever zero numpy took for the maximum
     out["d"], out["m"] = to_half(scale)[:, 0], to_half(low)[:, 0]
     values -= low
     return quants_of(values, scale, 0.5, top)

@@ -34,8 +34,7 @@ class F16(Codec):
     @classmethod
     def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
         x = values[:, 0]
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            half = x.astype("<f2")
+        half = x.astype("<f2")
         nan = np.isnan(x)
         if nan.any():
             half.view("<u2")[nan] = np.where(np.signbit(x[nan]), 0xFE00, 0x7E00)

@@ -49,8 +49,7 @@ class Fit:
     def quants(self, groups: NDArray[np.bool_]) -> Bytes:
         """Return the quants of the chosen groups as the search left them, from 0 up: (elements, chosen)."""
         low, high = self.bounds
-        with np.errstate(invalid="ignore", over="ignore"):
-            exact = nearest(self.inverse[groups] * (self.x[:, groups] - self.base[groups]))
+        exact = nearest(self.inverse[groups] * (self.x[:, groups] - self.base[groups]))
         found = np.clip(exact, low, high) - low
         found[:, self.empty[groups]] = 0
         return found.astype(np.uint8)
@@ -86,14 +85,13 @@ def affine_fit(x: Floats, w: Floats, top: int, steps: tuple[float, float, int]) 
     sum_w, sum_x = sequential_sum(w), sequential_sum(w * x)
     q, spare = np.empty_like(x), np.empty_like(x)
     grid(np.subtract(x, low, out=spare), inverse, 0, top, q)
-    best = square_error(fit.x, w, q, fit.scale, fit.minimum, spare)
+    best = square_error(x, w, q, fit.scale, low, spare)
     best[empty] = -1
     for shift in _shifts(steps, top):
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            inverse = shift / (high - fit.minimum)
-            grid(np.subtract(x, fit.minimum, out=spare), inverse, 0, top, q)
-            scale, minimum, solvable = _least_squares(x, w, q, sum_w, sum_x, spare)
-            error = square_error(x, w, q, scale, minimum, spare)
+        inverse = shift / (high - fit.minimum)
+        grid(np.subtract(x, fit.minimum, out=spare), inverse, 0, top, q)
+        scale, minimum, solvable = _least_squares(x, w, q, sum_w, sum_x, spare)
+        error = square_error(x, w, q, scale, minimum, spare)
         better = solvable & (error < best)
         for kept, new in ((fit.base, fit.minimum), (fit.inverse, inverse), (fit.scale, scale), (best, error)):
             np.copyto(kept, new, where=better)
@@ -208,8 +206,7 @@ def _improve(x: Floats, w: Floats, q: NDArray[np.int32], sums: tuple[Floats, Flo
     sum_xq, sum_q2 = sums
     old = q.astype(np.float32)
     xq, q2 = sum_xq - w * x * old, sum_q2 - w * old * old
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        moved = np.minimum(nearest(x * q2 / xq), top)
+    moved = np.minimum(nearest(x * q2 / xq), top)
     new = moved.astype(np.float32)
     possible = (xq > 0) & (q2 > 0) & (moved != q)
     xq, q2 = xq + w * x * new, q2 + w * new * new
