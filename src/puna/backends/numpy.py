@@ -86,7 +86,9 @@ def rope(x: F32, positions: Array, frequencies: F32, *, style: str, scale: float
     half = len(frequencies)
     angle = positions.astype(np.float32)[:, None] * frequencies
     cos, sin = (_as(f(angle))[:, None, :] * np.float32(scale) for f in (np.cos, np.sin))
-    first, second = (slice(0, half), slice(half, 2 * half)) if style == "halves" else (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
+    first, second = (
+        (slice(0, half), slice(half, 2 * half)) if style == "halves" else (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
+    )
     a, b, y = x[:, :, first], x[:, :, second], x.copy()
     y[:, :, first], y[:, :, second] = a * cos - b * sin, a * sin + b * cos
     return y
@@ -257,7 +259,9 @@ class Program:
             expected = sizes.setdefault(dim.name, size) if isinstance(dim, Dim) else dim
             limit = self._bounds[dim.name] if isinstance(dim, Dim) else dim
             if size != expected or size > limit:
-                raise BackendError(f"input '{node.name}': shape {array.shape} does not fit {node.shape} within {self._bounds}")
+                raise BackendError(
+                    f"input '{node.name}': shape {array.shape} does not fit {node.shape} within {self._bounds}"
+                )
         return array
 
 

@@ -149,9 +149,13 @@ ATTENTION_INPUTS = ("q", "k", "v", "positions", "sequence", "table", "lengths", 
 def _attention(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
     q, k, v, positions, sequence, table, lengths, sinks = inputs
     ok = len(q.shape) == len(k.shape) == len(v.shape) == 3 and q.shape[2] == k.shape[2] and k.shape[:2] == v.shape[:2]
-    require("attention", ok and q.shape[1] % k.shape[1] == 0, "needs (T, H, D), (C, K, D), (C, K, E), K dividing H", inputs)
+    require(
+        "attention", ok and q.shape[1] % k.shape[1] == 0, "needs (T, H, D), (C, K, D), (C, K, E), K dividing H", inputs
+    )
     require("attention", positions.shape == sequence.shape == q.shape[:1], "one position and sequence a row", inputs)
-    require("attention", table.shape[0] == lengths.shape[0] and len(table.shape) == 2, "one table row a sequence", inputs)
+    require(
+        "attention", table.shape[0] == lengths.shape[0] and len(table.shape) == 2, "one table row a sequence", inputs
+    )
     require("attention", sinks is None or sinks.shape == q.shape[1:2], "one sink a head", inputs)
     return (*q.shape[:2], v.shape[2]), dtypes.F32
 

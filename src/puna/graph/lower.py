@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.errors import BackendError
-from puna.graph import fused  # noqa: F401 - fills the op table
 from puna.graph.ops import OPS
 from puna.graph.tensor import Tensor, constant, topological
 

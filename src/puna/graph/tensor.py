@@ -42,9 +42,7 @@ class Tensor:
 
     __slots__ = ("attrs", "dtype", "inputs", "op", "shape")
 
-    def __init__(
-        self, op: str, inputs: tuple[Any, ...], attrs: Mapping[str, Any], shape: Shape, dtype: DType
-    ) -> None:
+    def __init__(self, op: str, inputs: tuple[Any, ...], attrs: Mapping[str, Any], shape: Shape, dtype: DType) -> None:
         self.op = op
         self.inputs = inputs  # Tensors; None where an optional input is absent
         self.attrs = attrs

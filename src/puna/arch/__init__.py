@@ -1,0 +1,41 @@
+"""Architectures: one file each, named as GGUF's `general.architecture`, serving converter and engine alike."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from functools import cache
+
+from puna.arch.base import Architecture
+from puna.errors import UnknownArchitecture
+
+_PARTS = {"base", "hparams"}
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Every architecture's name, sorted."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _PARTS))
+
+
+def find(name: str) -> Architecture:
+    """The architecture that GGUF files call `name`; UnknownArchitecture names the closest."""
+    if name not in names():
+        raise _unknown("architecture", name, names())
+    return Architecture.of(importlib.import_module(f"puna.arch.{name}"))
+
+
+def find_hf(hf_class: str) -> Architecture:
+    """The architecture that claims a Hugging Face class, such as 'LlamaForCausalLM'."""
+    claimed = {c: arch for arch in map(find, names()) for c in arch.hf_classes}
+    if hf_class not in claimed:
+        raise _unknown("Hugging Face class", hf_class, claimed)
+    return claimed[hf_class]
+
+
+def _unknown(kind: str, name: str, known: object) -> UnknownArchitecture:
+    options = sorted(known)  # type: ignore[call-overload]  # a tuple or a dict of names
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.0)
+    hint = f"closest: {close[0]}; " if close else ""
+    return UnknownArchitecture(f"{kind} '{name}' is unknown; {hint}'puna show --archs' lists all")

@@ -1,0 +1,144 @@
+"""What an architecture file consists of, and how its declared weights are bound to a file's tensors.
+
+It builds graph leaves; it opens no file and runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, get_args, get_type_hints
+
+from puna.arch.hparams import Config, Hparams
+from puna.cache import KV, Batch, Spec
+from puna.dtypes import Stored
+from puna.errors import ConversionError, ModelError
+from puna.graph import Tensor, weight
+from puna.nn import Biased, Weight
+
+__all__ = ["KV", "Architecture", "Batch", "Biased", "Config", "Hparams", "Spec", "Transform", "Weight", "bind"]
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """A change that a tensor needs on its way from HF to GGUF, by name; the converter knows how to do it."""
+
+    kind: str
+    argument: int = 0
+
+
+def permute_rope(heads: int) -> Transform:
+    """Rows of each head from HF's halves (i with i + D/2) to ggml's pairs (2i with 2i + 1)."""
+    return Transform("permute_rope", heads)
+
+
+def plus_one() -> Transform:
+    """A norm that multiplies by 1 + w is stored as 1 + w."""
+    return Transform("plus_one")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An architecture file, its parts by name.
+
+    `requires`: config keys whose value must be among those listed (None: absent), as others would change numbers.
+    `extra_tensors`: small float32 tensors that follow from the config alone.
+    """
+
+    name: str
+    hf_classes: tuple[str, ...]
+    hparams: type[Hparams]
+    network: type[Any]
+    forward: Callable[[Any, Any, Batch, Sequence[KV]], Tensor]
+    caches: Callable[[Any], list[Spec]]
+    hf_names: Mapping[str, str]
+    hf_prefixes: tuple[str, ...]
+    hf_ignored: tuple[str, ...]
+    requires: Mapping[str, tuple[Any, ...]]
+    from_hf: Callable[[str, Any], Transform | None]
+    hparams_from_hf: Callable[[Config], Hparams]
+    extra_tensors: Callable[[Config, Any], Mapping[str, list[float]]]
+
+    @classmethod
+    def of(cls, module: ModuleType) -> Architecture:
+        """Collects a module's parts; optional ones have neutral defaults."""
+        name = module.__name__.rpartition(".")[2]
+        return cls(
+            name=name,
+            hf_classes=module.HF_CLASSES,
+            hparams=module.Hparams,
+            network=module.Network,
+            forward=module.forward,
+            caches=module.caches,
+            hf_names=module.HF_NAMES,
+            hf_prefixes=getattr(module, "HF_PREFIXES", ()),
+            hf_ignored=getattr(module, "HF_IGNORED", ()),
+            requires=getattr(module, "HF_REQUIRES", {}),
+            from_hf=getattr(module, "from_hf", lambda name, hp: None),
+            hparams_from_hf=getattr(module, "hparams_from_hf", lambda config: module.Hparams.from_hf(name, config)),
+            extra_tensors=getattr(module, "extra_tensors", lambda config, hp: {}),
+        )
+
+    def gguf_name(self, hf_name: str) -> str | None:
+        """The GGUF name of an HF tensor, None for one that is not needed; ConversionError for one nobody claims."""
+        short = hf_name
+        for prefix in self.hf_prefixes:
+            short = short.removeprefix(prefix)
+        if any(short == i or short.endswith("." + i) for i in self.hf_ignored):
+            return None
+        path, _, suffix = short.rpartition(".")
+        numbers = [part for part in path.split(".") if part.isdigit()]
+        pattern = ".".join("{}" if part.isdigit() else part for part in path.split("."))
+        if suffix not in ("weight", "bias") or pattern not in self.hf_names:
+            raise ConversionError(f"{self.name}: nothing in this architecture is called '{hf_name}'")
+        return f"{self.hf_names[pattern].format(*numbers)}.{suffix}"
+
+    def check_config(self, config: Config) -> None:
+        """ConversionError names a config key whose value would change numbers and is not understood."""
+        for key, values in self.requires.items():
+            if config.get(key) not in values:
+                known = ", ".join(repr(v) for v in values if v is not None)
+                raise ConversionError(f"{self.name}: config key '{key}' is {config[key]!r}; supported: {known}")
+
+
+IGNORED = ("rope_freqs.weight", ".attn.rotary_emb.inv_freq", ".attn_rot_embd.weight")
+"""Ends of names of tensors in older files that carry nothing."""
+
+
+def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
+    """The network with a weight leaf for every declared parameter.
+
+    ModelError for a tensor that is missing (by full name) and for those that nobody claimed.
+    """
+    claimed: set[str] = set()
+    values: dict[str, Any] = {}
+    for attribute, hint in get_type_hints(arch.network).items():
+        if attribute == "blk":
+            (block,) = get_args(hint)
+            hints = get_type_hints(block)
+            values["blk"] = [
+                block(**{a: _claim(arch, f"blk.{i}.{a}", h, tensors, claimed) for a, h in hints.items()})
+                for i in range(hp.n_blocks)
+            ]
+        else:
+            values[attribute] = _claim(arch, attribute, hint, tensors, claimed)
+    if left := [n for n in tensors if n not in claimed and not n.endswith(IGNORED)]:
+        shown = ", ".join(f"'{n}'" for n in left[:3]) + (" ..." if len(left) > 3 else "")
+        raise ModelError(f"{arch.name}: the file has {len(left)} tensors that nothing claims: {shown}")
+    return arch.network(**values)
+
+
+def _claim(arch: Architecture, name: str, hint: Any, tensors: Mapping[str, Stored], claimed: set[str]) -> Weight | None:
+    kinds = get_args(hint) or (hint,)
+    kind = next(k for k in kinds if k is not type(None))
+    needed = [f"{name}.weight"] + ([f"{name}.bias"] if kind is Biased else [])
+    missing = [n for n in needed if n not in tensors]
+    if missing and type(None) in kinds and f"{name}.weight" not in tensors:
+        return None
+    if missing:
+        raise ModelError(f"{arch.name}: the file has no tensor '{missing[0]}'")
+    present = [n for n in (f"{name}.weight", f"{name}.bias") if n in tensors]
+    claimed.update(present)
+    leaves = [weight(n, tensors[n].shape, tensors[n].dtype) for n in present]
+    return kind(*leaves)  # type: ignore[no-any-return]

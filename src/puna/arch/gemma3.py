@@ -1,0 +1,160 @@
+"""Gemma 3, text: norms before and after each half of a block, q and k norms, five sliding-window blocks to one global.
+
+Sliding blocks have a rotary base of their own and no scaling. Norm weights are stored as 1 + w, the embedding is scaled
+by sqrt(hidden) and tied. Reference: https://arxiv.org/abs/2503.19786, transformers `modeling_gemma3.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from puna import nn
+from puna.arch import base, hparams
+from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
+from puna.errors import ModelError
+from puna.graph import Tensor
+
+HF_CLASSES = ("Gemma3ForCausalLM",)
+HF_PREFIXES = ("language_model.",)
+HF_REQUIRES = {
+    "hidden_activation": (None, "gelu_pytorch_tanh"),
+    "attn_logit_softcapping": (None,),
+    "final_logit_softcapping": (None,),
+    "use_bidirectional_attention": (None, False),
+}
+BLOCKS_OF_27B = 62
+"""Its queries are scaled by hidden / heads instead of the head's size, which files do not say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hparams(base.Hparams):
+    """Gemma's own: every `sliding_window_pattern`-th block is global."""
+
+    n_kv_heads: int
+    head_dim: int
+    norm_eps: float
+    rope: nn.Rope
+    sliding_window: int
+    sliding_window_pattern: int = 6
+    rope_theta_local: float = 10000.0
+    attention_scale: float | None = None
+
+    @property
+    def scale(self) -> float:
+        """What scores are multiplied by."""
+        size = self.hidden_size // self.n_heads if self.n_blocks == BLOCKS_OF_27B else self.head_dim
+        return self.attention_scale or size**-0.5
+
+    def slides(self, block: int) -> bool:
+        """Whether a block sees a window only."""
+        return (block + 1) % self.sliding_window_pattern != 0
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weights of one block."""
+
+    attn_norm: Weight
+    attn_q: Weight
+    attn_q_norm: Weight
+    attn_k: Weight
+    attn_k_norm: Weight
+    attn_v: Weight
+    attn_output: Weight
+    post_attention_norm: Weight
+    ffn_norm: Weight
+    ffn_gate: Weight
+    ffn_up: Weight
+    ffn_down: Weight
+    post_ffw_norm: Weight
+
+
+@dataclass(frozen=True)
+class Network:
+    """Weights of the whole model; without `output` the embedding serves."""
+
+    token_embd: Weight
+    output_norm: Weight
+    output: Weight | None
+    blk: list[Block]
+
+
+def caches(hp: Hparams) -> list[Spec]:
+    """A window for all blocks but the global ones."""
+    windows = [hp.sliding_window if hp.slides(i) else 0 for i in range(hp.n_blocks)]
+    return [Spec(hp.n_kv_heads, hp.head_dim, hp.head_dim, window) for window in windows]
+
+
+def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
+    """Logits (O, vocab)."""
+    x = nn.embedding(batch.tokens, net.token_embd) * hp.hidden_size**0.5
+    far, near = nn.frequencies(hp.rope), nn.frequencies(nn.Rope(hp.rope_theta_local, hp.rope.dim))
+    for i, (block, kv) in enumerate(zip(net.blk, cache, strict=True)):
+        y = nn.rms_norm(x, block.attn_norm, hp.norm_eps)
+        y = attention(block, hp, y, near if hp.slides(i) else far, batch, kv)
+        x = x + nn.rms_norm(y, block.post_attention_norm, hp.norm_eps)
+        y = feed_forward(block, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
+        x = x + nn.rms_norm(y, block.post_ffw_norm, hp.norm_eps)
+    x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
+    return nn.linear(x, net.output or net.token_embd)
+
+
+def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
+    """(T, hidden) to (T, hidden)."""
+    q = nn.rms_norm(nn.heads(nn.linear(x, block.attn_q), hp.n_heads), block.attn_q_norm, hp.norm_eps)
+    k = nn.rms_norm(nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads), block.attn_k_norm, hp.norm_eps)
+    v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
+    q, k = (nn.rope(y, batch.positions, frequencies, style="halves") for y in (q, k))
+    return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.scale), block.attn_output)
+
+
+def feed_forward(block: Block, x: Tensor) -> Tensor:
+    """(T, hidden) to (T, hidden)."""
+    return nn.linear(nn.gelu_mul(nn.linear(x, block.ffn_gate), nn.linear(x, block.ffn_up)), block.ffn_down)
+
+
+HF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "model.layers.{}.input_layernorm": "blk.{}.attn_norm",
+    "model.layers.{}.self_attn.q_proj": "blk.{}.attn_q",
+    "model.layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
+    "model.layers.{}.self_attn.k_proj": "blk.{}.attn_k",
+    "model.layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
+    "model.layers.{}.self_attn.v_proj": "blk.{}.attn_v",
+    "model.layers.{}.self_attn.o_proj": "blk.{}.attn_output",
+    "model.layers.{}.post_attention_layernorm": "blk.{}.post_attention_norm",
+    "model.layers.{}.pre_feedforward_layernorm": "blk.{}.ffn_norm",
+    "model.layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
+    "model.layers.{}.mlp.up_proj": "blk.{}.ffn_up",
+    "model.layers.{}.mlp.down_proj": "blk.{}.ffn_down",
+    "model.layers.{}.post_feedforward_layernorm": "blk.{}.post_ffw_norm",
+}
+
+
+def from_hf(name: str, hp: Hparams) -> Transform | None:
+    """Every norm multiplies by 1 + w."""
+    return base.plus_one() if name.endswith("norm.weight") else None
+
+
+def hparams_from_hf(config: Config) -> Hparams:
+    """Rotary bases and the pattern of windows are said in several ways."""
+    local = hparams.rope_parameters(config, "sliding_attention")["rope_theta"]
+    known: dict[str, Any] = {**config, "rope_local_base_freq": config.get("rope_local_base_freq") or local}
+    known["sliding_window_pattern"] = _pattern(config)
+    hp = Hparams.from_hf("gemma3", known)
+    scale = float(config["query_pre_attn_scalar"]) ** -0.5
+    return hp if abs(scale - hp.scale) < 1e-9 else Hparams(**{**vars(hp), "attention_scale": scale})
+
+
+def _pattern(config: Config) -> int:
+    types = config.get("layer_types")
+    if not types:
+        return int(config.get("sliding_window_pattern") or 6)
+    first = types.index("full_attention") + 1 if "full_attention" in types else len(types) + 1
+    if [t == "full_attention" for t in types] != [(i + 1) % first == 0 for i in range(len(types))]:
+        raise ModelError(f"gemma3: config key 'layer_types' is not periodic: {types}")
+    return int(first)

@@ -1,0 +1,120 @@
+"""Llama 1-3, SmolLM, Mistral: grouped-query attention, rotary positions in pairs, gated SiLU, RMS norms.
+
+Llama 3.1 and later divide the rotary frequencies by a stored tensor, `rope_freqs.weight`. Output may be tied to the
+embedding; biases are optional. Reference: https://arxiv.org/abs/2302.13971, transformers `modeling_llama.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from puna import cache as caches_
+from puna import nn
+from puna.arch import base, hparams
+from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
+from puna.graph import Tensor
+
+HF_CLASSES = ("LlamaForCausalLM", "MistralForCausalLM")
+HF_REQUIRES = {"hidden_act": ("silu",), "sliding_window": (None,)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hparams(base.Hparams):
+    """Llama's own."""
+
+    n_kv_heads: int
+    head_dim: int
+    norm_eps: float
+    rope: nn.Rope
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weights of one block."""
+
+    attn_norm: Weight
+    attn_q: Weight
+    attn_k: Weight
+    attn_v: Weight
+    attn_output: Weight
+    ffn_norm: Weight
+    ffn_gate: Weight
+    ffn_up: Weight
+    ffn_down: Weight
+
+
+@dataclass(frozen=True)
+class Network:
+    """Weights of the whole model; without `output` the embedding serves."""
+
+    token_embd: Weight
+    output_norm: Weight
+    output: Weight | None
+    rope_freqs: Weight | None
+    blk: list[Block]
+
+
+def caches(hp: Hparams) -> list[Spec]:
+    """Every block keeps all positions."""
+    return caches_.full(hp.n_blocks, hp.n_kv_heads, hp.head_dim)
+
+
+def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
+    """Logits (O, vocab)."""
+    return decoder(net, hp, batch, cache, attention)
+
+
+def decoder(net: Any, hp: Any, batch: Batch, cache: Sequence[KV], attention: Callable[..., Tensor]) -> Tensor:
+    """Logits (O, vocab) of pre-norm blocks with this `attention`, which siblings vary."""
+    x = nn.embedding(batch.tokens, net.token_embd)
+    frequencies = nn.frequencies(hp.rope, net.rope_freqs)
+    for block, kv in zip(net.blk, cache, strict=True):
+        x = x + attention(block, hp, nn.rms_norm(x, block.attn_norm, hp.norm_eps), frequencies, batch, kv)
+        x = x + feed_forward(block, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
+    x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
+    return nn.linear(x, net.output or net.token_embd)
+
+
+def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
+    """(T, hidden) to (T, hidden)."""
+    q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
+    k = nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads)
+    v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
+    q, k = (nn.rope(y, batch.positions, frequencies, style="pairs", scale=hp.rope.scale) for y in (q, k))
+    return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)
+
+
+def feed_forward(block: Any, x: Tensor) -> Tensor:
+    """(T, hidden) to (T, hidden)."""
+    return nn.linear(nn.silu_mul(nn.linear(x, block.ffn_gate), nn.linear(x, block.ffn_up)), block.ffn_down)
+
+
+HF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "model.layers.{}.input_layernorm": "blk.{}.attn_norm",
+    "model.layers.{}.self_attn.q_proj": "blk.{}.attn_q",
+    "model.layers.{}.self_attn.k_proj": "blk.{}.attn_k",
+    "model.layers.{}.self_attn.v_proj": "blk.{}.attn_v",
+    "model.layers.{}.self_attn.o_proj": "blk.{}.attn_output",
+    "model.layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
+    "model.layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
+    "model.layers.{}.mlp.up_proj": "blk.{}.ffn_up",
+    "model.layers.{}.mlp.down_proj": "blk.{}.ffn_down",
+}
+HF_IGNORED = ("rotary_emb.inv_freq",)
+
+
+def from_hf(name: str, hp: Hparams) -> Transform | None:
+    """ggml turns pairs of neighbours, HF turns halves."""
+    heads = {"attn_q": hp.n_heads, "attn_k": hp.n_kv_heads}.get(name.split(".")[-2])
+    return None if heads is None else base.permute_rope(heads)
+
+
+def extra_tensors(config: Config, hp: Hparams) -> dict[str, list[float]]:
+    """Llama 3's frequency factors."""
+    factors = hparams.llama3_factors(config, hp.rope.dim)
+    return {} if factors is None else {"rope_freqs.weight": factors}

@@ -1,0 +1,61 @@
+"""Qwen 2 and 2.5: Llama with biases on q, k and v, and rotary positions in halves.
+
+Reference: https://arxiv.org/abs/2407.10671, transformers `modeling_qwen2.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from puna import nn
+from puna.arch import llama
+from puna.arch.base import KV, Batch, Biased, Weight
+from puna.graph import Tensor
+
+HF_CLASSES = ("Qwen2ForCausalLM",)
+HF_REQUIRES = {"hidden_act": ("silu",), "use_sliding_window": (None, False)}
+HF_NAMES = llama.HF_NAMES
+HF_IGNORED = llama.HF_IGNORED
+Hparams = llama.Hparams
+caches = llama.caches
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weights of one block."""
+
+    attn_norm: Weight
+    attn_q: Biased
+    attn_k: Biased
+    attn_v: Biased
+    attn_output: Weight
+    ffn_norm: Weight
+    ffn_gate: Weight
+    ffn_up: Weight
+    ffn_down: Weight
+
+
+@dataclass(frozen=True)
+class Network:
+    """Weights of the whole model; without `output` the embedding serves."""
+
+    token_embd: Weight
+    output_norm: Weight
+    output: Weight | None
+    rope_freqs: Weight | None
+    blk: list[Block]
+
+
+def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
+    """Logits (O, vocab)."""
+    return llama.decoder(net, hp, batch, cache, attention)
+
+
+def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
+    """(T, hidden) to (T, hidden)."""
+    q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
+    k = nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads)
+    v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
+    q, k = (nn.rope(y, batch.positions, frequencies, style="halves", scale=hp.rope.scale) for y in (q, k))
+    return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)

@@ -1,0 +1,57 @@
+"""Qwen 3: Llama with an RMS norm on each head's q and k before the rotary positions, which are in halves.
+
+Reference: https://arxiv.org/abs/2505.09388, transformers `modeling_qwen3.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from puna import nn
+from puna.arch import llama
+from puna.arch.base import KV, Batch, Weight
+from puna.graph import Tensor
+
+HF_CLASSES = ("Qwen3ForCausalLM",)
+HF_REQUIRES = {"hidden_act": ("silu",), "use_sliding_window": (None, False)}
+HF_NAMES = llama.HF_NAMES | {
+    "model.layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
+    "model.layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
+}
+HF_IGNORED = llama.HF_IGNORED
+Hparams = llama.Hparams
+caches = llama.caches
+
+
+@dataclass(frozen=True)
+class Block(llama.Block):
+    """Weights of one block."""
+
+    attn_q_norm: Weight
+    attn_k_norm: Weight
+
+
+@dataclass(frozen=True)
+class Network:
+    """Weights of the whole model; without `output` the embedding serves."""
+
+    token_embd: Weight
+    output_norm: Weight
+    output: Weight | None
+    rope_freqs: Weight | None
+    blk: list[Block]
+
+
+def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
+    """Logits (O, vocab)."""
+    return llama.decoder(net, hp, batch, cache, attention)
+
+
+def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
+    """(T, hidden) to (T, hidden)."""
+    q = nn.rms_norm(nn.heads(nn.linear(x, block.attn_q), hp.n_heads), block.attn_q_norm, hp.norm_eps)
+    k = nn.rms_norm(nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads), block.attn_k_norm, hp.norm_eps)
+    v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
+    q, k = (nn.rope(y, batch.positions, frequencies, style="halves", scale=hp.rope.scale) for y in (q, k))
+    return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)

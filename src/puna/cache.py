@@ -1,0 +1,93 @@
+"""What a batch looks like to an architecture, and the kinds of memory its blocks keep between steps.
+
+A cache is declared by the architecture, allocated by the program, and addressed by the batch: position p of sequence s
+lives in slot table[s, p // BLOCK] * BLOCK + p % BLOCK. Which sequence gets which blocks is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from puna import dtypes
+from puna.dtypes import DType
+from puna.graph import O, S, T, Tensor, input_, state
+
+BLOCK = 64
+"""Positions in one block of slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The inputs of one step: a flat, ragged batch of tokens.
+
+    `tokens`, `positions`, `sequence` (which row of `table`) and `slots` (where the token's K/V is written) are (T,);
+    `table` is (S, W) block numbers, unused entries 0; `lengths` (S,) counts each sequence's positions after this step;
+    `outputs` (O,) are the rows whose results are wanted. All I32.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    sequence: Tensor
+    slots: Tensor
+    table: Tensor
+    lengths: Tensor
+    outputs: Tensor
+
+
+def batch(table_width: int) -> Batch:
+    """The batch's input nodes, for tables of `table_width` blocks."""
+    tokens, positions, sequence, slots = (
+        input_(name, (T,), dtypes.I32) for name in ("tokens", "positions", "sequence", "slots")
+    )
+    table = input_("table", (S, table_width), dtypes.I32)
+    lengths = input_("lengths", (S,), dtypes.I32)
+    return Batch(tokens, positions, sequence, slots, table, lengths, input_("outputs", (O,), dtypes.I32))
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One block's K/V memory: `heads` K/V heads of `key_size` and `value_size`.
+
+    `window` > 0 limits what a token reads to the nearest positions; an `encoder`'s tokens read their whole sequence,
+    later positions too, and nothing outlives the step.
+    """
+
+    heads: int
+    key_size: int
+    value_size: int
+    window: int = 0
+    encoder: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KV:
+    """The states behind one Spec: `k` (C, heads, key_size), `v` (C, heads, value_size)."""
+
+    spec: Spec
+    k: Tensor
+    v: Tensor
+
+
+def full(n_blocks: int, heads: int, size: int) -> list[Spec]:
+    """Every block remembers every position."""
+    return [Spec(heads, size, size)] * n_blocks
+
+
+def encoder(n_blocks: int, heads: int, size: int) -> list[Spec]:
+    """No block remembers anything; tokens see both ways."""
+    return [Spec(heads, size, size, encoder=True)] * n_blocks
+
+
+def states(specs: Sequence[Spec], slots: int, dtype: DType) -> list[KV]:
+    """State nodes for each spec, `slots` positions in all; an encoder's are float32, as nothing is kept."""
+
+    def kv(i: int, spec: Spec) -> KV:
+        kind = dtypes.F32 if spec.encoder else dtype
+        k, v = (
+            state(f"cache.{i}.{part}", (slots, spec.heads, size), kind)
+            for part, size in (("k", spec.key_size), ("v", spec.value_size))
+        )
+        return KV(spec, k, v)
+
+    return [kv(i, spec) for i, spec in enumerate(specs)]

@@ -1,0 +1,173 @@
+"""The vocabulary of architectures: short names for the graph's ops on declared weights.
+
+It builds nodes and computes nothing, and knows no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor, log, pi
+
+from puna.cache import BLOCK, KV, Batch
+from puna.errors import ModelError
+from puna.graph import Tensor, constant
+from puna.graph.ops import apply
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A declared parameter: the tensor `<name>.weight` and, where the file has it, `<name>.bias`."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+class Biased(Weight):
+    """A declared parameter whose bias must be there too."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary positions: base `theta` over the first `dim` elements of a head, and how they are stretched.
+
+    `scaling`: none, linear or yarn. `factor`: by how much the context was stretched; yarn also has the context the
+    model was made for, and its two bounds in turns over that context. `attention_factor` 0: yarn's own default.
+    """
+
+    theta: float
+    dim: int
+    scaling: str = "none"
+    factor: float = 1.0
+    original_context: int = 0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float = 0.0
+
+    @property
+    def scale(self) -> float:
+        """What cosines and sines are multiplied by."""
+        if self.scaling != "yarn":
+            return 1.0
+        return self.attention_factor or (0.1 * log(self.factor) + 1.0 if self.factor > 1 else 1.0)
+
+    def frequencies(self) -> list[float]:
+        """Radians a position, one for each pair of elements."""
+        plain = [self.theta ** (-2 * i / self.dim) for i in range(self.dim // 2)]
+        if self.scaling == "none":
+            return plain
+        if self.scaling == "linear":
+            return [f / self.factor for f in plain]
+        if self.scaling == "yarn":
+            return [f * kept + f / self.factor * (1 - kept) for f, kept in zip(plain, self._kept(), strict=True)]
+        raise ModelError(f"rope scaling '{self.scaling}' is unknown; known: none, linear, yarn")
+
+    def _kept(self) -> list[float]:
+        """Yarn's ramp: 1 where a frequency is kept, 0 where it is stretched (https://arxiv.org/abs/2309.00071)."""
+
+        def pair_of(turns: float) -> float:
+            return self.dim * log(self.original_context / (turns * 2 * pi)) / (2 * log(self.theta))
+
+        low = max(floor(pair_of(self.beta_fast)), 0)
+        high = min(ceil(pair_of(self.beta_slow)), self.dim - 1)
+        return [1 - min(max((i - low) / max(high - low, 0.001), 0), 1) for i in range(self.dim // 2)]
+
+
+def embedding(ids: Tensor, w: Weight) -> Tensor:
+    """Rows of a (V, D) weight: (T,) ids to (T, D)."""
+    return apply("embedding", ids, w.weight)
+
+
+def linear(x: Tensor, w: Weight) -> Tensor:
+    """(T, K) times a (N, K) weight, plus its bias: (T, N)."""
+    return apply("linear", x, w.weight, w.bias)
+
+
+def rows(x: Tensor, index: Tensor) -> Tensor:
+    """x[index]: (T, D) and (O,) to (O, D)."""
+    return apply("take", x, index)
+
+
+def heads(x: Tensor, count: int) -> Tensor:
+    """(T, count * D) seen as (T, count, D)."""
+    tokens, size = x.shape
+    if not isinstance(size, int) or size % count:
+        raise ModelError(f"heads: {x!r} does not divide into {count} heads")
+    return x.reshape(tokens, count, size // count)
+
+
+def flat(x: Tensor) -> Tensor:
+    """(T, H, D) seen as (T, H * D)."""
+    tokens, count, size = x.shape
+    return x.reshape(tokens, count * size)  # type: ignore[operator]  # both are numbers: only the first axis is symbolic
+
+
+def rms_norm(x: Tensor, w: Weight | None, eps: float) -> Tensor:
+    """Over the last axis."""
+    return apply("rms_norm", x, None if w is None else w.weight, eps=float(eps))
+
+
+def layer_norm(x: Tensor, w: Weight, eps: float) -> Tensor:
+    """Over the last axis, with the weight's bias."""
+    return apply("layer_norm", x, w.weight, w.bias, eps=float(eps))
+
+
+def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up."""
+    return apply("silu_mul", gate, up)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x * Phi(x)."""
+    return apply("gelu", x, approximate=False)
+
+
+def gelu_mul(gate: Tensor, up: Tensor) -> Tensor:
+    """gelu(gate) * up, by the tanh approximation."""
+    return apply("gelu_mul", gate, up, approximate=True)
+
+
+def softcap(x: Tensor, limit: float) -> Tensor:
+    """tanh(x / limit) * limit."""
+    return apply("tanh", x / limit) * limit
+
+
+def frequencies(rope: Rope, factors: Weight | None = None) -> Tensor:
+    """The rotary frequencies (dim / 2,), divided by a stored tensor of factors where the model has one."""
+    plain = constant(rope.frequencies())
+    return plain if factors is None else plain / factors.weight
+
+
+def rope(x: Tensor, positions: Tensor, frequencies: Tensor, *, style: str, scale: float = 1.0) -> Tensor:
+    """Turn (T, H, D) by position; `style` is "pairs" (2i with 2i + 1) or "halves" (i with i + dim / 2)."""
+    return apply("rope", x, positions, frequencies, style=style, scale=float(scale))
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    batch: Batch,
+    kv: KV,
+    *,
+    scale: float,
+    softcap: float = 0.0,
+    sinks: Weight | None = None,
+) -> Tensor:
+    """Write (T, K, D) keys and values to the cache, then attend from (T, H, D) queries: (T, H * D).
+
+    `softcap` bounds the scores; `sinks` is one more score a head, without a value.
+    """
+    keys, values = (apply("write", s, batch.slots, x) for s, x in ((kv.k, k), (kv.v, v)))
+    out = apply(
+        "attention",
+        *(q, keys, values, batch.positions, batch.sequence, batch.table, batch.lengths),
+        None if sinks is None else sinks.weight,
+        scale=float(scale),
+        causal=not kv.spec.encoder,
+        window=kv.spec.window,
+        softcap=float(softcap),
+        block_size=BLOCK,
+    )
+    return flat(out)
