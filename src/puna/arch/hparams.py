@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from puna.errors import ModelError
 from puna.nn import Rope
@@ -46,6 +46,9 @@ FIELDS: dict[str, Row] = {
     "causal": Row("attention.causal", ""),
 }
 """Every field but `rope`, which several keys describe (see `rope_from_gguf`)."""
+
+
+H = TypeVar("H", bound="Hparams")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +99,12 @@ class Hparams:
 
 
 def _read(
-    cls: type[Any],
+    cls: type[H],
     keys_of: Callable[[Row], list[str]],
     values: Config,
     rope: Callable[[Mapping[str, Any]], Rope],
     what: str,
-) -> Any:
+) -> H:
     found: dict[str, Any] = {}
     for field in sorted(fields(cls), key=lambda f: f.name == "rope"):
         if field.name == "rope":
@@ -124,11 +127,11 @@ KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "boo
 
 def _checked(what: str, value: Any, annotation: str) -> Any:
     """The value in its field's type; a list of one repeated value is that value."""
-    if isinstance(value, (list, tuple)) or hasattr(value, "tolist"):
-        distinct = set(list(value))
+    if not isinstance(value, (str, bool, int, float)):
+        distinct = sorted(set(value))
         if len(distinct) != 1:
-            raise ModelError(f"{what}: differs from block to block ({sorted(distinct)}), which is not supported here")
-        value = distinct.pop()
+            raise ModelError(f"{what}: differs from block to block ({distinct}), which is not supported here")
+        value = distinct[0]
     kind = annotation.split(" |")[0]
     if kind in KINDS:
         if not isinstance(value, KINDS[kind]) or (kind != "bool" and isinstance(value, bool)):
@@ -156,7 +159,10 @@ THETA_OF_OLD_FILES = 10000.0
 
 def rope_from_gguf(arch: str, metadata: Config, head_dim: int) -> Rope:
     """Rotary settings of a GGUF file. Frequency factors are a tensor, `rope_freqs.weight`, not metadata."""
-    key = lambda name: metadata.get(f"{arch}.{name}")  # noqa: E731
+
+    def key(name: str) -> Any:
+        return metadata.get(f"{arch}.{name}")
+
     scaling = str(key("rope.scaling.type") or "none")
     factor_of_old_files = key("rope.scale_linear")
     if factor_of_old_files and scaling == "none":
@@ -191,8 +197,8 @@ def rope_parameters(config: Config, layer_type: str = "full_attention") -> dict[
 
     Reads `rope_parameters` (plain, or one for each layer type) and the older `rope_theta` + `rope_scaling`.
     """
-    whole = config.get("rope_parameters") or {}
-    whole = dict(whole.get(layer_type, whole))
+    said: Config = config.get("rope_parameters") or {}
+    whole = dict(said.get(layer_type, said))
     whole.setdefault("rope_theta", config.get("rope_theta"))
     whole |= config.get("rope_scaling") or {}
     whole["rope_type"] = whole.get("rope_type") or whole.pop("type", None) or "default"

@@ -13,8 +13,8 @@ MODULES = {"numpy": "puna.backends.numpy", "null": "puna.backends.null", "cpu": 
 """Module of each backend; it has a function `open_backend(threads) -> Backend`."""
 
 NOT_BUILT = (
-    "backend 'cpu': the native module was not built on this machine; install a C++20 compiler (Debian: apt install g++) "
-    "and reinstall puna"
+    "backend 'cpu': the native module was not built on this machine; "
+    "install a C++20 compiler (Debian: apt install g++) and reinstall puna"
 )
 _log = logging.getLogger("puna")
 

@@ -59,7 +59,7 @@ class Program(Protocol):
         ...
 
     def run(self, inputs: Inputs) -> list[Array]:
-        """Run once. Arrays by input name, shapes within the bounds; returns one array an output, valid until the next run."""
+        """Run once: arrays by input name in, one array an output back, which holds until the next run."""
         ...
 
 

@@ -56,7 +56,7 @@ def _linear(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
 
 def _linear_meaning(node: Tensor) -> Tensor:
     x, w, bias = node.inputs
-    y = apply("matmul", x, values_of(w).permute(1, 0))
+    y: Tensor = apply("matmul", x, values_of(w).permute(1, 0))
     return y if bias is None else y + values_of(bias)
 
 
@@ -127,8 +127,8 @@ def _rope(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
 
 def _rope_meaning(node: Tensor) -> Tensor:
     x, positions, frequencies = node.sources
-    rows, heads, size = x.shape
-    half, scale = frequencies.shape[0], node.attrs["scale"]
+    rows, heads, _ = x.shape
+    half, size, scale = _length(frequencies), _length(x), node.attrs["scale"]
     angle = positions.cast(dtypes.F32).reshape(rows, 1, 1) * frequencies.reshape(1, 1, half)
     cos, sin = apply("cos", angle) * scale, apply("sin", angle) * scale
     turned = x.slice(2, 0, 2 * half)

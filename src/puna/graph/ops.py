@@ -148,8 +148,8 @@ def _slice(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
 
 def _concat(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
     first, axis = inputs[0], attrs["axis"]
-    rest = lambda t: (t.dtype, t.shape[:axis], t.shape[axis + 1 :])  # noqa: E731
-    require("concat", all(rest(t) == rest(first) for t in inputs), "other axes or dtypes differ", inputs)
+    others = {(t.dtype, t.shape[:axis], t.shape[axis + 1 :]) for t in inputs}
+    require("concat", len(others) == 1, "other axes or dtypes differ", inputs)
     require("concat", all(isinstance(t.shape[axis], int) for t in inputs), "the axis is symbolic", inputs)
     return (*first.shape[:axis], sum(t.shape[axis] for t in inputs), *first.shape[axis + 1 :]), first.dtype
 

@@ -124,8 +124,8 @@ def _binary(op: str, a: Tensor | float, b: Tensor | float) -> Tensor:
     like = a if isinstance(a, Tensor) else b
     if not isinstance(like, Tensor):
         raise GraphError(f"{op}: neither side is a Tensor; at least one must be")
-    lift = lambda x: x if isinstance(x, Tensor) else constant(np.asarray(x, like.dtype.numpy))  # noqa: E731
-    return _apply(op, lift(a), lift(b))
+    sides = (x if isinstance(x, Tensor) else constant(np.asarray(x, like.dtype.numpy)) for x in (a, b))
+    return _apply(op, *sides)
 
 
 def input_(name: str, shape: Shape, dtype: DType) -> Tensor:
