@@ -30,7 +30,7 @@ CHUNK = 1 << 16
 __all__ = ["CODECS", "dequantize", "quantize"]
 
 
-def quantize(array: NDArray[np.floating], name: str, imatrix: ArrayLike | None = None) -> Bytes:
+def quantize(array: NDArray[np.floating], name: str, imatrix: ArrayLike | None = None) -> NDArray[np.uint8]:
     """Encode float `array` (..., columns) as type `name`: uint8 (..., bytes per row).
 
     `imatrix` weighs the error of each column: (columns,), or (shape[0], columns) for stacked experts. Types that have
@@ -50,7 +50,7 @@ def quantize(array: NDArray[np.floating], name: str, imatrix: ArrayLike | None =
     return _encode(codec, array, weights)
 
 
-def dequantize(raw: NDArray[np.generic], name: str, shape: tuple[int, ...]) -> Floats:
+def dequantize(raw: NDArray[np.generic], name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Decode the bytes `raw` (any shape) of type `name`: float32 of `shape`. F32 is a view of `raw`, not a copy.
 
     FormatError where the number of bytes is not that of the shape, ConversionError for a type without a codec.

@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 from puna.dtypes import DType
 from puna.errors import ConversionError
 
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
+# numpy's stubs say float64 for a quotient of float32 and int for uint8 & 15, so the element types are only named here.
+Floats = NDArray[Any]
+"""An array of float32."""
+Bytes = NDArray[Any]
+"""An array of uint8."""
 Blocks = NDArray[Any]
 """A structured array, one record per block, with the fields of `Codec.layout`."""
 
@@ -33,9 +36,9 @@ class Codec:
 
     @classmethod
     def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
-        """Return n records for `values` (n, block_size), which may be overwritten; `weights` has the same shape, or is None.
+        """Return n records for `values` (n, block_size), which may be overwritten.
 
-        Called with numpy's floating-point warnings off: infinities on the way are meant.
+        `weights` has the same shape, or is None. Called with numpy's floating-point warnings off.
         """
         raise NotImplementedError
 

@@ -10,6 +10,8 @@ spread in stripes: within a stretch of 32 (or 64) bytes, the lowest field of eve
     hmask of Q3_K, qh of Q5_K (32): byte l has elements l + (0, 32, ... 224), 1 bit each
 """
 
+# ruff: noqa: D102, N801 - `decode` and `encode` are described by Codec; a class is named as its type
+
 import numpy as np
 
 from puna import dtypes
@@ -64,9 +66,9 @@ def affine(quants: Bytes, scale: Floats, minimum: Floats, out: Floats) -> None:
 class Q2_K(Codec):
     """Two bits in 16 groups of 16: x = d * scale * q - dmin * minimum.
 
-        byte 0             16           80  82     84
-             | scales (16) | qs (64)    | d | dmin |
-        scales: lower 4 bits the scale, upper 4 the minimum of a group; d, dmin: F16
+    byte 0             16           80  82     84
+         | scales (16) | qs (64)    | d | dmin |
+    scales: lower 4 bits the scale, upper 4 the minimum of a group; d, dmin: F16
     """
 
     dtype = dtypes.Q2_K
@@ -74,7 +76,7 @@ class Q2_K(Codec):
     encodes = False
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102 - described by Codec
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         scales = blocks["scales"]
         quants = stripes(blocks["qs"], 2, 32)
         affine(quants, scaled(blocks["d"], scales & 15), scaled(blocks["dmin"], scales >> 4), out)
@@ -83,11 +85,11 @@ class Q2_K(Codec):
 class Q3_K(Codec):
     """Three bits in 16 groups of 16: x = d * (scale - 32) * (q - 4).
 
-        byte 0            32          96            108 110
-             | hmask (32) | qs (64)   | scales (12) | d |
-        q: bits 0, 1 in qs, bit 2 in hmask; d: F16
-        scales, 6 bits: byte 0..7  lower 4: bits 0..3 of scale 0..7, upper 4: of scale 8..15
-                        byte 8..11 2 bits each: bits 4, 5 of scale i, i + 4, i + 8, i + 12
+    byte 0            32          96            108 110
+         | hmask (32) | qs (64)   | scales (12) | d |
+    q: bits 0, 1 in qs, bit 2 in hmask; d: F16
+    scales, 6 bits: byte 0..7  lower 4: bits 0..3 of scale 0..7, upper 4: of scale 8..15
+                    byte 8..11 2 bits each: bits 4, 5 of scale i, i + 4, i + 8, i + 12
     """
 
     dtype = dtypes.Q3_K
@@ -95,7 +97,7 @@ class Q3_K(Codec):
     encodes = False
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         packed = blocks["scales"]
         scales = stripes(packed[:, :8], 4, 8) | stripes(packed[:, 8:], 2, 4) << np.uint8(4)
         quants = stripes(blocks["qs"], 2, 32) | stripes(blocks["hmask"], 1, 32) << np.uint8(2)
@@ -107,9 +109,9 @@ class Q3_K(Codec):
 class Q4_K(Codec):
     """Four bits in 8 groups of 32: x = d * scale * q - dmin * minimum.
 
-        byte 0   2      4             16            144
-             | d | dmin | scales (12) | qs (128)    |
-        d, dmin: F16; scales: 6-bit scales and minimums, drawn at `scales_and_mins`
+    byte 0   2      4             16            144
+         | d | dmin | scales (12) | qs (128)    |
+    d, dmin: F16; scales: 6-bit scales and minimums, drawn at `scales_and_mins`
     """
 
     dtype = dtypes.Q4_K
@@ -117,13 +119,13 @@ class Q4_K(Codec):
     weighted = True
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         scales, minimums = scales_and_mins(blocks["scales"])
         quants = stripes(blocks["qs"], 4, 32)
         affine(quants, scaled(blocks["d"], scales), scaled(blocks["dmin"], minimums), out)
 
     @classmethod
-    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         out = np.empty(len(values), cls.layout)
         out["qs"] = unstripe(encode_affine(values, weights, 15, (-1.0, 0.1, 20), out), 4, 32)
         return out
@@ -132,23 +134,25 @@ class Q4_K(Codec):
 class Q5_K(Codec):
     """Five bits in 8 groups of 32: x = d * scale * q - dmin * minimum.
 
-        byte 0   2      4             16        48           176
-             | d | dmin | scales (12) | qh (32) | qs (128)   |
-        q: bits 0..3 in qs, bit 4 in qh; d, dmin: F16; scales as in Q4_K
+    byte 0   2      4             16        48           176
+         | d | dmin | scales (12) | qh (32) | qs (128)   |
+    q: bits 0..3 in qs, bit 4 in qh; d, dmin: F16; scales as in Q4_K
     """
 
     dtype = dtypes.Q5_K
-    layout = np.dtype([("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", (12,)), ("qh", "u1", (32,)), ("qs", "u1", (128,))])
+    layout = np.dtype(
+        [("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", (12,)), ("qh", "u1", (32,)), ("qs", "u1", (128,))]
+    )
     weighted = True
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         scales, minimums = scales_and_mins(blocks["scales"])
         quants = stripes(blocks["qs"], 4, 32) | stripes(blocks["qh"], 1, 32) << np.uint8(4)
         affine(quants, scaled(blocks["d"], scales), scaled(blocks["dmin"], minimums), out)
 
     @classmethod
-    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         out = np.empty(len(values), cls.layout)
         quants = encode_affine(values, weights, 31, (-0.5, 0.1, 15), out)
         out["qh"], out["qs"] = unstripe(quants >> 4, 1, 32), unstripe(quants & 15, 4, 32)
@@ -158,9 +162,9 @@ class Q5_K(Codec):
 class Q6_K(Codec):
     """Six bits in 16 groups of 16: x = d * scale * (q - 32).
 
-        byte 0           128        192           208 210
-             | ql (128)  | qh (64)  | scales (16) | d |
-        q: bits 0..3 in ql, bits 4, 5 in qh; scales: signed bytes; d: F16
+    byte 0           128        192           208 210
+         | ql (128)  | qh (64)  | scales (16) | d |
+    q: bits 0..3 in ql, bits 4, 5 in qh; scales: signed bytes; d: F16
     """
 
     dtype = dtypes.Q6_K
@@ -168,13 +172,13 @@ class Q6_K(Codec):
     weighted = True
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         quants = stripes(blocks["ql"], 4, 64) | stripes(blocks["qh"], 2, 32) << np.uint8(4)
         signed = quants.view(np.int8) - np.int8(32)
         np.multiply(signed.reshape(-1, 16, 16), scaled(blocks["d"], blocks["scales"]), out=out.reshape(-1, 16, 16))
 
     @classmethod
-    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         out = np.zeros(len(values), cls.layout)
         fit = symmetric_fit(by_group(values, 16), None if weights is None else by_group(weights, 16), 32)
         scales = fit.scale.reshape(-1, 16)
@@ -194,9 +198,9 @@ class Q6_K(Codec):
 class Q8_K(Codec):
     """Eight bits around zero with an F32 scale: x = d * q. ggml's format for activations; never stored in files.
 
-        byte 0   4                   260             292
-             | d | qs (256 signed)   | bsums (16)    |
-        d: F32; bsums: I16, the sum of each 16 quants (not needed to decode)
+    byte 0   4                   260             292
+         | d | qs (256 signed)   | bsums (16)    |
+    d: F32; bsums: I16, the sum of each 16 quants (not needed to decode)
     """
 
     dtype = dtypes.Q8_K
@@ -204,7 +208,7 @@ class Q8_K(Codec):
     encodes = False
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         np.multiply(blocks["qs"], blocks["d"][:, None], out=out)
 
 
@@ -228,7 +232,9 @@ def encode_affine(
         w = by_group(weights * np.sqrt(spread[:, None] + square), 32)
         fit = affine_fit(x, w, top, (-0.9, 0.05, 36))
         share = sequential_sum(w)
-        (d, scales), (dmin, minimums) = (positive_fit(by_group(p, 8), by_group(share, 8), 63) for p in (fit.scale, fit.minimum))
+        (d, scales), (dmin, minimums) = (
+            positive_fit(by_group(p, 8), by_group(share, 8), 63) for p in (fit.scale, fit.minimum)
+        )
     out["d"], out["dmin"], out["scales"] = to_half(d), to_half(dmin), pack_scales(scales, minimums)
     scales, minimums = scales_and_mins(out["scales"])
     step, low = scaled(out["d"], scales), scaled(out["dmin"], minimums)

@@ -4,6 +4,8 @@ Element j of a block sits in byte j % 16 of `qs`: the low nibble for j < 16, the
 A block whose scale is so small that 1 / scale overflows gets quants of 0, as x86's conversion of inf gives ggml.
 """
 
+# ruff: noqa: D102, N801 - `decode` and `encode` are described by Codec; a class is named as its type
+
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,7 @@ def lowest(values: Floats) -> Floats:
 
 
 def quants_of(values: Floats, scale: Floats, offset: float, top: int) -> Bytes:
-    """Divide `values` (n, 32) by `scale` (n, 1), add `offset`, drop the fraction: quants 0..top; `values` is used up."""
+    """Divide `values` (n, 32) by `scale` (n, 1), add `offset`, drop fractions: quants 0..top. Overwrites `values`."""
     inverse = reciprocal(scale)
     tiny = np.isinf(inverse[:, 0])
     if tiny.any():
@@ -69,8 +71,8 @@ def widen(half: NDArray[Any]) -> Floats:
 class Q4_0(Codec):
     """Four bits around zero: x = d * (q - 8), the extreme value of the block is -8 d.
 
-        byte 0   2                18
-             | d | qs (16 x 2 q)  |      d: F16
+    byte 0   2                18
+         | d | qs (16 x 2 q)  |      d: F16
     """
 
     dtype = dtypes.Q4_0
@@ -78,12 +80,12 @@ class Q4_0(Codec):
     weighted = None
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102 - described by Codec
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         quants = split_bits(blocks["qs"], 4).reshape(-1, 32).view(np.int8) - np.int8(8)
         np.multiply(quants, widen(blocks["d"]), out=out)
 
     @classmethod
-    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         scale = signed_extreme(values) / np.float32(-8)
         out = np.empty(len(values), cls.layout)
         out["d"] = to_half(scale)[:, 0]
@@ -94,8 +96,8 @@ class Q4_0(Codec):
 class Q4_1(Codec):
     """Four bits from a minimum: x = d * q + m.
 
-        byte 0   2   4                20
-             | d | m | qs (16 x 2 q)  |      d, m: F16
+    byte 0   2   4                20
+         | d | m | qs (16 x 2 q)  |      d, m: F16
     """
 
     dtype = dtypes.Q4_1
@@ -103,12 +105,12 @@ class Q4_1(Codec):
     weighted = None
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         np.multiply(split_bits(blocks["qs"], 4).reshape(-1, 32), widen(blocks["d"]), out=out)
         out += widen(blocks["m"])
 
     @classmethod
-    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         out = np.empty(len(values), cls.layout)
         out["qs"] = halves(affine_quants(values, 15, out))
         return out
@@ -117,8 +119,8 @@ class Q4_1(Codec):
 class Q5_0(Codec):
     """Five bits around zero: x = d * (q - 16).
 
-        byte 0   2    6                22
-             | d | qh | qs (16 x 2 q)  |      d: F16; qh: bit j is bit 4 of element j
+    byte 0   2    6                22
+         | d | qh | qs (16 x 2 q)  |      d: F16; qh: bit j is bit 4 of element j
     """
 
     dtype = dtypes.Q5_0
@@ -126,11 +128,11 @@ class Q5_0(Codec):
     weighted = None
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         np.multiply(five_bits(blocks).view(np.int8) - np.int8(16), widen(blocks["d"]), out=out)
 
     @classmethod
-    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         scale = signed_extreme(values) / np.float32(-16)
         out = np.empty(len(values), cls.layout)
         out["d"] = to_half(scale)[:, 0]
@@ -142,8 +144,8 @@ class Q5_0(Codec):
 class Q5_1(Codec):
     """Five bits from a minimum: x = d * q + m.
 
-        byte 0   2   4    8                24
-             | d | m | qh | qs (16 x 2 q)  |      d, m: F16; qh: bit j is bit 4 of element j
+    byte 0   2   4    8                24
+         | d | m | qh | qs (16 x 2 q)  |      d, m: F16; qh: bit j is bit 4 of element j
     """
 
     dtype = dtypes.Q5_1
@@ -151,12 +153,12 @@ class Q5_1(Codec):
     weighted = None
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         np.multiply(five_bits(blocks), widen(blocks["d"]), out=out)
         out += widen(blocks["m"])
 
     @classmethod
-    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         out = np.empty(len(values), cls.layout)
         quants = affine_quants(values, 31, out)
         out["qh"], out["qs"] = fifth_bits(quants), halves(quants & 15)
@@ -166,19 +168,19 @@ class Q5_1(Codec):
 class Q8_0(Codec):
     """Eight bits around zero: x = d * q, the largest magnitude of the block is 127 d.
 
-        byte 0   2                  34
-             | d | qs (32 signed)   |      d: F16
+    byte 0   2                  34
+         | d | qs (32 signed)   |      d: F16
     """
 
     dtype = dtypes.Q8_0
     layout = np.dtype([("d", "<f2"), ("qs", "i1", (32,))])
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         np.multiply(blocks["qs"], widen(blocks["d"]), out=out)
 
     @classmethod
-    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         scale = np.abs(values).max(axis=1, keepdims=True) / np.float32(127)
         out = np.empty(len(values), cls.layout)
         out["d"] = to_half(scale)[:, 0]
@@ -192,7 +194,7 @@ class Q8_0(Codec):
 
 
 def affine_quants(values: Floats, top: int, out: Blocks) -> Bytes:
-    """Store `d` and `m` into `out` and return the quants 0..top; `values` is used up."""
+    """Store `d` and `m` into `out` and return the quants 0..top. Overwrites `values`."""
     low = lowest(values)
     scale = (values.max(axis=1, keepdims=True) - low) / np.float32(top)
     scale[scale == 0] = 0  # never -0, whichever zero numpy took for the maximum

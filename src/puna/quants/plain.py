@@ -1,5 +1,7 @@
 """F32, F16, BF16: one value per "block". It does not know fp8, which exists in checkpoints only."""
 
+# ruff: noqa: D102 - `decode` and `encode` are described by Codec
+
 import numpy as np
 
 from puna import dtypes
@@ -13,11 +15,11 @@ class F32(Codec):
     layout = np.dtype("<f4")
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102 - described by Codec
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         out[:, 0] = blocks
 
     @classmethod
-    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         return values[:, 0]
 
 
@@ -28,11 +30,11 @@ class F16(Codec):
     layout = np.dtype("<f2")
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         out[:, 0] = blocks
 
     @classmethod
-    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         x = values[:, 0]
         half = x.astype("<f2")
         nan = np.isnan(x)
@@ -48,11 +50,11 @@ class BF16(Codec):
     layout = np.dtype("<u2")
 
     @classmethod
-    def decode(cls, blocks: Blocks, out: Floats) -> None:  # noqa: D102
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
         np.left_shift(blocks, np.uint32(16), out=out.view(np.uint32)[:, 0])
 
     @classmethod
-    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:  # noqa: D102
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         bits = values[:, 0].view(np.uint32)
         nan = (bits & 0x7FFFFFFF) > 0x7F800000
         rounded = (bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16

@@ -35,7 +35,8 @@ KEPT = (
     *("_norm.weight", "ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight", "ffn_gate_tid2eid.weight"),
     *("altup", "laurel", "per_layer_model_proj", "ssm_conv1d", "shortconv.conv.weight"),
     *("indexer.k_proj.weight", "indexer.q_proj.weight", "attn_rel_b.weight"),
-    *(f"time_mix_{part}.weight" for part in "first w0 w1 w2 v0 v1 v2 a0 a1 a2 g1 g2".split()),
+    *(f"time_mix_{part}{i}.weight" for part in "wva" for i in range(3)),
+    *("time_mix_g1.weight", "time_mix_g2.weight", "time_mix_first.weight"),
     *("time_mix_decay_w1.weight", "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight"),
     *(".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd", ".patch_merger"),
     *("a.rvq.codebook", "mm.a.code_embd"),
@@ -60,7 +61,7 @@ COUNTED = {"attn_qkv": "attn_v", "attn_v": "attn_v", "ffn_down": "ffn_down"}
 
 
 class Place(NamedTuple):
-    """What a rule may ask about a tensor: block i of n (n is 0 where unknown), base type, heads per kv head, experts."""
+    """What a rule may ask about a tensor: block i of n (n is 0 where unknown), heads per kv head and so on."""
 
     i: int
     n: int
@@ -96,7 +97,7 @@ CONDITIONS: dict[str, Callable[[Place], bool]] = {
 
 
 class Rule(NamedTuple):
-    """For tensors of `role` in files of these types ("any": all with block types), where the condition holds: `type`."""
+    """`type` for tensors of `role` in files of these types ("any": all block types) where the condition holds."""
 
     role: str
     file_types: str
@@ -168,7 +169,7 @@ ARCH_RULES: dict[str, tuple[Rule, ...]] = {
 ONLY = {"laguna": re.compile(r"blk\.\d+\.ffn_(gate|up|down)_exps\.weight")}
 """Architectures of which only these tensors are quantized."""
 
-LARGE = {"llama": 80, "qwen2": 80}
+LARGE = {"llama": 80, "qwen2": 80, "deci": 80, "olmoe": 80, "jais2": 68}
 """Block counts at which llama.cpp calls a model of the architecture 70B (llama: only with grouped heads)."""
 
 

@@ -145,7 +145,9 @@ def symmetric_fit(x: Floats, w: Floats | None, top: int) -> Fit:
     w = x * x if w is None else w
     wx, q, spare = w * x, np.empty_like(x), np.empty_like(x)
     inverse = np.float32(-top) / extreme
-    fit = Fit(x, np.zeros_like(inverse), np.zeros_like(inverse), inverse, np.zeros_like(inverse), (-top, top - 1), empty)
+    fit = Fit(
+        x, np.zeros_like(inverse), np.zeros_like(inverse), inverse, np.zeros_like(inverse), (-top, top - 1), empty
+    )
     best = np.zeros_like(inverse)
     for i in (0, *range(-9, 0), *range(1, 10)):
         inverse = -(np.float32(top) + np.float32(0.1) * np.float32(i)) / extreme
@@ -162,9 +164,9 @@ def symmetric_fit(x: Floats, w: Floats | None, top: int) -> Fit:
 
 
 def positive_fit(x: Floats, w: Floats, top: int) -> tuple[Floats, Bytes]:
-    """Find one scale for each column of positive values with quants 0..top, weighted: (scale (n,), quants (n, elements)).
+    """Find one scale for each column of positive values with quants 0..top: (scale (n,), quants (n, elements)).
 
-    As ggml's make_qp_quants: a search over scales, then five rounds of moving one quant at a time.
+    As ggml's make_qp_quants: a search for the w-weighted error, then five rounds of moving one quant at a time.
     """
     peak = x.max(axis=0)
     empty = peak < SMALLEST
@@ -189,8 +191,9 @@ def positive_fit(x: Floats, w: Floats, top: int) -> tuple[Floats, Bytes]:
 
 
 def _weighted_square(w: Floats, q: NDArray[Any]) -> Floats:
-    q = q.astype(np.float32)
-    return w * q * q
+    as_float = q.astype(np.float32)
+    square: Floats = w * as_float * as_float
+    return square
 
 
 def _scale_error(x: Floats, w: Floats, inverse: Floats, top: int | None) -> Floats:
@@ -198,18 +201,21 @@ def _scale_error(x: Floats, w: Floats, inverse: Floats, top: int | None) -> Floa
     if top is not None:
         q = np.minimum(q, top)
     difference = x - np.float32(1) / inverse * q.astype(np.float32)
-    return sequential_sum(w * difference * difference)
+    total: Floats = sequential_sum(w * difference * difference)
+    return total
 
 
 def _improve(x: Floats, w: Floats, q: NDArray[np.int32], sums: tuple[Floats, Floats], top: int) -> None:
     """Move one quant of every column to its best value where that fits better; `q` and `sums` change in place."""
     sum_xq, sum_q2 = sums
     old = q.astype(np.float32)
-    xq, q2 = sum_xq - w * x * old, sum_q2 - w * old * old
+    xq: Floats = sum_xq - w * x * old
+    q2: Floats = sum_q2 - w * old * old
     moved = np.minimum(nearest(x * q2 / xq), top)
     new = moved.astype(np.float32)
     possible = (xq > 0) & (q2 > 0) & (moved != q)
     xq, q2 = xq + w * x * new, q2 + w * new * new
     better = possible & (xq * xq * sum_q2 > sum_xq * sum_xq * q2)
-    for kept, changed in ((q, moved), (sum_xq, xq), (sum_q2, q2)):
-        np.copyto(kept, changed, where=better)
+    np.copyto(q, moved, where=better)
+    np.copyto(sum_xq, xq, where=better)
+    np.copyto(sum_q2, q2, where=better)
