@@ -41,19 +41,22 @@ MAX_DEPTH = 4  # arrays in arrays; the files in the world have one level
 ARRAY_HEAD = struct.Struct("<IQ")
 LENGTH = struct.Struct("<Q")
 
-SCALARS: dict[ValueType, np.dtype[Any]] = {
-    ValueType.UINT8: np.dtype("u1"),
-    ValueType.INT8: np.dtype("i1"),
-    ValueType.UINT16: np.dtype("<u2"),
-    ValueType.INT16: np.dtype("<i2"),
-    ValueType.UINT32: np.dtype("<u4"),
-    ValueType.INT32: np.dtype("<i4"),
-    ValueType.FLOAT32: np.dtype("<f4"),
-    ValueType.BOOL: np.dtype("?"),
-    ValueType.UINT64: np.dtype("<u8"),
-    ValueType.INT64: np.dtype("<i8"),
-    ValueType.FLOAT64: np.dtype("<f8"),
+_CODES: dict[ValueType, str] = {
+    ValueType.UINT8: "B",
+    ValueType.INT8: "b",
+    ValueType.UINT16: "H",
+    ValueType.INT16: "h",
+    ValueType.UINT32: "I",
+    ValueType.INT32: "i",
+    ValueType.FLOAT32: "f",
+    ValueType.BOOL: "?",
+    ValueType.UINT64: "Q",
+    ValueType.INT64: "q",
+    ValueType.FLOAT64: "d",
 }
+"""`struct` names of the types of fixed size."""
+
+SCALARS: dict[ValueType, np.dtype[Any]] = {kind: np.dtype(f"<{code}") for kind, code in _CODES.items()}
 """Every type of fixed size, as the NumPy type with the same bytes."""
 
 SMALLEST = {**{kind: dtype.itemsize for kind, dtype in SCALARS.items()}, ValueType.STRING: 8, ValueType.ARRAY: 12}
@@ -207,7 +210,7 @@ def encode_string(text: str | bytes) -> bytes:
 def _numbers(items: Sequence[Any], kind: ValueType) -> bytes:
     """The bytes of numbers, each of which must fit; floats are rounded, never made infinite."""
     try:
-        return struct.pack(f"<{len(items)}{SCALARS[kind].char}", *[_number(item, kind) for item in items])
+        return struct.pack(f"<{len(items)}{_CODES[kind]}", *[_number(item, kind) for item in items])
     except (struct.error, OverflowError) as error:
         raise FormatError(f"encoding {kind.name}: a value does not fit: {error}") from error
 

@@ -153,7 +153,7 @@ def _tensor_chunks(entry: _Entry) -> Iterator[memoryview]:
     """The bytes of one tensor, exactly as many as its entry says."""
     data = entry.data() if callable(entry.data) else entry.data
     written = 0
-    for piece in (data,) if isinstance(data, Chunk) else data:
+    for piece in (data,) if isinstance(data, bytes | bytearray | memoryview | np.ndarray) else data:
         view = _bytes_of(piece)
         written += len(view)
         if written > entry.nbytes:
