@@ -1,0 +1,134 @@
+"""The engine: sequences are submitted, every step advances all of them, sampled tokens wait with each sequence."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puna.cache import BLOCK
+from puna.engine.blocks import Blocks
+from puna.engine.runner import Limits, Runner
+from puna.engine.sampler import Choice, Sampler, Sampling
+from puna.engine.scheduler import Scheduler
+from puna.engine.sequence import Sequence, StopReason
+from puna.errors import PromptTooLong, RequestError
+
+CHUNK = 512
+"""Tokens in one step at most; a longer prompt takes several."""
+
+ROWS = 64
+"""Rows of logits in one step at most; it bounds the memory for a large vocabulary."""
+
+
+def limits(context_length: int, sequences: int, *, encoder: bool = False) -> Limits:
+    """Program sizes for `sequences` at once that share room for four contexts (or fewer, if they are fewer)."""
+    table = -(-context_length // BLOCK)
+    tokens = context_length if encoder else min(CHUNK, context_length)
+    return Limits(
+        slots=table * BLOCK * min(sequences, 4),
+        tokens=tokens,
+        outputs=tokens if encoder else min(ROWS, tokens),
+        sequences=sequences,
+        table=table,
+    )
+
+
+class Engine:
+    """Runs sequences on one Runner. Methods may be called from several threads; a step runs in the one that asks."""
+
+    def __init__(self, runner: Runner, context_length: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        size = runner.limits
+        self.context_length = context_length
+        self._runner = runner
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._scheduler = Scheduler(
+            Blocks(size.slots // BLOCK), size.tokens, min(size.sequences, size.outputs), runner.encoder
+        )
+
+    def submit(
+        self, tokens: Iterable[int], sampling: Sampling, *, limit: int = -1, stop_ids: Iterable[int] = ()
+    ) -> Sequence:
+        """A new sequence after the prompt `tokens`; `limit` < 0 generates until the context is full.
+
+        RequestError for an empty prompt; PromptTooLong where it leaves no room for a token.
+        """
+        prompt = list(tokens)
+        if not prompt:
+            raise RequestError("the prompt is empty; at least one token is needed")
+        room = self.context_length - len(prompt)
+        if room < 1:
+            raise PromptTooLong(len(prompt), self.context_length)
+        limit = room if limit < 0 else min(limit, room)
+        sequence = Sequence(prompt, Sampler(sampling), limit, frozenset(stop_ids), self._clock)
+        with self._lock:
+            if limit == 0:
+                sequence.reason = StopReason.LENGTH
+            else:
+                self._scheduler.waiting.append(sequence)
+        return sequence
+
+    def cancel(self, sequence: Sequence, reason: StopReason = StopReason.CANCELLED) -> None:
+        """End a sequence now; what it computed stays for a later one."""
+        with self._lock:
+            if sequence.reason is None:
+                sequence.reason = reason
+                self._scheduler.finish(sequence)
+
+    def tokens(self, sequence: Sequence) -> Iterator[Choice]:
+        """The sequence's tokens as they come. Asking for one advances every sequence; leaving early cancels."""
+        try:
+            while True:
+                while not sequence.choices and sequence.reason is None:
+                    self.step()
+                if not sequence.choices:
+                    return
+                yield sequence.choices.popleft()
+        finally:
+            self.cancel(sequence)
+
+    def step(self) -> None:
+        """Compute and sample once for all sequences that are ready."""
+        with self._lock:
+            plan = self._scheduler.plan()
+            if not plan:
+                return
+            parts, outputs, ready, end = [], [], [], 0
+            for sequence, count in plan:
+                start = sequence.computed
+                parts.append((sequence.tokens[start : start + count], start, sequence.blocks))
+                end += count
+                if count == sequence.pending:
+                    outputs.append(end - 1)
+                    ready.append(sequence)
+            logits = self._runner.step(parts, outputs)
+            for sequence, count in plan:
+                sequence.computed += count
+            for sequence, row in zip(ready, logits, strict=True):
+                sequence.accept(sequence.sampler.choose(row, sequence.tokens))
+                if sequence.reason is not None:
+                    self._scheduler.finish(sequence)
+
+    def forward(self, tokens: list[int]) -> NDArray[np.float32]:
+        """Results for every token of a fresh sequence: (len(tokens), width). Leaves no state behind."""
+        if not tokens:
+            raise RequestError("no tokens: at least one is needed")
+        if len(tokens) > self.context_length:
+            raise PromptTooLong(len(tokens), self.context_length)
+        with self._lock:
+            blocks: list[int] = []
+            if not self._scheduler.blocks.extend(blocks, len(tokens)):
+                raise RequestError("the cache is taken by running sequences; finish or cancel them first")
+            try:
+                size = self._runner.limits.outputs
+                out = np.empty((len(tokens), self._runner.width), np.float32)
+                for start in range(0, len(tokens), size):
+                    chunk = tokens[start : start + size]
+                    out[start : start + size] = self._runner.step([(chunk, start, blocks)], list(range(len(chunk))))
+                return out
+            finally:
+                self._scheduler.blocks.release(blocks)

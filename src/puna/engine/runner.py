@@ -1,0 +1,96 @@
+"""A compiled model: from an architecture and its tensors to a program, and from a planned step to its arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puna import cache
+from puna.arch.base import Architecture, Hparams, bind
+from puna.backends.base import Backend, Bounds, Memory, Weights
+from puna.cache import BLOCK
+from puna.dtypes import DTYPES, Stored
+from puna.errors import ModelError, RequestError
+from puna.graph import Tensor
+
+KV_TYPES = ("f32", "f16", "q8_0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Sizes of a program: `slots` positions of cache, and bounds of one step."""
+
+    slots: int
+    tokens: int
+    outputs: int
+    sequences: int
+    table: int  # blocks one sequence may have
+
+
+class Runner:
+    """Fills the batch's inputs and runs the program."""
+
+    def __init__(
+        self,
+        arch: Architecture,
+        hp: Hparams,
+        tensors: Mapping[str, Stored],
+        backend: Backend,
+        weights: Weights,
+        limits: Limits,
+        kv_type: str = "f16",
+        hidden: bool = False,
+    ) -> None:
+        if kv_type not in KV_TYPES:
+            raise RequestError(f"kv_type '{kv_type}' is unknown; known: {', '.join(KV_TYPES)}")
+        specs = arch.caches(hp)
+        states = cache.states(specs, limits.slots, DTYPES[kv_type.upper()])
+        output = arch.forward(bind(arch, hp, tensors), hp, cache.batch(limits.table), states)
+        output = last_hidden(output) if hidden else output
+        bounds = Bounds(T=limits.tokens, O=limits.outputs, S=limits.sequences)
+        self.limits = limits
+        self.encoder = any(spec.encoder for spec in specs)
+        self.width = int(output.shape[-1])  # type: ignore[arg-type]  # only the first axis is symbolic
+        self._program = backend.compile([output], weights, bounds)
+        i32 = lambda *shape: np.zeros(shape, np.int32)  # noqa: E731
+        self._rows = {name: i32(limits.tokens) for name in ("tokens", "positions", "sequence", "slots")}
+        self._table, self._lengths = i32(limits.sequences, limits.table), i32(limits.sequences)
+
+    @property
+    def memory(self) -> Memory:
+        """What the program takes besides the weights."""
+        return self._program.memory
+
+    def step(self, parts: list[tuple[list[int], int, list[int]]], outputs: list[int]) -> NDArray[np.float32]:
+        """Compute one step.
+
+        `parts`: for each sequence its new tokens, the position of the first, and its blocks. `outputs`: rows of the
+        flat batch whose results are wanted. Gives (len(outputs), width), valid until the next step.
+        """
+        rows, end = self._rows, 0
+        for s, (tokens, start, blocks) in enumerate(parts):
+            begin, end = end, end + len(tokens)
+            rows["tokens"][begin:end] = tokens
+            rows["positions"][begin:end] = places = np.arange(start, start + len(tokens), dtype=np.int32)
+            rows["sequence"][begin:end] = s
+            self._table[s, : len(blocks)] = blocks
+            rows["slots"][begin:end] = self._table[s, places // BLOCK] * BLOCK + places % BLOCK
+            self._lengths[s] = start + len(tokens)
+        inputs: dict[str, NDArray[Any]] = {name: array[:end] for name, array in rows.items()}
+        inputs |= {"table": self._table[: len(parts)], "lengths": self._lengths[: len(parts)]}
+        inputs["outputs"] = np.asarray(outputs, np.int32)
+        return self._program.run(inputs)[0]
+
+
+def last_hidden(logits: Tensor) -> Tensor:
+    """The hidden states that an output was projected from: the input of its last matrix."""
+    node = logits
+    while node.op != "linear":
+        if not node.sources:
+            raise ModelError("embedding: this architecture ends in no matrix, so it has no hidden state to give")
+        node = node.sources[0]
+    return node.sources[0]

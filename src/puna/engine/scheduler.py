@@ -1,0 +1,73 @@
+"""Which tokens go into the next step: one for every sequence that is generating, the rest of the room for prompts.
+
+Sequences are admitted in order of arrival. When blocks run out the youngest gives up its own and waits to be computed
+again; its tokens and its sampler stay, so its text does not change.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from puna.engine.blocks import Blocks
+from puna.engine.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """`max_tokens` and `max_sequences` bound one step."""
+
+    blocks: Blocks
+    max_tokens: int
+    max_sequences: int
+    whole_prompts: bool = False  # an encoder sees both ways: its text is computed in one step
+    waiting: deque[Sequence] = field(default_factory=deque)
+    running: list[Sequence] = field(default_factory=list)
+
+    def plan(self) -> list[tuple[Sequence, int]]:
+        """Sequences with how many of their pending tokens to compute now; blocks for them are allotted."""
+        self._admit()
+        room, step = self.max_tokens, []
+        for sequence in sorted(self.running, key=lambda s: s.pending > 1):
+            count = min(sequence.pending, room)
+            if count == 0 or sequence not in self.running or (self.whole_prompts and count < sequence.pending):
+                continue
+            if self._allot(sequence, sequence.computed + count):
+                step.append((sequence, count))
+                room -= count
+        return [(s, n) for s, n in step if s in self.running]
+
+    def _admit(self) -> None:
+        while self.waiting and len(self.running) < self.max_sequences:
+            sequence = self.waiting.popleft()
+            if not sequence.blocks and not self.whole_prompts:
+                sequence.blocks, sequence.computed = self.blocks.reuse(sequence.tokens[:-1])
+                sequence.cached = sequence.cached or sequence.computed
+            self.running.append(sequence)
+
+    def _allot(self, sequence: Sequence, positions: int) -> bool:
+        """Blocks for `positions`, taken from younger sequences if need be; False if it must wait itself."""
+        while not self.blocks.extend(sequence.blocks, positions):
+            youngest = self.running[-1]
+            self._preempt(youngest)
+            if youngest is sequence:
+                return False
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self.blocks.release(sequence.blocks)
+        sequence.blocks, sequence.computed = [], 0
+        self.waiting.appendleft(sequence)
+
+    def finish(self, sequence: Sequence) -> None:
+        """Take an ended sequence out; what it computed is kept for one that continues it."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+        if self.whole_prompts:
+            self.blocks.release(sequence.blocks)
+        else:
+            self.blocks.keep(sequence.tokens[: sequence.computed], sequence.blocks)
+        sequence.blocks = []

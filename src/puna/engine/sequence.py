@@ -1,0 +1,67 @@
+"""One sequence in the engine: its tokens, how far they are computed, where its cache is, and why it ended."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from puna.engine.sampler import Choice, Sampler
+
+
+class StopReason(Enum):
+    """Why a sequence ended."""
+
+    STOP = "stop"  # an end-of-generation token, or the caller's stop string
+    LENGTH = "length"  # as many tokens as were asked for, or the context is full
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """Tokens `tokens[:computed]` have their K/V in `blocks`; `choices` waits for the caller.
+
+    `limit` bounds the generated tokens; `stop_ids` end it and are not part of the text.
+    """
+
+    tokens: list[int]
+    sampler: Sampler
+    limit: int
+    stop_ids: frozenset[int]
+    clock: Callable[[], float]
+    prompt_length: int = field(init=False)
+    computed: int = 0
+    cached: int = 0
+    blocks: list[int] = field(default_factory=list)
+    choices: deque[Choice] = field(default_factory=deque)
+    reason: StopReason | None = None
+    submitted: float = field(init=False)
+    first_token: float = 0.0
+    last_token: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.prompt_length = len(self.tokens)
+        self.submitted = self.clock()
+
+    @property
+    def generated(self) -> int:
+        """Tokens chosen so far."""
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def pending(self) -> int:
+        """Tokens whose K/V are not computed yet: the prompt's rest, or the one just chosen."""
+        return len(self.tokens) - self.computed
+
+    def accept(self, choice: Choice) -> None:
+        """Take a sampled token; an end token or the limit ends the sequence."""
+        self.last_token = self.clock()
+        self.first_token = self.first_token or self.last_token
+        self.tokens.append(choice.token)
+        if choice.token in self.stop_ids:
+            self.reason = StopReason.STOP
+            return
+        self.choices.append(choice)
+        if self.generated >= self.limit:
+            self.reason = StopReason.LENGTH
