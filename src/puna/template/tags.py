@@ -28,7 +28,7 @@ def infer_tags(source: str) -> Tags:
         closing = siblings[-1].text.strip() if isinstance(siblings[-1], Text) else closing
     branch = next(_tool_branches(nodes), None)
     text = _first_text(branch.body) if branch else None
-    tag = text.strip().replace("\r\n", "\n").partition("{")[0] if text else ""
+    tag = text.replace("\r\n", "\n").partition("{")[0].strip() if text else ""
     return {"thinking": (opening, closing), "tool": tag or "{"}
 
 
