@@ -110,7 +110,7 @@ $(VENV)/.reference: pyproject.toml | $(BIN)/python
 # Without a compiler Puna runs on numpy. With one, a source that does not compile is an error, except for `make run`.
 $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
 	@mkdir -p build && echo 'Building the native CPU backend (build/native.log)'
-	@if $(MAKE) --no-print-directory native >build/native.log 2>&1; then \
+	@if $(MAKE) --no-print-directory native PYTHON=$(BIN)/python >build/native.log 2>&1; then \
 	    touch $@; \
 	else \
 	    grep -iE 'error|could not|missing' build/native.log | head -n 20; \
