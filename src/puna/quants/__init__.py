@@ -68,9 +68,10 @@ def dequantize(raw: NDArray[np.generic], name: str, shape: tuple[int, ...]) -> N
     blocks = data.view(codec.layout)
     size = codec.dtype.block_size
     out = np.empty((len(blocks), size), np.float32)
-    for start in range(0, len(blocks), CHUNK // size):
-        chunk = slice(start, start + CHUNK // size)
-        codec.decode(blocks[chunk], out[chunk])
+    with np.errstate(all="ignore"):
+        for start in range(0, len(blocks), CHUNK // size):
+            chunk = slice(start, start + CHUNK // size)
+            codec.decode(blocks[chunk], out[chunk])
     return out.reshape(shape)
 
 

@@ -1,0 +1,47 @@
+"""Rewrite reference.json: the SHA-256 of what ggml itself makes of `inputs.arrays()`. Needs libgguf (ggml 0.9.4+).
+
+python tests/quants/make_reference.py
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import libgguf
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+import inputs
+
+TYPES = {
+    "F16": 1,
+    "Q4_0": 2,
+    "Q4_1": 3,
+    "Q5_0": 6,
+    "Q5_1": 7,
+    "Q8_0": 8,
+    "Q4_K": 12,
+    "Q5_K": 13,
+    "Q6_K": 14,
+    "BF16": 30,
+}
+
+
+def digest(array):
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:32]
+
+
+def main():
+    out = {}
+    for kind, array in inputs.arrays().items():
+        for name, number in TYPES.items():
+            out[f"{name}, {kind}"] = digest(libgguf.quantize_rows(array, number))
+        for name in ("Q4_K", "Q5_K", "Q6_K"):
+            for weight, matrix in inputs.importance().items():
+                out[f"{name}, {kind}, {weight}"] = digest(libgguf.quantize_rows(array, TYPES[name], imatrix=matrix))
+    Path(__file__).with_name("reference.json").write_text(json.dumps(out, indent=0) + "\n")
+
+
+if __name__ == "__main__":
+    main()
