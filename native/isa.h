@@ -6,7 +6,8 @@
 
 namespace puna {
 
-enum class Isa { generic, avx2, avx512 };  // avx512: F BW DQ VL VNNI BF16 (Zen 4, Cooper Lake and later)
+// avx2: with FMA and F16C. avx512: F BW DQ VL and VNNI (Ice Lake, Zen 4 and later).
+enum class Isa { generic, avx2, avx512 };
 
 bool runs(Isa isa);                       // compiled in, and this machine can run it
 Isa best_isa();                           // the last one that runs

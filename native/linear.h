@@ -11,29 +11,20 @@
 
 #include "isa.h"
 #include "threads.h"
+#include "types.h"
 
 namespace puna {
-
-// ggml's numbers.
-enum class Type : int32_t {
-    F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8,
-    Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14, Q8_K = 15, BF16 = 30,
-};
 
 bool is_linear_type(int32_t ggml_id);        // one of the above
 size_t row_bytes(Type type, int64_t k);      // bytes of one row as stored in a file
 int64_t block_size(Type type);               // k must be a multiple of it: 1, 32 or 256
 
-// What a weight of some type reads: plain floats, or int8 with one scale per 32.
-enum class ActKind : int32_t { f32, q8 };
 ActKind act_kind(Type type);
 
 struct LinearKernels;
 const LinearKernels &linear_kernels(Isa isa);
 
 // ---- weights
-
-constexpr int64_t panel_rows = 16;
 
 struct Packed {
     Type type;

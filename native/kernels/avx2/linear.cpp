@@ -1,0 +1,132 @@
+// The matrix kernels and activation quantization with AVX2: a line is two registers, done one after the other.
+//
+// Products of bytes are added in pairs to 16 bits (saturating), so as many lines are summed in 16 bits as cannot
+// overflow: 8 of 4 bits, 4 of 5, 2 of 6; bytes are made signed again, whose pairs just fit.
+#include <immintrin.h>
+
+#include "../q8.h"
+#include "../tile.h"
+
+namespace puna {
+namespace {
+
+struct Avx2 {
+    static constexpr int lanes = 8, tile_rows = 4;
+    static constexpr bool signed_bytes = true;
+    using Bytes = __m256i;
+    using Ints = __m256i;
+    using Floats = __m256;
+
+    static PUNA_INLINE Bytes load(const uint8_t *p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p)); }
+    static PUNA_INLINE Bytes bytes(int value) { return _mm256_set1_epi8(static_cast<char>(value)); }
+    static PUNA_INLINE Bytes band(Bytes a, Bytes b) { return _mm256_and_si256(a, b); }
+    static PUNA_INLINE Bytes bor(Bytes a, Bytes b) { return _mm256_or_si256(a, b); }
+    template <int n> static PUNA_INLINE Bytes shl(Bytes a) { return _mm256_slli_epi16(a, n); }
+    template <int n> static PUNA_INLINE Bytes shr(Bytes a) { return _mm256_srli_epi16(a, n); }
+
+    static PUNA_INLINE Ints zero_int() { return _mm256_setzero_si256(); }
+    static PUNA_INLINE Ints splat_int(const uint8_t *p) { return _mm256_set1_epi32(word_at(p)); }
+    static PUNA_INLINE Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
+    template <int n> static PUNA_INLINE Ints sar(Ints a) { return _mm256_srai_epi32(a, n); }
+    template <int bits, int count> static PUNA_INLINE Ints dot(Ints sum, const Bytes *w, const uint8_t *q) {
+        constexpr int most = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1, step = most < count ? most : count;
+#pragma GCC unroll 8
+        for (int i = 0; i < count; i += step) {
+            __m256i pairs = pair<bits>(w[i], q + 4 * i);
+#pragma GCC unroll 8
+            for (int j = 1; j < step; j++) pairs = _mm256_add_epi16(pairs, pair<bits>(w[i + j], q + 4 * (i + j)));
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        }
+        return sum;
+    }
+
+    static PUNA_INLINE Floats zero() { return _mm256_setzero_ps(); }
+    static PUNA_INLINE Floats splat(const uint8_t *p) { return _mm256_castsi256_ps(_mm256_set1_epi32(word_at(p))); }
+    static PUNA_INLINE Floats to_float(Ints a) { return _mm256_cvtepi32_ps(a); }
+    static PUNA_INLINE Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+    static PUNA_INLINE Floats addf(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+    static PUNA_INLINE Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+    static PUNA_INLINE Floats load_f32(const void *p) { return _mm256_loadu_ps(static_cast<const float *>(p)); }
+    static PUNA_INLINE Floats load_f16(const uint8_t *p) { return _mm256_cvtph_ps(halves(p)); }
+    static PUNA_INLINE Floats load_bf16(const uint8_t *p) {
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves(p)), 16));
+    }
+    static PUNA_INLINE Floats load_u8(const uint8_t *p) { return to_float(_mm256_cvtepu8_epi32(small(p))); }
+    static PUNA_INLINE Floats load_i8(const uint8_t *p) { return to_float(_mm256_cvtepi8_epi32(small(p))); }
+    static PUNA_INLINE Floats load_low4(const uint8_t *p) {
+        return to_float(_mm256_and_si256(_mm256_cvtepu8_epi32(small(p)), _mm256_set1_epi32(15)));
+    }
+    static PUNA_INLINE Floats load_high4(const uint8_t *p) {
+        return to_float(_mm256_srli_epi32(_mm256_cvtepu8_epi32(small(p)), 4));
+    }
+    static PUNA_INLINE void store(float *p, Floats a) { _mm256_storeu_ps(p, a); }
+    static PUNA_INLINE void prefetch(const uint8_t *p, int bytes) {
+        for (int i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char *>(p + i), _MM_HINT_T0);
+    }
+
+private:
+    static PUNA_INLINE int word_at(const uint8_t *p) {
+        int value;
+        __builtin_memcpy(&value, p, 4);
+        return value;
+    }
+    template <int bits> static PUNA_INLINE __m256i pair(Bytes w, const uint8_t *q) {
+        const __m256i x = _mm256_set1_epi32(word_at(q));
+        if constexpr (bits < 8) return _mm256_maddubs_epi16(w, x);
+        const __m256i value = _mm256_xor_si256(w, bytes(0x80));
+        return _mm256_maddubs_epi16(_mm256_abs_epi8(value), _mm256_sign_epi8(x, value));
+    }
+    static PUNA_INLINE __m128i halves(const uint8_t *p) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(p)); }
+    static PUNA_INLINE __m128i small(const uint8_t *p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i *>(p)); }
+};
+
+PUNA_INLINE __m256i largest(__m256i a, __m256 x) {
+    return _mm256_max_epu32(a, _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff)));
+}
+
+PUNA_INLINE int32_t sum_of(__m256i a) {
+    __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
+}
+
+PUNA_INLINE void quantize_block(const float *x, int64_t count, uint8_t *q, uint8_t *words, int width) {
+    float part[32];
+    const float *source = x;
+    if (count < 32) {
+        for (int i = 0; i < 32; i++) part[i] = i < count ? x[i] : 0.0f;
+        source = part;
+    }
+    __m256 v[4];
+    __m256i peaks = _mm256_setzero_si256();
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_loadu_ps(source + 8 * i);
+        peaks = largest(peaks, v[i]);  // as integers, so that NaN sorts above infinity
+    }
+    __m128i top = _mm_max_epu32(_mm256_castsi256_si128(peaks), _mm256_extracti128_si256(peaks, 1));
+    top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0x4e));
+    top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0xb1));
+    const auto bits = static_cast<uint32_t>(_mm_cvtsi128_si32(top));
+    if (bits >= 0x7f800000u) return write_special(x, count, q, words, width);
+    float peak;
+    __builtin_memcpy(&peak, &bits, 4);
+    const __m256 scale = _mm256_set1_ps(peak < tiny ? 0.0f : 127.0f / peak);
+    __m256i ints[4];
+    for (int i = 0; i < 4; i++) ints[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], scale));
+    const __m256i low = _mm256_packs_epi32(ints[0], ints[1]), high = _mm256_packs_epi32(ints[2], ints[3]);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packs works within halves
+    _mm256_storeu_si256(reinterpret_cast<__m256i *>(q),
+                        _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order));
+    write_words(words, width, peak < tiny ? 0.0f : peak / 127.0f, sum_of(_mm256_add_epi32(ints[0], ints[1])),
+                sum_of(_mm256_add_epi32(ints[2], ints[3])));
+}
+
+}  // namespace
+
+extern constexpr LinearKernels avx2_linear_kernels = [] {
+    LinearKernels kernels = table<Avx2>();
+    kernels.quantize = quantize_tile<quantize_block>;
+    return kernels;
+}();
+
+}  // namespace puna

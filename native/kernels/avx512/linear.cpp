@@ -1,0 +1,96 @@
+// The matrix kernels and activation quantization with AVX-512 VNNI: a line is one register.
+#include <immintrin.h>
+
+#include "../q8.h"
+#include "../tile.h"
+
+namespace puna {
+namespace {
+
+struct Avx512 {
+    static constexpr int lanes = 16, tile_rows = 16;
+    static constexpr bool signed_bytes = false;
+    using Bytes = __m512i;
+    using Ints = __m512i;
+    using Floats = __m512;
+
+    static PUNA_INLINE Bytes load(const uint8_t *p) { return _mm512_loadu_si512(p); }
+    static PUNA_INLINE Bytes bytes(int value) { return _mm512_set1_epi8(static_cast<char>(value)); }
+    static PUNA_INLINE Bytes band(Bytes a, Bytes b) { return _mm512_and_si512(a, b); }
+    static PUNA_INLINE Bytes bor(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+    template <int n> static PUNA_INLINE Bytes shl(Bytes a) { return _mm512_slli_epi16(a, n); }
+    template <int n> static PUNA_INLINE Bytes shr(Bytes a) { return _mm512_srli_epi16(a, n); }
+
+    static PUNA_INLINE Ints zero_int() { return _mm512_setzero_si512(); }
+    static PUNA_INLINE Ints splat_int(const uint8_t *p) { return _mm512_set1_epi32(word_at(p)); }
+    static PUNA_INLINE Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
+    template <int n> static PUNA_INLINE Ints sar(Ints a) { return _mm512_srai_epi32(a, n); }
+    template <int bits, int count> static PUNA_INLINE Ints dot(Ints sum, const Bytes *w, const uint8_t *q) {
+#pragma GCC unroll 8
+        for (int i = 0; i < count; i++) sum = _mm512_dpbusd_epi32(sum, w[i], _mm512_set1_epi32(word_at(q + 4 * i)));
+        return sum;
+    }
+
+    static PUNA_INLINE Floats zero() { return _mm512_setzero_ps(); }
+    static PUNA_INLINE Floats splat(const uint8_t *p) { return _mm512_set1_ps(*reinterpret_cast<const float *>(p)); }
+    static PUNA_INLINE Floats to_float(Ints a) { return _mm512_cvtepi32_ps(a); }
+    static PUNA_INLINE Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+    static PUNA_INLINE Floats addf(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+    static PUNA_INLINE Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+    static PUNA_INLINE Floats load_f32(const void *p) { return _mm512_loadu_ps(p); }
+    static PUNA_INLINE Floats load_f16(const uint8_t *p) { return _mm512_cvtph_ps(halves(p)); }
+    static PUNA_INLINE Floats load_bf16(const uint8_t *p) {
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves(p)), 16));
+    }
+    static PUNA_INLINE Floats load_u8(const uint8_t *p) { return to_float(_mm512_cvtepu8_epi32(small(p))); }
+    static PUNA_INLINE Floats load_i8(const uint8_t *p) { return to_float(_mm512_cvtepi8_epi32(small(p))); }
+    static PUNA_INLINE Floats load_low4(const uint8_t *p) {
+        return to_float(_mm512_and_si512(_mm512_cvtepu8_epi32(small(p)), _mm512_set1_epi32(15)));
+    }
+    static PUNA_INLINE Floats load_high4(const uint8_t *p) {
+        return to_float(_mm512_srli_epi32(_mm512_cvtepu8_epi32(small(p)), 4));
+    }
+    static PUNA_INLINE void store(float *p, Floats a) { _mm512_storeu_ps(p, a); }
+    static PUNA_INLINE void prefetch(const uint8_t *p, int bytes) {
+        for (int i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char *>(p + i), _MM_HINT_T0);
+    }
+
+private:
+    static PUNA_INLINE int word_at(const uint8_t *p) {
+        int value;
+        __builtin_memcpy(&value, p, 4);
+        return value;
+    }
+    static PUNA_INLINE __m256i halves(const uint8_t *p) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(p));
+    }
+    static PUNA_INLINE __m128i small(const uint8_t *p) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(p)); }
+};
+
+PUNA_INLINE void quantize_block(const float *x, int64_t count, uint8_t *q, uint8_t *words, int width) {
+    const auto mask = static_cast<uint32_t>((uint64_t{1} << count) - 1);
+    const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x);
+    const __m512 high = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), x + 16);
+    // As integers, so that NaN sorts above infinity.
+    const __m512i largest =
+        _mm512_max_epu32(_mm512_castps_si512(_mm512_abs_ps(low)), _mm512_castps_si512(_mm512_abs_ps(high)));
+    const uint32_t bits = _mm512_reduce_max_epu32(largest);
+    if (bits >= 0x7f800000u) return write_special(x, count, q, words, width);
+    float peak;
+    __builtin_memcpy(&peak, &bits, 4);
+    const __m512 scale = _mm512_set1_ps(peak < tiny ? 0.0f : 127.0f / peak);
+    const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, scale)), b = _mm512_cvtps_epi32(_mm512_mul_ps(high, scale));
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(q), _mm512_cvtsepi32_epi8(a));
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(q + 16), _mm512_cvtsepi32_epi8(b));
+    write_words(words, width, peak < tiny ? 0.0f : peak / 127.0f, _mm512_reduce_add_epi32(a), _mm512_reduce_add_epi32(b));
+}
+
+}  // namespace
+
+extern constexpr LinearKernels avx512_linear_kernels = [] {
+    LinearKernels kernels = table<Avx512>();
+    kernels.quantize = quantize_tile<quantize_block>;
+    return kernels;
+}();
+
+}  // namespace puna

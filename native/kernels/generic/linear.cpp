@@ -1,0 +1,158 @@
+// The matrix kernels and activation quantization in plain C++: a vector is an array of 16, left to the compiler.
+#include "../../blocks.h"
+#include "../q8.h"
+#include "../tile.h"
+
+namespace puna {
+namespace {
+
+struct Plain {
+    static constexpr int lanes = 16, tile_rows = 1;
+    static constexpr bool signed_bytes = false;
+    struct Bytes {
+        uint8_t at[64];
+    };
+    struct Ints {
+        int32_t at[16];
+    };
+    struct Floats {
+        float at[16];
+    };
+
+    template <class R, int n = 16, class F> static PUNA_INLINE R each(F &&f) {
+        R result;
+        for (int i = 0; i < n; i++) result.at[i] = f(i);
+        return result;
+    }
+    template <class F> static PUNA_INLINE Bytes each_byte(F &&f) {
+        return each<Bytes, 64>([&](int i) { return static_cast<uint8_t>(f(i)); });
+    }
+
+    static PUNA_INLINE Bytes load(const uint8_t *p) {
+        Bytes result;
+        std::memcpy(result.at, p, 64);
+        return result;
+    }
+    static PUNA_INLINE Bytes bytes(int value) {
+        return each_byte([&](int) { return value; });
+    }
+    static PUNA_INLINE Bytes band(const Bytes &a, const Bytes &b) {
+        return each_byte([&](int i) { return a.at[i] & b.at[i]; });
+    }
+    static PUNA_INLINE Bytes bor(const Bytes &a, const Bytes &b) {
+        return each_byte([&](int i) { return a.at[i] | b.at[i]; });
+    }
+    template <int n> static PUNA_INLINE Bytes shl(const Bytes &a) {
+        return each_byte([&](int i) { return a.at[i] << n; });
+    }
+    template <int n> static PUNA_INLINE Bytes shr(const Bytes &a) {
+        return each_byte([&](int i) { return a.at[i] >> n; });
+    }
+
+    static PUNA_INLINE Ints zero_int() { return Ints{}; }
+    static PUNA_INLINE Ints splat_int(const uint8_t *p) {
+        const auto value = static_cast<int32_t>(word_at(p));
+        return each<Ints>([&](int) { return value; });
+    }
+    static PUNA_INLINE Ints add(const Ints &a, const Ints &b) {
+        return each<Ints>([&](int i) { return a.at[i] + b.at[i]; });
+    }
+    template <int n> static PUNA_INLINE Ints sar(const Ints &a) {
+        return each<Ints>([&](int i) { return a.at[i] >> n; });
+    }
+    template <int bits, int count> static PUNA_INLINE Ints dot(Ints sum, const Bytes *w, const uint8_t *q) {
+        for (int i = 0; i < count; i++) {
+            const auto *x = reinterpret_cast<const int8_t *>(q + 4 * i);
+            for (int r = 0; r < 16; r++) {
+                const uint8_t *b = w[i].at + 4 * r;
+                sum.at[r] += b[0] * x[0] + b[1] * x[1] + b[2] * x[2] + b[3] * x[3];
+            }
+        }
+        return sum;
+    }
+
+    static PUNA_INLINE Floats zero() { return Floats{}; }
+    static PUNA_INLINE Floats splat(const uint8_t *p) {
+        float value;
+        std::memcpy(&value, p, 4);
+        return each<Floats>([&](int) { return value; });
+    }
+    static PUNA_INLINE Floats to_float(const Ints &a) {
+        return each<Floats>([&](int i) { return static_cast<float>(a.at[i]); });
+    }
+    static PUNA_INLINE Floats mul(const Floats &a, const Floats &b) {
+        return each<Floats>([&](int i) { return a.at[i] * b.at[i]; });
+    }
+    static PUNA_INLINE Floats addf(const Floats &a, const Floats &b) {
+        return each<Floats>([&](int i) { return a.at[i] + b.at[i]; });
+    }
+    static PUNA_INLINE Floats fma(const Floats &a, const Floats &b, const Floats &c) {
+        return each<Floats>([&](int i) { return a.at[i] * b.at[i] + c.at[i]; });
+    }
+    static PUNA_INLINE Floats load_f32(const void *p) {
+        Floats result;
+        std::memcpy(result.at, p, 64);
+        return result;
+    }
+    static PUNA_INLINE Floats load_f16(const uint8_t *p) {
+        return each<Floats>([&](int i) { return half_to_float(p + 2 * i); });
+    }
+    static PUNA_INLINE Floats load_bf16(const uint8_t *p) {
+        uint32_t words[16];
+        for (int i = 0; i < 16; i++) words[i] = static_cast<uint32_t>(p[2 * i] | p[2 * i + 1] << 8) << 16;
+        return load_f32(words);
+    }
+    static PUNA_INLINE Floats load_u8(const uint8_t *p) {
+        return each<Floats>([&](int i) { return static_cast<float>(p[i]); });
+    }
+    static PUNA_INLINE Floats load_i8(const uint8_t *p) {
+        return each<Floats>([&](int i) { return static_cast<float>(static_cast<int8_t>(p[i])); });
+    }
+    static PUNA_INLINE Floats load_low4(const uint8_t *p) {
+        return each<Floats>([&](int i) { return static_cast<float>(p[i] & 15); });
+    }
+    static PUNA_INLINE Floats load_high4(const uint8_t *p) {
+        return each<Floats>([&](int i) { return static_cast<float>(p[i] >> 4); });
+    }
+    static PUNA_INLINE void store(float *p, const Floats &a) { std::memcpy(p, a.at, 64); }
+    static PUNA_INLINE void prefetch(const uint8_t *, int) {}
+};
+
+// To the nearest integer, ties to even: adding 1.5 x 2^23 leaves no room for a fraction.
+int32_t nearest(float x) {
+    const volatile float shifted = x + 12582912.0f;  // volatile: not to be fused with the multiplication before it
+    return static_cast<int32_t>(shifted - 12582912.0f);
+}
+
+void quantize_block(const float *x, int64_t count, uint8_t *q, uint8_t *words, int width) {
+    uint32_t top = 0;
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        std::memcpy(&bits, x + i, 4);
+        bits &= 0x7fffffffu;
+        top = bits > top ? bits : top;  // as integers, so that NaN sorts above infinity
+    }
+    if (top >= 0x7f800000u) return write_special(x, count, q, words, width);
+    float peak;
+    std::memcpy(&peak, &top, 4);
+    const float scale = peak < tiny ? 0.0f : 127.0f / peak;
+    int32_t sums[2] = {0, 0};
+    std::memset(q, 0, 32);
+    for (int64_t i = 0; i < count; i++) {
+        const volatile float scaled = x[i] * scale;
+        const int32_t value = nearest(scaled);
+        q[i] = static_cast<uint8_t>(value);
+        sums[i / 16] += value;
+    }
+    write_words(words, width, peak < tiny ? 0.0f : peak / 127.0f, sums[0], sums[1]);
+}
+
+}  // namespace
+
+extern constexpr LinearKernels generic_linear_kernels = [] {
+    LinearKernels kernels = table<Plain>();
+    kernels.quantize = quantize_tile<quantize_block>;
+    return kernels;
+}();
+
+}  // namespace puna

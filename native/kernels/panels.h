@@ -1,0 +1,153 @@
+// How a packed weight lies in memory, the same for every instruction set.
+//
+// A panel is 16 rows. A "line" is 64 bytes: 4 consecutive columns of each of the 16 rows (row r at bytes 4r..4r+3), so a
+// line feeds one 64-byte integer dot product. A panel is a stream of groups of columns, every part 64-byte aligned:
+//
+//     group = header, then for every 32 columns the bit planes of 8 lines (`bits` x 64 bytes), columns ascending
+//
+//     scales  group  header
+//     d          64  f16 d[2 blocks][16 rows]
+//     dm         32  f16 d[16], f16 m[16]
+//     df         32  f32 d[16]
+//     k32       256  f16 d[16], f16 -dmin[16], then per 32 columns: u8 scale[16], u8 min[16]
+//     k16       256  f32 d[16], then per 16 columns: i8 scale[16]
+//     k16m      256  f16 d[16], f16 -dmin[16], then per 16 columns: u8 (scale | min << 4)[16]
+//
+//     bits  planes, j is the line within 32 columns
+//     8     8 lines of bytes
+//     4     4 lines: low nibbles are line i, high nibbles line i + 4
+//     2     2 lines: bits 2i of line h are line 4h + i
+//     5     4, then one line whose bit j is bit 4 of line j
+//     6     4, then two lines like 2, holding bits 4 and 5
+//     3     2, then one line whose bit j is bit 2 of line j
+//
+// Integers are unsigned with an offset: value = scale x (q - offset) + min. Float weights: one column of 16 rows after
+// the other, in their own type. Rows past n and columns past k are zero.
+//
+// Everything here has internal linkage: objects for different instruction sets must not share a copy of a function.
+#pragma once
+
+#include <cstdint>
+
+#include "../types.h"
+
+namespace puna {
+namespace {
+
+enum class Scales { none, d, dm, df, k32, k16, k16m };
+
+struct Layout {
+    int bits;
+    int offset;
+    Scales scales;
+};
+
+constexpr Layout layout_of(Type type) {
+    switch (type) {
+    case Type::F32: return {32, 0, Scales::none};
+    case Type::F16: return {16, 0, Scales::none};
+    case Type::BF16: return {16, 0, Scales::none};
+    case Type::Q4_0: return {4, 8, Scales::d};
+    case Type::Q4_1: return {4, 0, Scales::dm};
+    case Type::Q5_0: return {5, 16, Scales::d};
+    case Type::Q5_1: return {5, 0, Scales::dm};
+    case Type::Q8_0: return {8, 128, Scales::d};
+    case Type::Q2_K: return {2, 0, Scales::k16m};
+    case Type::Q3_K: return {3, 4, Scales::k16};
+    case Type::Q4_K: return {4, 0, Scales::k32};
+    case Type::Q5_K: return {5, 0, Scales::k32};
+    case Type::Q6_K: return {6, 32, Scales::k16};
+    case Type::Q8_K: return {8, 128, Scales::df};
+    }
+    return {0, 0, Scales::none};
+}
+
+constexpr int group_columns(Scales scales) {
+    if (scales == Scales::none) return 1;
+    if (scales == Scales::d) return 64;
+    return scales == Scales::dm || scales == Scales::df ? 32 : 256;
+}
+
+constexpr int header_bytes(Scales scales) {
+    if (scales == Scales::none) return 0;
+    return group_columns(scales) == 256 ? 320 : 64;
+}
+
+constexpr int plane_bytes(int bits) { return 64 * bits; }  // per 32 columns
+
+constexpr int64_t group_count(Layout layout, int64_t k) {
+    return (k + group_columns(layout.scales) - 1) / group_columns(layout.scales);
+}
+
+constexpr int64_t panel_bytes(Layout layout, int64_t k) {
+    if (layout.scales == Scales::none) return (k * panel_rows * (layout.bits / 8) + 63) / 64 * 64;
+    const int group = group_columns(layout.scales);
+    return group_count(layout, k) * (header_bytes(layout.scales) + group / 32 * plane_bytes(layout.bits));
+}
+
+// Activations. t rows are cut into tiles of 16 rows, the rest into tiles of 8, 4, 2, 1; within a tile everything has a
+// fixed place, so that kernels address it with constants.
+//
+//     f32   per column: f32[width]
+//     q8    per 32 columns (an even number of these, zero beyond k):
+//           i8 q[width][32], then 8 words of [width]: see Word; x = d q
+enum Word {
+    word_d,      // f32 d
+    word_ds,     // f32 d x sum of the 32
+    word_n8,     // i32 -8 x sum of the 32
+    word_n128,   // i32 -128 x sum of the 32
+    word_n32,    // i32 -32 x sum of columns 0..15, and the next word of columns 16..31
+    word_n32b,
+    word_ds16,   // f32 d x sum of columns 0..15, and the next word of columns 16..31
+    word_ds16b,
+    word_count,
+};
+
+constexpr int record_bytes = 32 + 4 * word_count;  // of one row, 32 columns
+
+constexpr int64_t act_blocks(int64_t k) { return (k + 63) / 64 * 2; }
+
+constexpr int64_t act_row_bytes(ActKind kind, int64_t k) {
+    return kind == ActKind::q8 ? act_blocks(k) * record_bytes : k * 4;
+}
+
+// The tile of row r among t: its width. Its first row is r rounded down to a multiple of it.
+constexpr int tile_width(int64_t t, int64_t r) {
+    int64_t start = t / 16 * 16;
+    if (r < start) return 16;
+    for (int width = 8; width > 1; width /= 2) {
+        if ((t & width) == 0) continue;
+        if (r < start + width) return width;
+        start += width;
+    }
+    return 1;
+}
+
+}  // namespace
+
+// One call of a kernel: `count` panels times one tile of rows.
+struct TileJob {
+    const uint8_t *panel;  // the first
+    int64_t panel_bytes;
+    int64_t count;
+    int64_t last_rows;  // of the last panel of these, 1..16
+    int64_t groups;     // per panel; columns for float weights
+    const uint8_t *act;  // the tile's start
+    float *y;            // the tile's first row, the first panel's first output
+    int64_t y_stride;
+    const float *bias;  // of the first output, or null
+    bool add;
+};
+
+using TileKernel = void (*)(const TileJob &);
+
+constexpr int tile_widths = 5;  // 1, 2, 4, 8, 16
+constexpr int type_slots = 31;  // ggml ids up to BF16
+
+struct LinearKernels {
+    TileKernel tile[type_slots][tile_widths];
+    // Rows of x into a tile of q8: row j of x at x + j * stride goes to place first + j.
+    void (*quantize)(const float *x, int64_t stride, int64_t rows, int64_t k, uint8_t *tile, int width, int first);
+};
+
+}  // namespace puna

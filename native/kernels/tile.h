@@ -1,0 +1,217 @@
+// The matrix kernel: one panel (16 rows of the weight) times `count` rows of activations, accumulated in registers.
+//
+// Per 32 columns the weight is 8 registers of bytes, used for every activation row: 8 integer dot products, then one
+// multiply and one fused add per row fold in the scales. With AVX-512, 8 weights + 16 sums fill the 32 registers (16 x 16
+// tile); with AVX2 a panel is done in two halves and 4 rows at a time. With one row it is the decode kernel: a single
+// sequential pass over the panel. The order of operations for one output is the same for every `count`.
+#pragma once
+
+#include "planes.h"
+
+namespace puna {
+namespace {
+
+#define PUNA_INLINE inline __attribute__((always_inline))
+
+// Scales of 32 columns for the lanes of one vector; two of each where they change after 16 columns.
+template <class V> struct BlockScales {
+    typename V::Floats d[2], m[2];
+};
+
+// What is read once per group.
+template <class V> struct GroupScales {
+    typename V::Floats d, m;
+};
+
+template <class V, Scales scales> PUNA_INLINE void read_group(const uint8_t *header, int lane, GroupScales<V> &group) {
+    if constexpr (scales == Scales::k16) group.d = V::load_f32(header + 4 * lane);
+    if constexpr (scales == Scales::k32 || scales == Scales::k16m) {
+        group.d = V::load_f16(header + 2 * lane);
+        group.m = V::load_f16(header + 32 + 2 * lane);
+    }
+}
+
+template <class V, Scales scales>
+PUNA_INLINE void read_block(const uint8_t *header, int lane, int b, const GroupScales<V> &group, BlockScales<V> &s) {
+    if constexpr (scales == Scales::d) s.d[0] = V::load_f16(header + 32 * b + 2 * lane);
+    if constexpr (scales == Scales::df) s.d[0] = V::load_f32(header + 4 * lane);
+    if constexpr (scales == Scales::dm) {
+        s.d[0] = V::load_f16(header + 2 * lane);
+        s.m[0] = V::load_f16(header + 32 + 2 * lane);
+    }
+    const uint8_t *small = header + 64 + 32 * b + lane;
+    if constexpr (scales == Scales::k32) {
+        s.d[0] = V::mul(group.d, V::load_u8(small));
+        s.m[0] = V::mul(group.m, V::load_u8(small + 16));
+    }
+    if constexpr (scales == Scales::k16) {
+        s.d[0] = V::mul(group.d, V::load_i8(small));
+        s.d[1] = V::mul(group.d, V::load_i8(small + 16));
+    }
+    if constexpr (scales == Scales::k16m) {
+        for (int i = 0; i < 2; i++) {
+            s.d[i] = V::mul(group.d, V::load_low4(small + 16 * i));
+            s.m[i] = V::mul(group.m, V::load_high4(small + 16 * i));
+        }
+    }
+}
+
+// Where the integer sum starts: -offset x sum of the activations.
+template <class V, int offset> PUNA_INLINE typename V::Ints start(const uint8_t *words, int width, int half) {
+    const auto word = [&](int w) { return V::splat_int(words + 4 * width * w); };
+    if constexpr (offset == 8) return word(word_n8);
+    else if constexpr (offset == 16) return V::add(word(word_n8), word(word_n8));
+    else if constexpr (offset == 128 && !V::signed_bytes) return word(word_n128);
+    else if constexpr (offset == 32) return word(word_n32 + half);
+    else if constexpr (offset == 4) return V::template sar<3>(word(word_n32 + half));
+    else return V::zero_int();
+}
+
+// Adds 32 columns of one activation row. `q`: its bytes; `words`: its first word.
+template <class V, Type type>
+PUNA_INLINE typename V::Floats add_block(typename V::Floats sum, const typename V::Bytes w[8], const BlockScales<V> &s,
+                                         const uint8_t *q, const uint8_t *words, int width) {
+    constexpr Layout layout = layout_of(type);
+    const auto word = [&](int i) { return V::splat(words + 4 * width * i); };
+    if constexpr (layout.scales == Scales::k16 || layout.scales == Scales::k16m) {
+        const auto low = V::template dot<layout.bits, 4>(start<V, layout.offset>(words, width, 0), w, q);
+        const auto high = V::template dot<layout.bits, 4>(start<V, layout.offset>(words, width, 1), w + 4, q + 16);
+        const auto both = V::fma(V::to_float(high), s.d[1], V::mul(V::to_float(low), s.d[0]));
+        sum = V::fma(both, word(word_d), sum);
+        if constexpr (layout.scales == Scales::k16m) {
+            sum = V::fma(s.m[0], word(word_ds16), sum);
+            sum = V::fma(s.m[1], word(word_ds16b), sum);
+        }
+    } else {
+        const auto dot = V::template dot<layout.bits, 8>(start<V, layout.offset>(words, width, 0), w, q);
+        sum = V::fma(V::mul(V::to_float(dot), s.d[0]), word(word_d), sum);
+        if constexpr (layout.scales == Scales::dm || layout.scales == Scales::k32)
+            sum = V::fma(s.m[0], word(word_ds), sum);
+    }
+    return sum;
+}
+
+// Writes the sums of `count` activation rows from `first` on to y, adding what is to be added.
+template <class V, int count>
+PUNA_INLINE void finish(const TileJob &job, int64_t p, int lane, int first, const typename V::Floats sum[count]) {
+    alignas(64) float sums[count][V::lanes];
+#pragma GCC unroll 16
+    for (int j = 0; j < count; j++) V::store(sums[j], sum[j]);
+    const int64_t rows = (p + 1 == job.count ? job.last_rows : panel_rows) - lane;
+    float *y = job.y + first * job.y_stride + p * panel_rows + lane;
+    const float *bias = job.bias ? job.bias + p * panel_rows + lane : nullptr;
+#pragma GCC unroll 1
+    for (int j = 0; j < count; j++, y += job.y_stride) {
+        if (rows >= V::lanes) {
+            auto value = V::load_f32(sums[j]);
+            if (bias) value = V::addf(value, V::load_f32(bias));
+            if (job.add) value = V::addf(V::load_f32(y), value);
+            V::store(y, value);
+            continue;
+        }
+#pragma GCC unroll 1
+        for (int64_t i = 0; i < rows; i++) {
+            const float value = bias ? sums[j][i] + bias[i] : sums[j][i];
+            y[i] = job.add ? y[i] + value : value;
+        }
+    }
+}
+
+// Rows first..first+count of a tile `width` wide, lanes `lane`.. of panel p.
+template <class V, Type type, int width, int count>
+PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int first) {
+    constexpr Layout layout = layout_of(type);
+    constexpr int blocks = group_columns(layout.scales) / 32, header = header_bytes(layout.scales);
+    constexpr int block_bytes = plane_bytes(layout.bits);
+    const uint8_t *weight = job.panel + p * job.panel_bytes;
+    const uint8_t *q = job.act + 32 * first, *words = job.act + 32 * width + 4 * first;
+    typename V::Floats sum[count];
+#pragma GCC unroll 16
+    for (int j = 0; j < count; j++) sum[j] = V::zero();
+    for (int64_t g = 0; g < job.groups; g++) {
+        GroupScales<V> group;
+        read_group<V, layout.scales>(weight, lane, group);
+#pragma GCC unroll 1
+        for (int b = 0; b < blocks; b++) {
+            BlockScales<V> scales;
+            read_block<V, layout.scales>(weight, lane, b, group, scales);
+            typename V::Bytes w[8];
+            const uint8_t *planes = weight + header + b * block_bytes + 4 * lane;
+            if constexpr (count == 1) V::prefetch(planes + 2048, block_bytes);
+            lines<V, layout.bits>(planes, w);
+#pragma GCC unroll 16
+            for (int j = 0; j < count; j++)
+                sum[j] = add_block<V, type>(sum[j], w, scales, q + 32 * j, words + 4 * j, width);
+            q += width * record_bytes;
+            words += width * record_bytes;
+        }
+        weight += header + blocks * block_bytes;
+    }
+    finish<V, count>(job, p, lane, first, sum);
+}
+
+// The same for float weights: columns one by one.
+template <class V, Type type, int width, int count>
+PUNA_INLINE void panel_floats(const TileJob &job, int64_t p, int lane, int first) {
+    constexpr int size = type == Type::F32 ? 4 : 2;
+    const uint8_t *weight = job.panel + p * job.panel_bytes + size * lane;
+    const uint8_t *x = job.act + 4 * first;
+    typename V::Floats sum[count];
+#pragma GCC unroll 16
+    for (int j = 0; j < count; j++) sum[j] = V::zero();
+#pragma GCC unroll 4
+    for (int64_t c = 0; c < job.groups; c++) {
+        typename V::Floats w;
+        if constexpr (type == Type::F32) w = V::load_f32(weight);
+        else if constexpr (type == Type::F16) w = V::load_f16(weight);
+        else w = V::load_bf16(weight);
+#pragma GCC unroll 16
+        for (int j = 0; j < count; j++) sum[j] = V::fma(w, V::splat(x + 4 * j), sum[j]);
+        weight += size * panel_rows;
+        x += 4 * width;
+    }
+    finish<V, count>(job, p, lane, first, sum);
+}
+
+template <class V, Type type, int width> void tile(const TileJob &job) {
+    constexpr int count = width < V::tile_rows ? width : V::tile_rows;
+    for (int64_t p = 0; p < job.count; p++)
+#pragma GCC unroll 1
+        for (int first = 0; first < width; first += count)
+#pragma GCC unroll 1
+            for (int lane = 0; lane < panel_rows; lane += V::lanes) {
+                if constexpr (layout_of(type).scales == Scales::none) panel_floats<V, type, width, count>(job, p, lane, first);
+                else panel_integers<V, type, width, count>(job, p, lane, first);
+            }
+}
+
+template <class V, Type type> constexpr void fill_type(LinearKernels &kernels) {
+    auto &row = kernels.tile[static_cast<int>(type)];
+    row[0] = tile<V, type, 1>;
+    row[1] = tile<V, type, 2>;
+    row[2] = tile<V, type, 4>;
+    row[3] = tile<V, type, 8>;
+    row[4] = tile<V, type, 16>;
+}
+
+template <class V> constexpr LinearKernels table() {
+    LinearKernels kernels{};
+    fill_type<V, Type::F32>(kernels);
+    fill_type<V, Type::F16>(kernels);
+    fill_type<V, Type::BF16>(kernels);
+    fill_type<V, Type::Q4_0>(kernels);
+    fill_type<V, Type::Q4_1>(kernels);
+    fill_type<V, Type::Q5_0>(kernels);
+    fill_type<V, Type::Q5_1>(kernels);
+    fill_type<V, Type::Q8_0>(kernels);
+    fill_type<V, Type::Q2_K>(kernels);
+    fill_type<V, Type::Q3_K>(kernels);
+    fill_type<V, Type::Q4_K>(kernels);
+    fill_type<V, Type::Q5_K>(kernels);
+    fill_type<V, Type::Q6_K>(kernels);
+    fill_type<V, Type::Q8_K>(kernels);
+    return kernels;
+}
+
+}  // namespace
+}  // namespace puna

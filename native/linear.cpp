@@ -1,0 +1,125 @@
+#include "linear.h"
+
+#include "kernels/panels.h"
+
+namespace puna {
+
+#if defined(__x86_64__)
+extern const LinearKernels avx2_linear_kernels, avx512_linear_kernels;
+#endif
+extern const LinearKernels generic_linear_kernels;
+
+const LinearKernels &linear_kernels(Isa isa) {
+#if defined(__x86_64__)
+    if (isa == Isa::avx512) return avx512_linear_kernels;
+    if (isa == Isa::avx2) return avx2_linear_kernels;
+#endif
+    (void)isa;
+    return generic_linear_kernels;
+}
+
+namespace {
+
+constexpr int64_t weight_bytes_per_unit = 16 << 10;   // decode: about half a microsecond of memory
+constexpr int64_t cached_bytes = 192 << 10;           // prefill: weights of a unit stay in L2 beside a tile of rows
+constexpr int64_t units_per_thread = 12;
+
+int log2_of(int width) { return width == 16 ? 4 : width == 8 ? 3 : width == 4 ? 2 : width == 2 ? 1 : 0; }
+
+// Tiles of t rows: the whole ones, then one per set bit of the rest.
+int64_t tile_count(int64_t t) { return t / 16 + __builtin_popcountll(static_cast<uint64_t>(t % 16)); }
+
+// How a product is cut: units of `panels` panels times `tiles` tiles, the tiles of the same panels after each other.
+struct Cut {
+    int64_t panels, tiles, bands, units;
+};
+
+Cut cut(const Packed &weight, int64_t t, int threads) {
+    const int64_t bytes = panel_bytes(layout_of(weight.type), weight.k), all = panels(weight.n), tiles = tile_count(t);
+    const int64_t wanted = units_per_thread * threads;
+    int64_t group = t <= 4 ? weight_bytes_per_unit / bytes : cached_bytes / bytes;
+    int64_t band = tiles;
+    if (t > 4) {
+        while (group > 4 && (all + group - 1) / group < wanted) group /= 2;
+        while (band > 4 && (all + group - 1) / group * ((tiles + band - 1) / band) < wanted) band = (band + 1) / 2;
+        while (group > 1 && (all + group - 1) / group * ((tiles + band - 1) / band) < wanted) group /= 2;
+    }
+    group = std::max<int64_t>(1, group);
+    const int64_t bands = (tiles + band - 1) / band;
+    return {group, band, bands, (all + group - 1) / group * bands};
+}
+
+void run_unit(const LinearKernels &kernels, const LinearJob &job, int64_t t, const Cut &cut, int64_t unit) {
+    const Packed &weight = *job.weight;
+    const Layout layout = layout_of(weight.type);
+    const int64_t bytes = panel_bytes(layout, weight.k), row_act = act_row_bytes(act_kind(weight.type), weight.k);
+    const int64_t first = unit / cut.bands * cut.panels, end = std::min(panels(weight.n), first + cut.panels);
+    const int64_t first_tile = unit % cut.bands * cut.tiles, end_tile = std::min(tile_count(t), first_tile + cut.tiles);
+    TileJob tile{};
+    tile.panel = weight.data + first * bytes;
+    tile.panel_bytes = bytes;
+    tile.count = end - first;
+    tile.last_rows = std::min(panel_rows, weight.n - (end - 1) * panel_rows);
+    tile.groups = group_count(layout, weight.k);
+    tile.y_stride = job.y_stride;
+    tile.bias = job.bias ? job.bias + first * panel_rows : nullptr;
+    tile.add = job.add;
+    int64_t row = std::min(first_tile * 16, t / 16 * 16);
+    for (int64_t i = row / 16; i < first_tile; i++) row += tile_width(t, row);
+    for (int64_t i = first_tile; i < end_tile; i++) {
+        const int width = tile_width(t, row);
+        tile.act = static_cast<const uint8_t *>(job.act) + row * row_act;
+        tile.y = job.y + row * job.y_stride + first * panel_rows;
+        kernels.tile[static_cast<int>(weight.type)][log2_of(width)](tile);
+        row += width;
+    }
+}
+
+void spread_rows(const float *x, int64_t stride, int64_t rows, int64_t k, float *tile, int width, int64_t first) {
+    for (int64_t c = 0; c < k; c++)
+        for (int64_t j = 0; j < rows; j++) tile[c * width + first + j] = x[j * stride + c];
+}
+
+}  // namespace
+
+size_t act_bytes(ActKind kind, int64_t t, int64_t k) {
+    return static_cast<size_t>((t * act_row_bytes(kind, k) + 63) / 64 * 64);
+}
+
+void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, int64_t stride, int64_t row_begin,
+                   int64_t row_end, int64_t t, int64_t k, void *act) {
+    for (int64_t row = row_begin; row < row_end;) {
+        const int width = tile_width(t, row);
+        const int64_t start = row / width * width, rows = std::min(row_end, start + width) - row;
+        uint8_t *tile = static_cast<uint8_t *>(act) + start * act_row_bytes(kind, k);
+        if (kind == ActKind::f32)
+            spread_rows(x + row * stride, stride, rows, k, reinterpret_cast<float *>(tile), width, row - start);
+        else
+            kernels.quantize(x + row * stride, stride, rows, k, tile, width, static_cast<int>(row - start));
+        row += rows;
+    }
+}
+
+int64_t linear_units(const Packed &weight, int64_t t, int threads) { return cut(weight, t, threads).units; }
+
+void linear(const LinearKernels &kernels, const LinearJob &job, int64_t t, int threads, int64_t unit_begin,
+            int64_t unit_end) {
+    const Cut pieces = cut(*job.weight, t, threads);
+    for (int64_t unit = unit_begin; unit < unit_end; unit++) run_unit(kernels, job, t, pieces, unit);
+}
+
+void linear_step(const LinearKernels &kernels, const LinearJob *jobs, int count, int64_t t, Pool &pool, int thread) {
+    int64_t units = 0;
+    for (int i = 0; i < count; i++) units += linear_units(*jobs[i].weight, t, pool.size());
+    pool.split(thread, units, [&](int64_t begin, int64_t end) {
+        int64_t before = 0;
+        for (int i = 0; i < count && before < end; i++) {
+            const Cut pieces = cut(*jobs[i].weight, t, pool.size());
+            for (int64_t unit = std::max(begin, before); unit < std::min(end, before + pieces.units); unit++)
+                run_unit(kernels, jobs[i], t, pieces, unit - before);
+            before += pieces.units;
+        }
+    });
+}
+
+}  // namespace puna
