@@ -1,0 +1,137 @@
+"""What generating takes and gives: options by name, chunks of text, stop strings, figures. It runs nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from puna.engine.sampler import Sampling
+from puna.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Figures of one generation; seconds of the prompt run from submission to the first token."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    prompt_seconds: float
+    tokens: int
+    seconds: float
+
+    @property
+    def prompt_rate(self) -> float:
+        """Prompt tokens computed a second."""
+        return (self.prompt_tokens - self.cached_tokens) / self.prompt_seconds if self.prompt_seconds else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second after the first."""
+        return (self.tokens - 1) / self.seconds if self.seconds and self.tokens > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Logprob:
+    """A token with the natural logarithm of its probability; `top` are the best candidates in its place."""
+
+    token: int
+    text: str
+    logprob: float
+    top: tuple[Logprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of an answer. The last one is `done`, with the reason ("stop" or "length") and the figures."""
+
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[Logprob, ...] = ()
+    thinking: str = ""
+    tool_calls: tuple[Any, ...] = ()
+    done: bool = False
+    done_reason: str | None = None
+    stats: Stats | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Generate options: what the sampler needs, and when to end. `num_predict` below 0: until the context is full."""
+
+    sampling: Sampling = field(default_factory=Sampling)
+    num_predict: int = -1
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+SAMPLING = {f.name for f in fields(Sampling)}
+LOAD_TIME = {"num_ctx": "context_length", "num_thread": "threads", "num_batch": "", "num_gpu": "", "main_gpu": "",
+             "use_mmap": "", "num_keep": "", "draft_num_predict": ""}  # fmt: skip
+"""Options of Ollama's that concern loading, with the argument of `puna.load` that does the same ("": nothing to do)."""
+
+KNOWN = sorted({*SAMPLING, "num_predict", "stop", "ignore_eos", "logprobs"})
+
+
+def parse_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Options:
+    """Options from a model's stored defaults and a caller's; RequestError names an unknown or impossible one."""
+    for name in given:
+        if name in LOAD_TIME:
+            use = f"; pass {LOAD_TIME[name]} to puna.load" if LOAD_TIME[name] else ""
+            raise RequestError(f"option '{name}' belongs to loading, not to generating{use}")
+        if name not in KNOWN:
+            close = difflib.get_close_matches(name, KNOWN, n=1, cutoff=0.0)
+            raise RequestError(f"option '{name}' is unknown; closest: {close[0]}; known: {', '.join(KNOWN)}")
+    merged = {name: value for name, value in {**defaults, **given}.items() if name in KNOWN and value is not None}
+    sampling = {name: merged[name] for name in SAMPLING & merged.keys()}
+    if merged.get("logprobs"):
+        sampling.setdefault("top_logprobs", 0)
+    return Options(Sampling(**sampling), _count(merged), _stops(merged), bool(merged.get("ignore_eos")))
+
+
+def _count(options: Mapping[str, Any]) -> int:
+    count = options.get("num_predict", -1)
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise RequestError(f"option 'num_predict' is {count!r}; it must be a whole number, or -1 for no limit")
+    return count
+
+
+def _stops(options: Mapping[str, Any]) -> tuple[str, ...]:
+    stops = options.get("stop") or ()
+    stops = (stops,) if isinstance(stops, str) else tuple(stops)
+    if not all(isinstance(s, str) and s for s in stops):
+        raise RequestError(f"option 'stop' is {stops!r}; it must be non-empty strings")
+    return stops
+
+
+class StopText:
+    """Passes text through until a stop string appears; holds back what may be the beginning of one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.stopped = False
+
+    def push(self, text: str) -> str:
+        """The text that is certain now. After a stop string, everything before it, and nothing more."""
+        if self.stopped:
+            return ""
+        text = self._held + text
+        if ends := [at for stop in self._stops if (at := text.find(stop)) >= 0]:
+            self.stopped, self._held = True, ""
+            return text[: min(ends)]
+        held = max((self._overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - held :]
+        return text[: len(text) - held]
+
+    def flush(self) -> str:
+        """What was held back, when nothing more comes."""
+        held, self._held = self._held, ""
+        return held
+
+    @staticmethod
+    def _overlap(text: str, stop: str) -> int:
+        """Length of the longest end of `text` that begins `stop`."""
+        sizes = range(min(len(text), len(stop) - 1), 0, -1)
+        return next((n for n in sizes if text.endswith(stop[:n])), 0)

@@ -1,0 +1,42 @@
+"""`puna.render`: the prompt that messages make, by a template's text or by a model's own template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from puna.errors import InvalidName
+
+
+def render(
+    ref_or_template: str,
+    messages: Iterable[Mapping[str, Any]],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    think: bool | str | None = None,
+    **more: Any,
+) -> str:
+    """The exact prompt. `ref_or_template` is Go or Jinja template text, or a reference as `puna.load` takes it.
+
+    `more`: `prompt` and `suffix` for templates that take them, variables of a Jinja template. Raises TemplateError.
+    """
+    from puna.template import render as render_text
+
+    if _is_reference(ref_or_template):
+        from puna.model import load
+
+        return load(ref_or_template).render(messages, tools=tools, think=think, **more)
+    return render_text(ref_or_template, messages, tools=tools, think=think, **more)
+
+
+def _is_reference(text: str) -> bool:
+    """Whether a text without any template marks names a model or a file."""
+    from puna.store.name import ModelName
+
+    if "{{" in text or "{%" in text or "\n" in text:
+        return False
+    try:
+        ModelName.parse(text)
+    except InvalidName:
+        return text.endswith(".gguf") or text.startswith((".", "/", "~"))
+    return True
