@@ -1,6 +1,9 @@
 """Reading GGUF: files made by hand, byte by byte, and by the `gguf` package."""
 
+import gc
+import mmap
 import struct
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -320,3 +323,27 @@ def test_mapped_values_can_not_be_written_to(saved: Any) -> None:
     with open_gguf(saved(file([], [info("w", (2,), 0, 0)], bytes(8)))) as g:
         assert not g.tensors["w"].raw.flags.writeable
         assert not g.tensors["w"].numpy().flags.writeable
+
+
+def test_no_map_is_left_after_closing_dropping_or_refusing_a_file(saved: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[mmap.mmap]] = []
+
+    class Watched(mmap.mmap):
+        def __new__(cls, *args: Any, **options: Any) -> "Watched":
+            made.append(weakref.ref(new := super().__new__(cls, *args, **options)))
+            return new
+
+    monkeypatch.setattr("puna.formats.mapped.mmap.mmap", Watched)
+    good = file([ONE], [info("w", (2,), 0, 0)], bytes(8))
+    with open_gguf(saved(good)) as g:
+        kept = g.tensors["w"].raw
+    dropped = open_gguf(saved(good))
+    assert dropped.metadata["k"] == 1
+    del dropped
+    with pytest.raises(FormatError):
+        open_gguf(saved(good[:-1]))
+    gc.collect()
+    assert [ref() is not None for ref in made] == [True, False, False]
+    assert kept.tolist() == [0] * 8
+    del kept
+    assert made[0]() is None

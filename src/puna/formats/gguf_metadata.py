@@ -127,28 +127,36 @@ def string_starts(cursor: Cursor, count: int, what: str) -> Starts:
     """Return where each of `count` strings begins (its length field), and after them where the last one ends."""
     starts = np.empty(count + 1, np.int64)
     starts[0] = cursor.at
-    done, base, until = 0, 0, -1
+    done, until = 0, -1
     while done < count:
         if cursor.at >= until:
-            base, until = cursor.at, cursor.at + _WINDOW
-            begins, ends, breaks = _guess(cursor.data[base : until + 7], base)
+            until = cursor.at + _WINDOW
+            begins, ends, breaks = _guess(cursor.data[cursor.at : until + 7], cursor.at)
         first = int(begins.searchsorted(cursor.at))
         if first < begins.size and begins[first] == cursor.at:
             last = int(breaks[breaks.searchsorted(first)])
-            step = min(last + 1 - first, count - done)
-            starts[done + 1 : done + 1 + step] = ends[first : first + step]
+            found = ends[first : min(last + 1, first + count - done)]
         else:
-            step = min(_STEPS, count - done)
-            for index in range(done, done + step):
-                (length,) = cursor.unpack(LENGTH, f"the length of string {index} in {what}")
-                cursor.skip(length, f"string {index} in {what}")
-                starts[index + 1] = cursor.at
-        done += step
-        cursor.at = int(starts[done])
-        if cursor.at > cursor.size:
-            cursor.at = int(starts[done - 1])
-            cursor.fail(f"string {done - 1} in {what} reaches past the end of the file at byte {cursor.size}")
+            found = np.array(_walk(cursor, min(_STEPS, count - done)), np.int64)
+        after = done + len(found)
+        starts[done + 1 : after + 1] = found
+        if starts[after] > cursor.size:
+            cursor.at = int(starts[after - 1])
+            cursor.fail(f"string {after - 1} in {what} reaches past the end of the file at byte {cursor.size}")
+        done, cursor.at = after, int(starts[after])
     return starts
+
+
+def _walk(cursor: Cursor, steps: int) -> list[int]:
+    """Return where each of the next strings ends; one that leaves the file is the last and ends just behind it."""
+    ends: list[int] = []
+    end = cursor.at
+    for _ in range(steps):
+        end += 8 + (LENGTH.unpack_from(cursor.view, end)[0] if end + 8 <= cursor.size else 0)
+        if end > cursor.size:
+            return [*ends, cursor.size + 1]
+        ends.append(end)
+    return ends
 
 
 def _guess(window: Bytes, base: int) -> tuple[Starts, Starts, Starts]:
