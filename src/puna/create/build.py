@@ -13,10 +13,7 @@ from puna.store.describe import add_model, describe_gguf
 from puna.store.manifest import Config, Layer, Manifest, merge_layers, params_json, to_json
 from puna.store.name import ModelName
 from puna.store.sources import find_model
-from puna.store.store import Addition, Store
-
-Convert = Callable[[Path, Path], object]
-"""Converts a checkpoint directory into a GGUF file at the second path."""
+from puna.store.store import Addition, Convert, Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,12 @@ def _full(what: str, folder: Path, size: int) -> StoreError:
     )
 
 
+def require_space(what: str, folder: Path, size: int) -> None:
+    """Raises StoreError, before anything is written, where the disk of `folder` has no room for `size` bytes."""
+    if shutil.disk_usage(folder).free < size:
+        raise _full(what, folder, size)
+
+
 def sync_folder(folder: Path) -> None:
     """Makes renames within a folder last through a power cut, where the system can."""
     if sys.platform == "win32":
@@ -149,8 +155,7 @@ def add_stream(
     on_progress: Progress | None = None,
 ) -> Blob:
     """Stores the bytes of `chunks`; DigestMismatch where `digest` is given and they do not hash to it."""
-    if size and shutil.disk_usage(temporary).free < size:
-        raise _full(what, blobs, size)
+    require_space(what, blobs, size)
     hasher, done, path = hashlib.sha256(), 0, temporary / secrets.token_hex(8)
     with storing(what, blobs, size), removing(path):
         with path.open("xb") as file:

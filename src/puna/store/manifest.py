@@ -121,7 +121,7 @@ def to_json(value: object) -> bytes:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
-    return text.encode() + b"\n"
+    return text.encode(errors="backslashreplace") + b"\n"  # half a surrogate pair stays a JSON escape
 
 
 def parse_json(data: bytes, what: str) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _layer(entry: object, what: str) -> Layer:
         raise StoreError(f"{what}: {wrong[0]!r} is not text; the manifest must be written or pulled again")
     size = entry.get("size")
     if type(size) is not int or not 0 <= size < 1 << 63:
-        raise StoreError(f"{what}: size is {str(size)[:40]!r}; a number of bytes works")
+        raise StoreError(f"{what}: size is {str(size)[:40]}; a number of bytes works")
     try:
         digest = parse_digest(entry.get("digest"))
     except StoreError as error:

@@ -17,7 +17,7 @@ from typing import IO
 from puna.errors import StoreError
 from puna.store.blobs import Progress
 
-_OPTIONS = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input", "--retries", "2"]
+_OPTIONS = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input", "--retries", "1"]
 _NETWORK = re.compile(
     r"resol(?:ve|ution)|getaddrinfo|Name or service not known|Max retries|timed out|ConnectionError|NewConnection"
     r"|Connection (?:refused|reset|aborted)|Network is unreachable|ProxyError|SSLError",

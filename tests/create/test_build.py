@@ -1,0 +1,179 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import puna.create
+from puna.create.build import create
+from puna.errors import FormatError, ModelfileError, ModelNotFound, PunaError, StoreError, TemplateError
+from puna.store import Config, Manifest, Store, blobs
+from store.ggufs import write_gguf
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "models")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_gguf(tmp_path / "tiny.gguf")
+
+
+def texts(store: Store, manifest: Manifest) -> dict[str, str]:
+    return {layer.kind: store.read(layer).decode() for layer in manifest.layers if layer.kind != "model"}
+
+
+def entries(store: Store) -> list[str]:
+    """Every file of the store but the lock."""
+    return sorted(str(path.relative_to(store.root)) for path in store.root.rglob("*") if path.is_file())
+
+
+def test_a_gguf_file_becomes_a_model_with_its_layers(store: Store, model: Path) -> None:
+    text = (
+        'FROM ./tiny.gguf\nTEMPLATE "{{ .Prompt }}"\nSYSTEM Be kind.\nPARAMETER temperature 1\nPARAMETER stop <|x|>\n'
+        "MESSAGE user hi\nLICENSE MIT\nLICENSE BSD\n"
+    )
+    manifest = create(store, "tiny", text, directory=model.parent)
+    assert [layer.kind for layer in manifest.layers] == [
+        *("model", "template", "system", "license", "license", "params", "messages")
+    ]
+    assert store.model_path("tiny").read_bytes() == model.read_bytes()
+    assert texts(store, manifest) == {
+        "template": "{{ .Prompt }}",
+        "system": "Be kind.",
+        "license": "BSD",
+        "params": '{"stop":["\\u003c|x|\\u003e"],"temperature":1}\n',
+        "messages": '[{"role":"user","content":"hi"}]\n',
+    }
+    assert json.loads(store.read(manifest.config)) == {
+        **{"model_format": "gguf", "model_family": "llama", "model_families": ["llama"], "model_type": "2K"},
+        **{"file_type": "Q8_0", "architecture": "amd64", "os": "linux"},
+    }
+
+
+def test_a_model_made_of_another_inherits_and_overrides(store: Store, model: Path) -> None:
+    create(store, "base", f"FROM {model}\nSYSTEM one\nTEMPLATE t\nPARAMETER top_k 1\nPARAMETER stop a\nLICENSE MIT\n")
+    manifest = create(store, "me/child:1", "FROM base\nSYSTEM two\nPARAMETER stop b\nPARAMETER seed 7\nRENDERER r\n")
+    assert texts(store, manifest) == {
+        **{"template": "t", "license": "MIT", "system": "two"},
+        "params": '{"seed":7,"stop":["b"],"top_k":1}\n',
+    }
+    assert store.config(manifest).renderer == "r"
+    assert manifest.layers[0].source == "base:latest"
+    store.remove("base")
+    assert store.model_path("me/child:1").read_bytes() == model.read_bytes()
+
+
+def test_a_digest_of_a_stored_blob_is_a_source(store: Store, model: Path) -> None:
+    digest = create(store, "tiny", f"FROM {model}").layers[0].digest
+    assert create(store, "again", f"FROM @{digest}").layers[0].digest == digest
+    with pytest.raises(StoreError, match="there is no such blob"):
+        create(store, "x", "FROM @sha256:" + "0" * 64)
+    with pytest.raises(StoreError, match="not a digest"):
+        create(store, "x", "FROM @sha256:../../etc")
+
+
+def test_a_directory_is_converted_and_one_with_a_gguf_is_not(store: Store, tmp_path: Path, model: Path) -> None:
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "model.safetensors").write_bytes(b"s")
+    seen: list[Path] = []
+
+    def convert(directory: Path, out: Path) -> None:
+        seen.append(directory)
+        write_gguf(out, "qwen3")
+
+    manifest = create(store, "m", "FROM hf", directory=tmp_path, convert=convert)
+    assert seen == [tmp_path / "hf"]
+    assert store.config(manifest).model_family == "qwen3"
+    (tmp_path / "ready").mkdir()
+    model.rename(tmp_path / "ready" / "tiny.gguf")
+    assert store.config(create(store, "n", "FROM ready", directory=tmp_path)).model_family == "llama"
+    assert len(seen) == 1
+
+
+def test_a_model_of_ollama_s_store_is_taken_without_copying(
+    store: Store, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "_clone", lambda source, target: False)
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    ollama = Store(tmp_path / "ollama")
+    create(ollama, "theirs", f"FROM {model}\nSYSTEM s")
+    before = entries(ollama)
+    manifest = create(store, "ours", "FROM theirs\nPARAMETER seed 1")
+    assert os.path.samefile(ollama.model_path("theirs"), store.model_path("ours"))
+    assert texts(store, manifest) == {"system": "s", "params": '{"seed":1}\n'}
+    assert entries(ollama) == before
+
+
+def test_equal_inputs_give_equal_digests_and_nothing_is_left_behind(store: Store, model: Path) -> None:
+    text = f"FROM {model}\nSYSTEM one\nPARAMETER top_k 3\nPARAMETER seed 1"
+    first = create(store, "m", text)
+    once = entries(store)
+    create(store, "m", f"FROM {model}\nSYSTEM another")
+    assert create(store, "m", text).digest == first.digest
+    assert entries(store) == once
+
+
+BAD: list[tuple[str, type[PunaError], str]] = [
+    ("FROM absent-model", ModelNotFound, "no such file"),
+    ("FROM ./absent.gguf", ModelfileError, "there is no file"),
+    ("FROM tiny.gguf\nADAPTER ./lora", ModelfileError, "LoRA adapters are not supported yet"),
+    ("FROM tiny.gguf\nDRAFT ./d", ModelfileError, "draft models are not supported yet"),
+    ("FROM tiny.gguf\nPARAMETER nonsense 1", ModelfileError, "no such option"),
+    ("FROM tiny.gguf\nTEMPLATE {{ .Prompt", TemplateError, ""),
+    ("FROM broken.gguf", FormatError, "broken.gguf"),
+    ("FROM text.gguf", FormatError, "text.gguf"),
+]
+
+
+@pytest.mark.parametrize(("text", "kind", "reason"), BAD)
+def test_what_cannot_be_made_is_refused_before_the_store_is_touched(
+    store: Store, model: Path, text: str, kind: type[PunaError], reason: str
+) -> None:
+    (model.parent / "broken.gguf").write_bytes(model.read_bytes()[:-64])
+    (model.parent / "text.gguf").write_text("no GGUF at all")
+    with pytest.raises(kind) as caught:
+        create(store, "m", text, directory=model.parent)
+    assert reason in str(caught.value)
+    assert not store.root.exists()
+
+
+def interrupt(directory: Path, out: Path) -> None:
+    out.write_bytes(b"GGUF half")
+    raise KeyboardInterrupt
+
+
+def break_off(directory: Path, out: Path) -> None:
+    out.write_bytes(b"GGUF half")
+
+
+@pytest.mark.parametrize(("convert", "kind"), [(interrupt, KeyboardInterrupt), (break_off, FormatError)])
+def test_a_conversion_that_breaks_off_leaves_the_store_as_it_was(
+    store: Store, model: Path, convert: Callable[[Path, Path], None], kind: type[BaseException]
+) -> None:
+    create(store, "m", f"FROM {model}\nSYSTEM old")
+    before = entries(store)
+    (model.parent / "model.safetensors").write_bytes(b"s")
+    with pytest.raises(kind):
+        create(store, "m", f"FROM {model.parent}\nSYSTEM new", convert=convert)
+    assert entries(store) == before
+
+
+def test_ctrl_c_before_the_manifest_takes_the_blobs_back(store: Store, model: Path) -> None:
+    def stop(status: str, done: int, size: int) -> None:
+        if status == "writing manifest":
+            assert list((store.root / "blobs").glob("sha256-*"))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        create(store, "m", f"FROM {model}", on_progress=stop)
+    assert entries(store) == ["blobs/.puna/lock"]
+
+
+def test_the_package_is_the_public_function(store: Store, model: Path) -> None:
+    manifest = puna.create(store, "tiny", f"FROM {model}")
+    assert isinstance(manifest, Manifest)
+    assert isinstance(store.config(manifest), Config)
