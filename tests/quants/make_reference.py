@@ -21,6 +21,8 @@ TYPES = {
     "Q5_0": 6,
     "Q5_1": 7,
     "Q8_0": 8,
+    "Q2_K": 10,
+    "Q3_K": 11,
     "Q4_K": 12,
     "Q5_K": 13,
     "Q6_K": 14,
@@ -37,7 +39,7 @@ def main():
     for kind, array in inputs.arrays().items():
         for name, number in TYPES.items():
             out[f"{name}, {kind}"] = digest(libgguf.quantize_rows(array, number))
-        for name in ("Q4_K", "Q5_K", "Q6_K"):
+        for name in ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"):
             for weight, matrix in inputs.importance().items():
                 out[f"{name}, {kind}, {weight}"] = digest(libgguf.quantize_rows(array, TYPES[name], imatrix=matrix))
     Path(__file__).with_name("reference.json").write_text(json.dumps(out, indent=0) + "\n")

@@ -40,7 +40,7 @@ def test_the_bytes_are_those_of_the_gguf_package_where_it_agrees_with_ggml(name,
     assert quantize(array, name).tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("name", ["Q4_K", "Q5_K", "Q6_K"])
+@pytest.mark.parametrize("name", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"])
 @pytest.mark.parametrize("count", [1, 2, 3, 257])
 def test_any_number_of_blocks_gives_the_same_bytes_for_each_block(name, count):
     array = np.resize(arrays()["weights"].reshape(-1, 256), (count, 256))
@@ -104,7 +104,9 @@ def test_a_round_trip_is_off_by_at_most_a_step(name, data):
     assert np.abs(back - array).max() <= STEP[name] * max(np.abs(array).max(), 1e-4) + 1e-6
 
 
-@pytest.mark.parametrize(("name", "limit"), [("Q4_K", 0.075), ("Q5_K", 0.038), ("Q6_K", 0.021)])
+@pytest.mark.parametrize(
+    ("name", "limit"), [("Q2_K", 0.32), ("Q3_K", 0.19), ("Q4_K", 0.075), ("Q5_K", 0.038), ("Q6_K", 0.021)]
+)
 def test_the_error_of_k_types_is_a_small_share_of_the_values(name, limit):
     array = arrays()["weights"]
     error = dequantize(quantize(array, name), name, array.shape) - array
@@ -113,7 +115,7 @@ def test_the_error_of_k_types_is_a_small_share_of_the_values(name, limit):
 
 def test_an_importance_matrix_lowers_the_weighted_error():
     array, matrix = arrays()["weights"], importance()["spiky"]
-    for name in ("Q4_K", "Q5_K", "Q6_K"):
+    for name in ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"):
         errors = [
             ((dequantize(quantize(array, name, m), name, array.shape) - array) ** 2 * matrix).sum()
             for m in (None, matrix)

@@ -12,11 +12,22 @@ spread in stripes: within a stretch of 32 (or 64) bytes, the lowest field of eve
 
 # ruff: noqa: D102, N801 - `decode` and `encode` are described by Codec; a class is named as its type
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from puna import dtypes
 from puna.quants.codec import Blocks, Bytes, Codec, Floats, join_bits, split_bits, to_half
-from puna.quants.search import Fit, affine_fit, nearest, positive_fit, sequential_sum, symmetric_fit
+from puna.quants.search import (
+    Fit,
+    Found,
+    affine_fit,
+    nearest,
+    positive_fit,
+    sequential_sum,
+    stepwise_fit,
+    symmetric_fit,
+)
 
 
 def stripes(packed: Bytes, bits: int, stretch: int) -> Bytes:
@@ -63,6 +74,47 @@ def affine(quants: Bytes, scale: Floats, minimum: Floats, out: Floats) -> None:
     groups -= minimum
 
 
+Factors = tuple[Floats, Bytes]
+"""A unit per block (n,) and an integer factor per group (n, groups): their products are the scales."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a type with minimums is encoded: group size, largest quant, largest scale, shifts tried, share of sigma^2."""
+
+    size: int
+    top: int
+    unit: int
+    steps: tuple[float, float, int]
+    spread: int
+    absolute: bool = False
+
+    def __call__(self, values: Floats, weights: Floats | None) -> tuple[Fit, Factors, Factors]:
+        """Return the fit of the groups, the factors of their scales, and the factors of their minimums."""
+        x, share = by_group(values, self.size), None
+        if weights is None:
+            fit = affine_fit(x, self.plain_weights(x), self.top, self.steps, self.absolute)
+        else:
+            w = by_group(spread_weights(values, weights, self.spread), self.size)
+            fit, share = affine_fit(x, w, self.top, (-0.9, 0.05, 36)), sequential_sum(w)
+        return fit, self.factors(fit.scale, share), self.factors(fit.minimum, share)
+
+    def factors(self, parameter: Floats, share: Floats | None) -> Factors:
+        """Express one number per group as small integers; `share` is the weight of each group, or None."""
+        groups = 256 // self.size
+        if share is None:
+            return shares(parameter.reshape(-1, groups), self.unit)
+        return positive_fit(by_group(parameter, groups), by_group(share, groups), self.unit)
+
+    def plain_weights(self, x: Floats) -> Floats:
+        """Return the weights ggml takes where there is no importance matrix."""
+        magnitude: Floats = np.abs(x)
+        if self.absolute:
+            return magnitude
+        deviation: Floats = np.sqrt(sequential_sum(x * x) / np.float32(self.size))
+        return deviation + magnitude
+
+
 class Q2_K(Codec):
     """Two bits in 16 groups of 16: x = d * scale * q - dmin * minimum.
 
@@ -73,13 +125,24 @@ class Q2_K(Codec):
 
     dtype = dtypes.Q2_K
     layout = np.dtype([("scales", "u1", (16,)), ("qs", "u1", (64,)), ("d", "<f2"), ("dmin", "<f2")])
-    encodes = False
+    weighted = True
+    search = Search(16, 3, 15, (-0.5, 0.1, 15), spread=1, absolute=True)
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
         scales = blocks["scales"]
         quants = stripes(blocks["qs"], 2, 32)
         affine(quants, scaled(blocks["d"], scales & 15), scaled(blocks["dmin"], scales >> 4), out)
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
+        out = np.empty(len(values), cls.layout)
+        fit, (d, scales), (dmin, minimums) = cls.search(values, weights)
+        out["d"], out["dmin"], out["scales"] = to_half(d), to_half(dmin), scales | minimums << np.uint8(4)
+        stored = out["scales"]
+        quants = requantize(fit, scaled(out["d"], stored & 15), scaled(out["dmin"], stored >> 4), (0, 3), 0)
+        out["qs"] = unstripe(quants, 2, 32)
+        return out
 
 
 class Q3_K(Codec):
@@ -94,16 +157,33 @@ class Q3_K(Codec):
 
     dtype = dtypes.Q3_K
     layout = np.dtype([("hmask", "u1", (32,)), ("qs", "u1", (64,)), ("scales", "u1", (12,)), ("d", "<f2")])
-    encodes = False
+    weighted = True
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
-        packed = blocks["scales"]
-        scales = stripes(packed[:, :8], 4, 8) | stripes(packed[:, 8:], 2, 4) << np.uint8(4)
+        scales = unpack_q3_scales(blocks["scales"])
         quants = stripes(blocks["qs"], 2, 32) | stripes(blocks["hmask"], 1, 32) << np.uint8(2)
         signed = quants.view(np.int8) - np.int8(4)
         scale = scaled(blocks["d"], scales.view(np.int8) - np.int8(32))
         np.multiply(signed.reshape(-1, 16, 16), scale, out=out.reshape(-1, 16, 16))
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
+        out = np.empty(len(values), cls.layout)
+        x = by_group(values, 16)
+        if weights is None:
+            fit: Found = stepwise_fit(x, 4)
+            d, scales = q3_scales(fit.scale, None)
+        else:
+            w = by_group(spread_weights(values, weights, 2), 16)
+            fit = symmetric_fit(x, w, 4)
+            d, scales = q3_scales(fit.scale, sequential_sum(w))
+        out["d"] = to_half(d)
+        step = scaled(out["d"], scales.view(np.int8) - np.int8(32))
+        quants = requantize(fit, step, None, (-4, 3), 4)
+        out["scales"] = np.concatenate((unstripe(scales & 15, 4, 8), unstripe(scales >> 4, 2, 4)), axis=1)
+        out["qs"], out["hmask"] = unstripe(quants & 3, 2, 32), unstripe(quants >> 2, 1, 32)
+        return out
 
 
 class Q4_K(Codec):
@@ -117,6 +197,7 @@ class Q4_K(Codec):
     dtype = dtypes.Q4_K
     layout = np.dtype([("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", (12,)), ("qs", "u1", (128,))])
     weighted = True
+    search = Search(32, 15, 63, (-1.0, 0.1, 20), spread=2)
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
@@ -127,7 +208,7 @@ class Q4_K(Codec):
     @classmethod
     def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         out = np.empty(len(values), cls.layout)
-        out["qs"] = unstripe(encode_affine(values, weights, 15, (-1.0, 0.1, 20), out), 4, 32)
+        out["qs"] = unstripe(encode_45(cls.search, values, weights, out), 4, 32)
         return out
 
 
@@ -144,6 +225,7 @@ class Q5_K(Codec):
         [("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", (12,)), ("qh", "u1", (32,)), ("qs", "u1", (128,))]
     )
     weighted = True
+    search = Search(32, 31, 63, (-0.5, 0.1, 15), spread=2)
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
@@ -154,7 +236,7 @@ class Q5_K(Codec):
     @classmethod
     def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         out = np.empty(len(values), cls.layout)
-        quants = encode_affine(values, weights, 31, (-0.5, 0.1, 15), out)
+        quants = encode_45(cls.search, values, weights, out)
         out["qh"], out["qs"] = unstripe(quants >> 4, 1, 32), unstripe(quants & 15, 4, 32)
         return out
 
@@ -188,8 +270,7 @@ class Q6_K(Codec):
         out["d"] = to_half(np.where(used, np.float32(1) / inverse[:, 0], np.float32(0)))
         factors = np.minimum(nearest(inverse * scales), 127)
         out["scales"] = np.where(used[:, None], factors, 0)
-        step = scaled(out["d"], out["scales"]).reshape(1, -1)
-        quants = requantize(fit, step, None, (-32, 31), 32)
+        quants = requantize(fit, scaled(out["d"], out["scales"]), None, (-32, 31), 32)
         quants[~used] = 0
         out["ql"], out["qh"] = unstripe(quants & 15, 4, 64), unstripe(quants >> 4, 2, 32)
         return out
@@ -217,43 +298,56 @@ def by_group(values: Floats, size: int) -> Floats:
     return np.ascontiguousarray(values.reshape(-1, size).T)
 
 
-def encode_affine(
-    values: Floats, weights: Floats | None, top: int, steps: tuple[float, float, int], out: Blocks
-) -> Bytes:
-    """Store scales and minimums of Q4_K or Q5_K into `out` and return the quants (n, 256), 0..top."""
-    x = by_group(values, 32)
-    if weights is None:
-        mean_square = sequential_sum(x * x) / np.float32(32)
-        fit = affine_fit(x, np.sqrt(mean_square) + np.abs(x), top, steps)
-        (d, scales), (dmin, minimums) = largest_as_63(fit.scale), largest_as_63(fit.minimum)
-    else:
-        square = values * values
-        spread = np.float32(2) * sequential_sum(np.ascontiguousarray(square.T)) / np.float32(256)
-        w = by_group(weights * np.sqrt(spread[:, None] + square), 32)
-        fit = affine_fit(x, w, top, (-0.9, 0.05, 36))
-        share = sequential_sum(w)
-        (d, scales), (dmin, minimums) = (
-            positive_fit(by_group(p, 8), by_group(share, 8), 63) for p in (fit.scale, fit.minimum)
-        )
+def spread_weights(values: Floats, weights: Floats, spread: int) -> Floats:
+    """Return importance times sqrt(spread * mean square of the block + x^2), (n, 256)."""
+    square = values * values
+    mean = np.float32(spread) * sequential_sum(np.ascontiguousarray(square.T)) / np.float32(256)
+    weighted: Floats = weights * np.sqrt(mean[:, None] + square)
+    return weighted
+
+
+def shares(parameter: Floats, unit: int) -> Factors:
+    """Express (n, groups) in `unit`-ths of each row's largest: (unit (n,), factors); all 0 where none is positive."""
+    largest = np.maximum(parameter.max(axis=1, keepdims=True), np.float32(0))
+    inverse = np.divide(np.float32(unit), largest, where=largest > 0, out=np.zeros_like(largest))
+    factors = np.minimum(nearest(inverse * parameter).astype(np.uint8), unit)
+    step: Floats = largest[:, 0] / np.float32(unit)
+    return step, factors
+
+
+def encode_45(search: Search, values: Floats, weights: Floats | None, out: Blocks) -> Bytes:
+    """Store the scales of Q4_K or Q5_K into `out` and return the quants (n, 256)."""
+    fit, (d, scales), (dmin, minimums) = search(values, weights)
     out["d"], out["dmin"], out["scales"] = to_half(d), to_half(dmin), pack_scales(scales, minimums)
     scales, minimums = scales_and_mins(out["scales"])
-    step, low = scaled(out["d"], scales), scaled(out["dmin"], minimums)
-    return requantize(fit, step.reshape(1, -1), low.reshape(1, -1), (0, top), 0)
+    return requantize(fit, scaled(out["d"], scales), scaled(out["dmin"], minimums), (0, search.top), 0)
 
 
-def largest_as_63(parameter: Floats) -> tuple[Floats, Bytes]:
-    """Express 8 scales per block in 63rds of the largest: (unit (n,), factors (n, 8)); negative ones count as none."""
-    parameter = parameter.reshape(-1, 8)
-    largest = np.maximum(parameter.max(axis=1, keepdims=True), np.float32(0))
-    inverse = np.divide(np.float32(63), largest, where=largest > 0, out=np.zeros_like(largest))
-    factors = np.minimum(nearest(inverse * parameter).astype(np.uint8), 63)
-    return largest[:, 0] / np.float32(63), factors
+def unpack_q3_scales(packed: Bytes) -> Bytes:
+    """Return the 16 scales 0..63 of Q3_K from their 12 bytes."""
+    low, high = stripes(packed[:, :8], 4, 8), stripes(packed[:, 8:], 2, 4)
+    scales: Bytes = low | high << np.uint8(4)
+    return scales
 
 
-def requantize(fit: Fit, step: Floats, low: Floats | None, bounds: tuple[int, int], offset: int) -> Bytes:
-    """Return quants (n, 256) for the steps as stored (1, groups); where a step is zero, those that the search found."""
-    zero = step[0] == 0
-    shifted = fit.x if low is None else fit.x + low
+def q3_scales(scales: Floats, share: Floats | None) -> Factors:
+    """Return unit (n,) and factors 0..63 (n, 16) for the group scales of Q3_K; `share` is each group's weight."""
+    if share is not None:
+        fit = symmetric_fit(by_group(scales, 16), by_group(share, 16), 32)
+        return fit.scale, fit.quants(np.ones(len(fit.scale), bool)).T
+    scales = scales.reshape(-1, 16)
+    largest = np.take_along_axis(scales, np.abs(scales).argmax(axis=1, keepdims=True), axis=1)
+    used = largest != 0
+    inverse = np.divide(np.float32(-32), largest, where=used, out=np.ones_like(largest))
+    factors = np.where(used, np.clip(nearest(inverse * scales), -32, 31) + 32, 0)
+    return np.where(used, np.float32(1) / inverse, np.float32(0))[:, 0], factors.astype(np.uint8)
+
+
+def requantize(fit: Found, step: Floats, low: Floats | None, bounds: tuple[int, int], offset: int) -> Bytes:
+    """Return quants (n, 256) for the steps as stored, one per group; where one is zero, those that the search found."""
+    step = step.reshape(-1)
+    zero = step == 0
+    shifted = fit.x if low is None else fit.x + low.reshape(-1)
     ratio = shifted / step
     ratio[:, zero] = 0
     quants = (np.clip(nearest(ratio), *bounds) + offset).astype(np.uint8)

@@ -5,7 +5,7 @@ additions, so that results are equal to the last bit.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +34,33 @@ def sequential_sum(rows: Floats) -> Floats:
     return total
 
 
+class Found(Protocol):
+    """What a search found for groups `x`: their scales, and the quants it had in mind."""
+
+    x: Floats
+    scale: Floats
+
+    def quants(self, groups: NDArray[np.bool_]) -> Bytes:
+        """Return the quants of the chosen groups as the search left them, from 0 up: (elements, chosen)."""
+        ...
+
+
+@dataclass
+class Levels:
+    """A scale and the quants themselves."""
+
+    x: Floats
+    scale: Floats
+    levels: Bytes
+
+    def quants(self, groups: NDArray[np.bool_]) -> Bytes:
+        """Return the quants of the chosen groups."""
+        return self.levels[:, groups]
+
+
 @dataclass
 class Fit:
-    """What a search found: x ~ scale * q - minimum, with the q of `quants`."""
+    """x ~ scale * q - minimum, where q is inverse * (x - base) rounded to lie within `bounds`."""
 
     x: Floats
     scale: Floats
@@ -47,7 +71,7 @@ class Fit:
     empty: NDArray[np.bool_]
 
     def quants(self, groups: NDArray[np.bool_]) -> Bytes:
-        """Return the quants of the chosen groups as the search left them, from 0 up: (elements, chosen)."""
+        """Return the quants of the chosen groups, computed again."""
         low, high = self.bounds
         exact = nearest(self.inverse[groups] * (self.x[:, groups] - self.base[groups]))
         found = np.clip(exact, low, high) - low
@@ -72,10 +96,11 @@ def rounded(values: Floats, low: int, high: int) -> Floats:
     return np.minimum(values, np.float32(high), out=values)
 
 
-def affine_fit(x: Floats, w: Floats, top: int, steps: tuple[float, float, int]) -> Fit:
+def affine_fit(x: Floats, w: Floats, top: int, steps: tuple[float, float, int], absolute: bool = False) -> Fit:
     """Find scale and minimum >= 0 of each group such that the w-weighted square error of quants 0..top is small.
 
-    `steps` (first, step, count) are the shifts of the number of levels that are tried, as in ggml's make_qkx2_quants.
+    `steps` (first, step, count) are the shifts of the number of levels that are tried, as in ggml's make_qkx2_quants;
+    `absolute` compares them by their absolute errors.
     """
     low, high = np.minimum(x.min(axis=0), np.float32(0)), x.max(axis=0)
     empty = high == low
@@ -85,13 +110,13 @@ def affine_fit(x: Floats, w: Floats, top: int, steps: tuple[float, float, int]) 
     sum_w, sum_x = sequential_sum(w), sequential_sum(w * x)
     q, spare = np.empty_like(x), np.empty_like(x)
     grid(np.subtract(x, low, out=spare), inverse, 0, top, q)
-    best = square_error(x, w, q, fit.scale, low, spare)
+    best = total_error(x, w, q, fit.scale, low, spare, absolute)
     best[empty] = -1
     for shift in _shifts(steps, top):
         inverse = shift / (high - fit.minimum)
         grid(np.subtract(x, fit.minimum, out=spare), inverse, 0, top, q)
         scale, minimum, solvable = _least_squares(x, w, q, sum_w, sum_x, spare)
-        error = square_error(x, w, q, scale, minimum, spare)
+        error = total_error(x, w, q, scale, minimum, spare, absolute)
         better = solvable & (error < best)
         for kept, new in ((fit.base, fit.minimum), (fit.inverse, inverse), (fit.scale, scale), (best, error)):
             np.copyto(kept, new, where=better)
@@ -106,12 +131,14 @@ def _shifts(steps: tuple[float, float, int], top: int) -> list[np.float32]:
     return [np.float32(first) + np.float32(step) * np.float32(i) + np.float32(top) for i in range(count + 1)]
 
 
-def square_error(x: Floats, w: Floats, q: Floats, scale: Floats, minimum: Floats, spare: Floats) -> Floats:
-    """Return the w-weighted sum of (scale * q + minimum - x) ** 2 of each group; `spare` is overwritten."""
+def total_error(
+    x: Floats, w: Floats, q: Floats, scale: Floats, minimum: Floats, spare: Floats, absolute: bool
+) -> Floats:
+    """Return the w-weighted sum of (scale * q + minimum - x) ** 2, or its magnitude, of each group, through `spare`."""
     np.multiply(q, scale, out=spare)
     spare += minimum
     spare -= x
-    spare *= spare
+    np.abs(spare, out=spare) if absolute else np.multiply(spare, spare, out=spare)
     spare *= w
     return sequential_sum(spare)
 
@@ -183,7 +210,7 @@ def positive_fit(x: Floats, w: Floats, top: int) -> tuple[Floats, Bytes]:
     sums = sequential_sum(w * x * quants.astype(np.float32)), sequential_sum(_weighted_square(w, quants))
     for _ in range(5):
         for row in range(len(x)):
-            _improve(x[row], w[row], quants[row], sums, top)
+            _improve(x[row], w[row], quants[row], sums, None, top)
     scale = np.divide(sums[0], sums[1], where=sums[1] > 0, out=np.zeros_like(peak))
     scale[empty] = 0
     quants[:, empty] = 0
@@ -205,17 +232,43 @@ def _scale_error(x: Floats, w: Floats, inverse: Floats, top: int | None) -> Floa
     return total
 
 
-def _improve(x: Floats, w: Floats, q: NDArray[np.int32], sums: tuple[Floats, Floats], top: int) -> None:
+def _improve(
+    x: Floats, w: Floats, q: NDArray[np.int32], sums: tuple[Floats, Floats], low: int | None, top: int
+) -> None:
     """Move one quant of every column to its best value where that fits better; `q` and `sums` change in place."""
     sum_xq, sum_q2 = sums
     old = q.astype(np.float32)
     xq: Floats = sum_xq - w * x * old
     q2: Floats = sum_q2 - w * old * old
-    moved = np.minimum(nearest(x * q2 / xq), top)
+    moved = np.clip(nearest(x * q2 / xq), low, top)
     new = moved.astype(np.float32)
-    possible = (xq > 0) & (q2 > 0) & (moved != q)
+    possible = (xq > 0) & (moved != q)
+    if low is None:
+        possible &= q2 > 0
     xq, q2 = xq + w * x * new, q2 + w * new * new
-    better = possible & (xq * xq * sum_q2 > sum_xq * sum_xq * q2)
+    better = possible & (q2 > 0) & (xq * xq * sum_q2 > sum_xq * sum_xq * q2)
     np.copyto(q, moved, where=better)
     np.copyto(sum_xq, xq, where=better)
     np.copyto(sum_q2, q2, where=better)
+
+
+def stepwise_fit(x: Floats, top: int) -> Levels:
+    """Find the scale of each group by moving one quant of -top..top - 1 at a time, five rounds; weights are squares.
+
+    As ggml's make_q3_quants.
+    """
+    magnitude = np.abs(x)
+    first = magnitude.argmax(axis=0)[None]
+    empty = np.take_along_axis(magnitude, first, axis=0)[0] < SMALLEST
+    extreme = np.where(empty, np.float32(1), np.take_along_axis(x, first, axis=0)[0])
+    quants = np.clip(nearest(np.float32(-top) / extreme * x), -top, top - 1)
+    w = x * x
+    sums = sequential_sum(w * x * quants.astype(np.float32)), sequential_sum(_weighted_square(w, quants))
+    for _ in range(5):
+        for row in range(len(x)):
+            _improve(x[row], w[row], quants[row], sums, -top, top - 1)
+    scale = np.divide(sums[0], sums[1], where=sums[1] > 0, out=np.zeros_like(extreme))
+    scale[empty] = 0
+    quants += top
+    quants[:, empty] = 0
+    return Levels(x, scale, quants.astype(np.uint8))
