@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 from collections.abc import Callable
@@ -5,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import puna.create
 from puna.create.build import create
 from puna.errors import FormatError, ModelfileError, ModelNotFound, PunaError, StoreError, TemplateError
-from puna.store import Config, Manifest, Store, blobs
+from puna.store import Manifest, Store, blobs
 from store.ggufs import write_gguf
 
 
@@ -173,7 +173,10 @@ def test_ctrl_c_before_the_manifest_takes_the_blobs_back(store: Store, model: Pa
     assert entries(store) == ["blobs/.puna/lock"]
 
 
-def test_the_package_is_the_public_function(store: Store, model: Path) -> None:
-    manifest = puna.create(store, "tiny", f"FROM {model}")
-    assert isinstance(manifest, Manifest)
-    assert isinstance(store.config(manifest), Config)
+def test_the_package_is_the_public_function(store: Store, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUNA_MODELS", str(store.root))
+    package = importlib.import_module("puna.create")
+    for function, name in ((package, "one"), (package.create, "two")):
+        manifest = function(name, f"FROM {model}")
+        assert isinstance(manifest, Manifest)
+        assert store.manifest(name).digest == manifest.digest
