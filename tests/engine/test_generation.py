@@ -1,0 +1,63 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puna.errors import RequestError
+from puna.generation import StopText, parse_options
+
+
+def through(stops, pieces):
+    stop = StopText(stops)
+    out = [stop.push(piece) for piece in pieces]
+    return out if stop.stopped else [*out, stop.flush()], stop.stopped
+
+
+def test_a_stop_string_is_found_across_pieces_and_not_given():
+    assert through(["END"], ["ab E", "N", "D more", "never"]) == (["ab ", "", "", ""], True)
+
+
+def test_what_only_looks_like_a_stop_is_given_late():
+    assert through(["END"], ["xE", "N", "x", "EN"]) == (["x", "", "ENx", "", "EN"], False)
+
+
+def test_the_earliest_of_several_stops_counts():
+    assert through(["yy", "x"], ["a x yy"])[0] == ["a "]
+
+
+@given(
+    st.text("abE", max_size=30),
+    st.lists(st.integers(1, 5), max_size=20),
+    st.lists(st.text("abE", min_size=1, max_size=3), max_size=3),
+)
+def test_text_is_the_same_however_it_is_cut(text, cuts, stops):
+    pieces, rest = [], text
+    for cut in cuts:
+        pieces.append(rest[:cut])
+        rest = rest[cut:]
+    ends = [text.find(s) for s in stops if s in text]
+    assert "".join(through(stops, [*pieces, rest])[0]) == (text[: min(ends)] if ends else text)
+
+
+def test_options_of_the_caller_win_over_the_models():
+    options = parse_options({"temperature": 0.1, "stop": ["a"], "num_ctx": 99}, {"temperature": 0.5, "seed": 3})
+    assert (options.sampling.temperature, options.sampling.seed, options.stop) == (0.5, 3, ("a",))
+
+
+def test_logprobs_ask_for_the_chosen_tokens_only():
+    assert parse_options({}, {"logprobs": True}).sampling.top_logprobs == 0
+    assert parse_options({}, {"logprobs": True, "top_logprobs": 4}).sampling.top_logprobs == 4
+    assert parse_options({}, {}).sampling.top_logprobs is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"temprature": 1}, "closest: temperature"),
+        ({"num_ctx": 1}, "context_length"),
+        ({"stop": [""]}, "stop"),
+        ({"num_predict": "9"}, "num_predict"),
+    ],
+)
+def test_a_wrong_option_is_named(options, words):
+    with pytest.raises(RequestError, match=words):
+        parse_options({}, options)
