@@ -82,7 +82,7 @@ class ByteTokens:
 
 def text_bytes(token: str) -> bytes:
     """UTF-8 of a token whose U+2581 are spaces."""
-    return token.replace(SPACE, " ").encode()
+    return token.replace(SPACE, " ").encode("utf-8", "surrogateescape")
 
 
 def split_at_spaces(tokens: Sequence[str]) -> Callable[[str], list[str]]:

@@ -90,7 +90,10 @@ _QWEN2_SCHEME = Scheme((_QWEN2,), normalize="NFC")
 _QWEN2_PLAIN_SCHEME = Scheme((_QWEN2,))
 _GPT4O_SCHEME = Scheme((_GPT4O,))
 _BAILING_SCHEME = Scheme(
-    (rf"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{{L}}\p{{N}}]?+\p{{L}}+|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]++[\r\n]*|{_TAIL}",)
+    (
+        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*"
+        r"|\s*[\r\n]|\s+(?!\S)|\s+",
+    )
 )
 _LINES_SCHEME = Scheme((r"[^\n]+|\n+",), byte_level=False)
 

@@ -29,7 +29,7 @@ class SentencePieces:
             self._ids.pop(tokens[i], None)
             self._ranks.pop(tokens[i], None)
         self._unused = frozenset(tokens[i] for i in vocabulary.of_type(TokenType.UNUSED))
-        whole = {tokens[i].replace(SPACE, " "): i for i in vocabulary.of_type(TokenType.USER_DEFINED)}
+        whole = {tokens[i].replace(" ", SPACE): i for i in vocabulary.of_type(TokenType.USER_DEFINED)}
         self._seams = Seams(whole, vocabulary.skip_space_after)
         self._byte_tokens = ByteTokens(vocabulary)
         self._split = split_at_spaces(tokens)
@@ -44,8 +44,8 @@ class SentencePieces:
         if first and self._vocabulary.add_space_prefix:
             text = " " + text
         ids: list[int] = []
-        for part in self._seams.split(text):
-            ids += [part] if isinstance(part, int) else self._words.ids(self._split(part.replace(" ", SPACE)))
+        for part in self._seams.split(text.replace(" ", SPACE)):
+            ids += [part] if isinstance(part, int) else self._words.ids(self._split(part))
         return self._join_unknown(ids)
 
     def bytes_of(self, identity: int) -> bytes:

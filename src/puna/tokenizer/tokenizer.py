@@ -135,7 +135,7 @@ class Tokenizer:
         """The bytes that token `identity` adds to a text; for control tokens, their spelling."""
         if self._types[self._checked(identity)] in (TokenType.NORMAL, TokenType.BYTE, TokenType.UNUSED):
             return self._encoder.bytes_of(identity)
-        return self.vocabulary.tokens[identity].encode()
+        return self.vocabulary.tokens[identity].encode("utf-8", "surrogateescape")
 
     @cached_property
     def _encoder(self) -> Encoder:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -175,6 +175,8 @@ def _stop_ids(
     metadata: Mapping[str, Any], tokens: Sequence[str], types: NDArray[np.int32], ids: Mapping[str, int]
 ) -> frozenset[int]:
     by_text = {tokens[i]: i for i in _special(types)}
+    if types[by_text.get("</s>", 0)] == TokenType.USER_DEFINED:  # some vocabularies hold it as a tag of HTML
+        del by_text["</s>"]
     named = {by_text[name] for name in _STOPS if name in by_text}
     if any(seam <= by_text.keys() for seam in _SEAMS):
         named.discard(by_text.get("<|end|>", -1))
@@ -194,7 +196,13 @@ def _scheme(metadata: Mapping[str, Any], model: str) -> Scheme:
             "and ids can differ from the model's own; a file converted again would name its pre-tokenizer",
             stacklevel=4,
         )
-    return find_scheme("gemma4" if model == "gemma4" else name or "default")
+    scheme = find_scheme("gemma4" if model == "gemma4" else name or "default")
+    form = metadata.get(PREFIX + "normalizer.unicode", scheme.normalize or "none")
+    if form not in ("none", "NFC", "NFD", "NFKC", "NFKD"):
+        raise TokenizerError(
+            f"tokenizer: '{PREFIX}normalizer.unicode' is '{form}'; none, NFC, NFD, NFKC or NFKD would work"
+        )
+    return replace(scheme, normalize=None if form == "none" else form)
 
 
 def _adds(metadata: Mapping[str, Any], role: str, wanted: bool, ids: Mapping[str, int]) -> bool:

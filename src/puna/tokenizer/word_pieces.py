@@ -59,12 +59,13 @@ class WordPieces:
     def _word(self, word: str) -> list[int]:
         if len(word) > _LONGEST_WORD:
             return [self._unknown]
-        ids, rest = [], SPACE + word
+        ids: list[int] = []
+        rest = SPACE + word
         while rest:
             end = min(len(rest), self._longest)
             while end and rest[:end] not in self._ids:
                 end -= 1
-            if not end:
+            if not end or (ids and rest[0] == SPACE):  # only the first token may start with the mark
                 return [self._unknown]
             ids.append(self._ids[rest[:end]])
             rest = rest[end:]

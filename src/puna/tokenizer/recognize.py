@@ -1,0 +1,97 @@
+"""Finds the name of a pre-tokenizer that a tokenizer.json spells out, by what it does to text.
+
+A name is taken only if it splits thousands of short texts, made of every kind of character, exactly the same way.
+"""
+
+import json
+import random
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from puna.errors import ConversionError
+from puna.tokenizer.pretokenize import SCHEMES, Split, find_split
+
+# One or two of every kind that the known patterns tell apart, and words whose letters they look for.
+_CHARACTERS = (
+    *"azAZsteo09 \t\n\r.,!?'\"()[]{}<>/\\|#$%&*+-=^~`@_:;",
+    *"\u00e9\u00c9\u00df\u01c5\u02b0\u00aa\u0130\u017f\u0301\u093f\u0e31\u0e01\u0627\u05d0\u0430\u0410\u03c3",
+    *"\u4e00\u9fff\u3042\u30a2\uac00\u3131\u3105\u0905\u1100\u0660\u0967\u00bd\u2167\u00b2\u4e09\u2460",
+    *"\u00a0\u2003\u3000\u0085\u200b\u200d\ufeff\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c\uff01\u201c\u2018\u2014\u00ab",
+    *"\u20ac\u00a9\u2764\U0001f600\U0001f1e8\U0001f3fd\U0001d400\U00010400\U00020000\0\x7f\ufe30\uff21\u2581",
+)
+_WORDS = ("'s", "'T", "'re", "'LL", "'d", "don't", "HELLO", "Hello", "hello", "camelCase", "ABCdef", "x1", "1234567")
+_WORDS_MORE = (
+    "12345",
+    "  ",
+    "   ",
+    "\n\n",
+    "\r\n",
+    " \n ",
+    "\t\t",
+    "...",
+    "!!\n",
+    "//",
+    "/\n",
+    "\u00e9t\u00e9",
+    "\u4e16\u754c",
+)
+
+
+@lru_cache(maxsize=1)
+def _probes() -> tuple[str, ...]:
+    choose = random.Random(20240501)
+    atoms = (*_CHARACTERS, *_CHARACTERS, *_WORDS, *_WORDS_MORE, " ", " ", " ", "a", "b", "1", "2", "\n")
+    texts = ["".join(choose.choices(atoms, k=choose.randint(1, 12))) for _ in range(4000)]
+    return (*(a + b for a in _CHARACTERS for b in ("", " ", "a", "1", "\n")), *texts)
+
+
+def find_name(pre_tokenizer: Mapping[str, Any], normalize: str | None, whole_words: bool) -> str:
+    """The `tokenizer.ggml.pre` name of a tokenizer.json's `pre_tokenizer`; ConversionError where none fits.
+
+    Of several names that split alike, one with this Unicode form and `ignore_merges` is taken; the form may differ.
+    """
+    split = _split_of(pre_tokenizer)
+    expected = [split(text) for text in _probes()]
+    distinct = {scheme.patterns for scheme in SCHEMES.values() if scheme.byte_level}
+    same = {patterns for patterns in distinct if _same(patterns, expected)}
+    alike = [name for name, scheme in SCHEMES.items() if scheme.byte_level and scheme.patterns in same]
+    fitting = [name for name in alike if SCHEMES[name].whole_words == whole_words]
+    exact = [name for name in fitting if SCHEMES[name].normalize == normalize]
+    if not fitting:
+        found = (
+            f"it splits like {alike[0]}, but ignore_merges is {whole_words}" if alike else "it splits like none known"
+        )
+        raise ConversionError(
+            f"tokenizer.json: the pre_tokenizer {json.dumps(pre_tokenizer)[:300]} has no GGUF name: {found}; "
+            f"known: {', '.join(SCHEMES)}"
+        )
+    return (exact or fitting)[0]
+
+
+def _same(patterns: tuple[str, ...], expected: list[list[str]]) -> bool:
+    split = find_split(patterns)
+    return all(split(text) == pieces for text, pieces in zip(_probes(), expected, strict=True))
+
+
+def _split_of(pre_tokenizer: Mapping[str, Any]) -> Split:
+    from tokenizers.pre_tokenizers import Sequence
+
+    splitter = Sequence([])
+    try:
+        splitter.__setstate__(json.dumps(_without_letters(pre_tokenizer)).encode())
+    except Exception as error:  # the library's error for a kind it does not know
+        raise ConversionError(
+            f"tokenizer.json: the pre_tokenizer is not understood: {error}; one of the usual kinds would work"
+        ) from error
+    return lambda text: [text[a:b] for _, (a, b) in splitter.pre_tokenize_str(text)]
+
+
+def _without_letters(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same splits, without the mapping of bytes to letters, which would hide where a later pattern looks."""
+    kind = spec.get("type")
+    if kind == "ByteLevel" and spec.get("add_prefix_space"):
+        raise ConversionError("tokenizer.json: ByteLevel with add_prefix_space has no GGUF name; without it would work")
+    if kind == "Sequence":
+        return {**spec, "pretokenizers": [_without_letters(item) for item in spec["pretokenizers"]]}
+    return spec
