@@ -129,7 +129,7 @@ BY_GGML_ID: dict[int, DType] = {d.ggml_id: d for d in DTYPES.values() if d.ggml_
 
 
 class Stored(Protocol):
-    """A tensor somewhere outside: in a mapped file, or computed from one when asked. Reading it costs nothing until then."""
+    """A tensor somewhere outside: in a mapped file, or computed from one when asked; it costs nothing until then."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""A model as its user holds it: tokenizer, template and engine on one opened file. Everything is made when first used."""
+"""A model as its user holds it: tokenizer, template and engine on one opened file, each made when first used."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Model:
         """The exact prompt that `messages` make: by the Modelfile's template, else the file's own."""
         from puna.template import parse_messages, render
 
-        given = [*self._opened.messages, *parse_messages(messages)]
+        given = parse_messages([*self._opened.messages, *messages])
         tokens = {"bos_token": self.tokenizer.bos_id, "eos_token": self.tokenizer.eos_id}
         spelled = {name: "" if i is None else self.tokenizer.tokens[i] for name, i in tokens.items()}
         system = self._opened.system
@@ -165,7 +165,8 @@ class Model:
         if dimensions is not None and not 0 < dimensions <= width:
             raise RequestError(f"embed: dimensions is {dimensions}; this model gives up to {width}")
         vectors = self._embedder.embed([self._fitted(text, truncate) for text in texts])[:, :dimensions]
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
     def _fitted(self, text: str, truncate: bool) -> list[int]:
         ids = self.tokenizer.encode(text)
@@ -249,9 +250,11 @@ class Model:
     def _logprobs(self, choice: Choice) -> list[Logprob]:
         if choice.logprob is None:
             return []
-        spell = lambda i: self.tokenizer.bytes_of(i).decode("utf-8", "replace")  # noqa: E731
-        top = tuple(Logprob(i, spell(i), value) for i, value in choice.top)
-        return [Logprob(choice.token, spell(choice.token), choice.logprob, top)]
+        top = tuple(Logprob(i, self._spelled(i), value) for i, value in choice.top)
+        return [Logprob(choice.token, self._spelled(choice.token), choice.logprob, top)]
+
+    def _spelled(self, token: int) -> str:
+        return self.tokenizer.bytes_of(token).decode("utf-8", "replace")
 
 
 def _stats(sequence: EngineSequence) -> Stats:

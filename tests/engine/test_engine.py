@@ -123,6 +123,8 @@ def test_when_blocks_run_out_the_youngest_waits_and_says_the_same():
         engine.step()
     for prompt, sequence in zip(prompts, sequences, strict=True):
         assert [c.token for c in sequence.choices] == expected(prompt, 60, SAMPLING)
+    computed_once = 2 * (100 + 59)
+    assert sum(map(sum, runner.steps)) > computed_once
 
 
 def test_more_sequences_than_fit_wait_for_their_turn():

@@ -12,7 +12,7 @@ from puna.errors import BackendError
 from puna.graph.lower import lower
 from puna.graph.ops import OPS
 from puna.graph.plan import Life, plan
-from puna.graph.tensor import Dim, Tensor, topological
+from puna.graph.tensor import Dim, Tensor, concrete, topological
 
 
 class Weights:
@@ -38,7 +38,7 @@ class Program:
         self.memory = Memory(plan(self._lives()).size, states)
 
     def _nbytes(self, node: Tensor) -> int:
-        return node.dtype.nbytes(tuple(self._sizes[d.name] if isinstance(d, Dim) else d for d in node.shape))
+        return node.dtype.nbytes(concrete(node.shape, self._sizes))
 
     def _lives(self) -> list[Life[Tensor]]:
         step = {node: i for i, node in enumerate(self.order)}
@@ -55,8 +55,7 @@ class Program:
         for node in (n for n in self.order if n.op == "input"):
             dims = zip(node.shape, inputs[node.name].shape, strict=True)
             sizes |= {d.name: n for d, n in dims if isinstance(d, Dim)}
-        shape = lambda o: tuple(sizes[d.name] if isinstance(d, Dim) else d for d in o.shape)  # noqa: E731
-        return [np.zeros(shape(o), o.dtype.numpy) for o in self.outputs]
+        return [np.zeros(concrete(o.shape, sizes), o.dtype.numpy) for o in self.outputs]
 
 
 class NullBackend:

@@ -18,7 +18,7 @@ from puna.dtypes import DType, Stored
 from puna.errors import BackendError
 from puna.graph.lower import lower
 from puna.graph.ops import OPS
-from puna.graph.tensor import Dim, Tensor, topological
+from puna.graph.tensor import Dim, Tensor, concrete, topological
 
 F32 = NDArray[np.float32]
 Function = Callable[..., Array]
@@ -196,11 +196,6 @@ def evaluate(node: Tensor, arrays: Sequence[Array | None], sizes: Mapping[str, i
     return np.asarray(result, dtype=node.dtype.numpy)
 
 
-def concrete(shape: Sequence[int | Dim], sizes: Mapping[str, int]) -> tuple[int, ...]:
-    """A shape with its symbols replaced by this run's sizes."""
-    return tuple(sizes[d.name] if isinstance(d, Dim) else d for d in shape)
-
-
 class Weights:
     """Stored tensors, turned into float32 arrays when first used."""
 
@@ -229,7 +224,7 @@ class Program:
         self._order = topological(self._outputs)
         self._weights = weights
         self._bounds = bounds.sizes()
-        self._states = {n.name: np.zeros(n.shape, np.float32) for n in self._order if n.op == "state"}  # type: ignore[arg-type]
+        self._states = {n.name: np.zeros(concrete(n.shape, {}), np.float32) for n in self._order if n.op == "state"}
 
     @cached_property
     def memory(self) -> Memory:

@@ -56,9 +56,9 @@ class Runner:
         self.encoder = any(spec.encoder for spec in specs)
         self.width = int(output.shape[-1])  # type: ignore[arg-type]  # only the first axis is symbolic
         self._program = backend.compile([output], weights, bounds)
-        i32 = lambda *shape: np.zeros(shape, np.int32)  # noqa: E731
-        self._rows = {name: i32(limits.tokens) for name in ("tokens", "positions", "sequence", "slots")}
-        self._table, self._lengths = i32(limits.sequences, limits.table), i32(limits.sequences)
+        self._rows = {n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "slots")}
+        self._table = np.zeros((limits.sequences, limits.table), np.int32)
+        self._lengths = np.zeros(limits.sequences, np.int32)
 
     @property
     def memory(self) -> Memory:

@@ -72,7 +72,7 @@ def _embedding(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
 def _rms_norm(node: Tensor) -> Tensor:
     x, w = node.inputs
     mean = (x * x).sum(-1) / float(_length(x))
-    y = x / apply("sqrt", mean + node.attrs["eps"])
+    y: Tensor = x / apply("sqrt", mean + node.attrs["eps"])
     return y if w is None else y * w
 
 
@@ -80,7 +80,7 @@ def _layer_norm(node: Tensor) -> Tensor:
     x, w, bias = node.inputs
     n = float(_length(x))
     centred = x - x.sum(-1) / n
-    y = centred / apply("sqrt", (centred * centred).sum(-1) / n + node.attrs["eps"])
+    y: Tensor = centred / apply("sqrt", (centred * centred).sum(-1) / n + node.attrs["eps"])
     y = y if w is None else y * w
     return y if bias is None else y + bias
 

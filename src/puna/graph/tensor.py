@@ -154,6 +154,11 @@ def constant(value: ArrayLike) -> Tensor:
     return Tensor("constant", (), {"value": array}, array.shape, _NUMPY_TO_DTYPE[array.dtype])
 
 
+def concrete(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """A shape with its symbols replaced by `sizes`."""
+    return tuple(sizes[d.name] if isinstance(d, Dim) else d for d in shape)
+
+
 def topological(outputs: Iterable[Tensor]) -> list[Tensor]:
     """Every node that `outputs` need, each after its inputs; order is deterministic. Dead nodes do not appear."""
     order: list[Tensor] = []
