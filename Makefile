@@ -60,12 +60,12 @@ wheel: $(BIN)/python ## Build a wheel for this machine into dist/
 
 # Quick: only what changed is compiled. SANITIZE=address, undefined or thread builds with that sanitizer.
 native: ## Build the native CPU backend in place (PYTHON=, SANITIZE=)
-	@python="$$($(NATIVE_PYTHON) -c 'import sys; print(sys.executable)')" && \
+	@read -r python tag < <($(NATIVE_PYTHON) -c 'import sys; print(sys.executable, sys.implementation.cache_tag)') && \
 	export PATH="$$(dirname "$$python"):$$PATH" && \
-	cmake -S native -B build/native -G Ninja --log-level=WARNING \
+	cmake -S native -B "build/native-$$tag" -G Ninja --log-level=WARNING \
 	    -DPython_EXECUTABLE="$$python" -Dnanobind_DIR="$$("$$python" -m nanobind --cmake_dir)" \
 	    -DPUNA_OUTPUT_DIR="$(CURDIR)/src/puna/backends/cpu" -DPUNA_SANITIZE="$(SANITIZE)" >/dev/null && \
-	cmake --build build/native
+	cmake --build "build/native-$$tag"
 
 clean: ## Remove everything that was built or installed here
 	rm -rf $(VENV) build dist wheelhouse .mypy_cache .pytest_cache .ruff_cache .hypothesis
