@@ -162,6 +162,7 @@ def test_a_checkpoint_in_a_wheel_is_converted(tmp_path: Path, store: Store, monk
     seen: list[str] = []
 
     def convert(directory: Path, out: Path) -> None:
+        assert directory.name == "gt_mini"
         seen.extend(sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()))
         write_gguf(out, "bert")
 

