@@ -1,9 +1,174 @@
-// The Python module `puna.backends.cpu._native`.
+// The Python module `puna.backends.cpu._native`: threads, packed weights and programs. Arrays come in as buffers that
+// Python keeps alive; nothing is computed here.
 
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+
+#include "attention.h"
+#include "isa.h"
+#include "linear.h"
+#include "memory.h"
+#include "program.h"
+#include "threads.h"
 
 namespace nb = nanobind;
+using namespace puna;
+
+namespace puna {
+void bind_linear(nb::module_ &m);
+}
+
+namespace {
+
+using Bytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Source = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Input = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+
+// Aligned bytes, on huge pages where large; not zeroed where every byte will be written.
+nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>> array_of_bytes(size_t bytes, bool zero) {
+    uint8_t *memory = allocate(bytes).release();
+    if (zero) std::memset(memory, 0, bytes);
+    nb::capsule owner(memory, [](void *p) noexcept { FreeMemory()(static_cast<uint8_t *>(p)); });
+    return {memory, {bytes}, owner};
+}
+
+struct PackJob {
+    Type type;
+    int64_t n, k;
+    const uint8_t *from;
+    uint8_t *to;
+};
+
+void pack_all(Pool &pool, int type, int64_t n, int64_t k, Source from, Bytes to) {
+    if (!is_linear_type(type)) throw std::invalid_argument("pack: type " + std::to_string(type) + " has no kernel");
+    const PackJob job{Type(type), n, k, from.data(), to.data()};
+    if (from.size() < size_t(n) * row_bytes(job.type, k) || to.size() < packed_bytes(job.type, n, k))
+        throw std::invalid_argument("pack: a buffer is too small");
+    struct Shared {
+        const PackJob &job;
+        Pool &pool;
+    } shared{job, pool};
+    nb::gil_scoped_release release;
+    pool.run(
+        [](void *ctx, int thread, int) {
+            const auto &[job, pool] = *static_cast<Shared *>(ctx);
+            pool.split(
+                thread, panels(job.n), [&](int64_t begin, int64_t end) { pack(job.type, job.n, job.k, job.from, job.to, begin, end); }, 4);
+        },
+        &shared);
+}
+
+// ---- a program from Python's tuples
+
+using Powers = std::vector<int64_t>;  // factor, then the powers of T, O and S
+
+std::vector<Extent> extents(nb::handle list) {
+    std::vector<Extent> out;
+    for (const Powers &p : nb::cast<std::vector<Powers>>(list)) out.push_back({p[0], int8_t(p[1]), int8_t(p[2]), int8_t(p[3])});
+    return out;
+}
+
+Operand operand(nb::handle item) {  // None, or (storage, offset, element, shape, strides)
+    Operand out;
+    if (item.is_none()) return out;
+    out.storage = nb::cast<int>(item[0]);
+    out.offset = nb::cast<int64_t>(item[1]);
+    out.element = Element(nb::cast<int>(item[2]));
+    out.shape = extents(item[3]);
+    out.strides = extents(item[4]);
+    if (out.shape.size() > max_rank) throw std::invalid_argument("program: too many axes");
+    return out;
+}
+
+std::vector<Step> steps_from(nb::list items) {  // (kernel, operands, ints, floats)
+    std::vector<Step> steps;
+    for (nb::handle item : items) {
+        Step step;
+        const std::string name = nb::cast<std::string>(item[0]);
+        step.kernel = find_kernel(name);
+        if (!step.kernel) throw std::invalid_argument("program: no kernel '" + name + "'");
+        for (nb::handle o : nb::cast<nb::list>(item[1])) step.operands.push_back(operand(o));
+        step.ints = nb::cast<std::vector<int64_t>>(item[2]);
+        step.floats = nb::cast<std::vector<float>>(item[3]);
+        steps.push_back(std::move(step));
+    }
+    return steps;
+}
+
+Schedule schedule_from(nb::handle item) {  // (places: (space, offset) by storage, phases: (own, shared))
+    Schedule schedule;
+    for (const auto &[space, offset] : nb::cast<std::vector<std::pair<int, int64_t>>>(item[0]))
+        schedule.places.push_back({Place::Space(space), offset});
+    for (const auto &[own, shared] : nb::cast<std::vector<std::pair<std::vector<int>, std::vector<int>>>>(item[1]))
+        schedule.phases.push_back({own, shared});
+    return schedule;
+}
+
+struct Loaded {  // a program, and the arrays that it reads and writes
+    std::vector<nb::object> keep;
+    std::unique_ptr<Program> program;
+    std::vector<int> inputs;
+
+    Loaded(Pool &pool, const std::string &isa, nb::list steps, nb::list outside, nb::list schedules, std::vector<int> input_storages,
+           Bytes arena, Bytes own, int64_t own_stride)
+        : inputs(std::move(input_storages)) {
+        std::vector<uint8_t *> pointers;
+        for (nb::handle array : outside) {
+            uint8_t *pointer = nullptr;
+            if (!array.is_none()) pointer = const_cast<uint8_t *>(nb::cast<Source>(array).data());
+            pointers.push_back(pointer);
+            keep.push_back(nb::borrow(array));
+        }
+        keep.push_back(nb::cast(arena));
+        keep.push_back(nb::cast(own));
+        std::vector<Schedule> parsed;
+        for (nb::handle item : schedules) parsed.push_back(schedule_from(item));
+        program = std::make_unique<Program>(pool, parse_isa(isa), steps_from(steps), std::move(pointers), std::move(parsed), arena.data(),
+                                            own.data(), own_stride);
+    }
+
+    int run(int schedule, int64_t t, int64_t o, int64_t s, nb::list arrays) {
+        if (arrays.size() != inputs.size()) throw std::invalid_argument("program: wrong number of inputs");
+        for (size_t i = 0; i < inputs.size(); i++) {
+            const Input array = nb::cast<Input>(arrays[i]);
+            std::memcpy(program->at(schedule, inputs[i], 0), array.data(), array.nbytes());
+        }
+        nb::gil_scoped_release release;
+        return program->run(schedule, {t, o, s});
+    }
+};
+
+std::vector<std::string> isa_names() {
+    std::vector<std::string> names;
+    for (const Isa isa : runnable_isas()) names.emplace_back(name_of(isa));
+    return names;
+}
+
+}  // namespace
 
 NB_MODULE(_native, m) {
     m.doc() = "Kernels and program executor of the CPU backend.";
+    m.def("isas", isa_names, "Instruction sets that this machine runs, in rising order.");
+    m.def("allocate", array_of_bytes);
+    m.def("act_kind", [](int type) { return int(act_kind(Type(type))); });
+    m.def("act_bytes", [](int kind, int64_t t, int64_t k) { return act_bytes(ActKind(kind), t, k); });
+    m.def("packed_bytes", [](int type, int64_t n, int64_t k) { return packed_bytes(Type(type), n, k); });
+    m.def("attention_plan_bytes", attention_plan_bytes);
+    m.def("attention_partial_bytes", attention_partial_bytes);
+    m.attr("ATTENTION_SLOTS") = attention_split_tokens * attention_chunks;
+    m.def("pack", pack_all, "Packs a weight's stored bytes into its panels, on all threads.");
+
+    nb::class_<Pool>(m, "Pool").def(nb::init<int>()).def_prop_ro("size", &Pool::size);
+    nb::class_<Loaded>(m, "Program")
+        .def(nb::init<Pool &, const std::string &, nb::list, nb::list, nb::list, std::vector<int>, Bytes, Bytes, int64_t>(),
+             nb::keep_alive<1, 2>())
+        .def("run", &Loaded::run);
+    bind_linear(m);
 }

@@ -1,0 +1,64 @@
+// Attention over paged keys and values, in tiles with a running softmax: scores never exist for the whole context.
+//
+// A *span* is a few consecutive tokens of one sequence and the positions that they read. A unit of work is one span and
+// one group (a K/V head with the query heads that share it): each tile of keys and values is read once for all of them.
+// A lone token (decode) with a long context is cut into chunks of positions; the thread that ends a token's last chunk
+// combines them in order, so its result does not depend on threads or on the rest of the batch.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "isa.h"
+#include "kernels/rows.h"
+
+namespace puna {
+
+constexpr int64_t attention_tile = 64;          // keys
+constexpr int64_t attention_rows = 96;          // tokens of a span times query heads of a group, at most (or one token)
+constexpr int64_t attention_chunk = 512;        // positions, for a lone token
+constexpr int64_t attention_chunks = 16;        // of one token, at most
+constexpr int64_t attention_split_tokens = 32;  // a larger batch keeps all threads busy without sharing a token
+
+struct Span {
+    int32_t token, tokens, sequence, begin, end;  // positions [begin, end) hold all that its tokens read
+    int32_t chunk, chunks, slot;  // chunk -1: all of them; slot: where partial results of chunk 0 are kept
+};
+
+struct AttentionArgs {
+    const float *q;
+    int64_t q_token, q_head;  // strides in elements
+    const uint8_t *k, *v;
+    Kept k_kept, v_kept;
+    int64_t capacity;  // slots
+    int64_t heads, groups, size, value_size;
+    const int32_t *positions, *lengths, *table;
+    int64_t position_stride, length_stride, table_row, table_column, table_columns, block_size;
+    int64_t window;  // 0: none
+    bool causal;
+    float scale, softcap;
+    const float *sinks;     // a head, or null
+    float *out;             // (t, heads, value_size)
+    float *partial;         // attention_partial() floats a slot and group
+    std::atomic<int32_t> *done;  // a counter a slot and group, zero between steps
+    std::atomic<int> *fault;     // set where a slot lies outside the state
+    int fault_value;
+};
+
+int64_t attention_padded(int64_t size);                                          // to whole vectors
+int64_t attention_chunk_size(int64_t positions);
+int64_t attention_scratch(int64_t share, int64_t size, int64_t value_size);      // bytes
+inline int64_t attention_partial(int64_t share, int64_t value_size) { return share * (attention_padded(value_size) + 2); }
+
+struct AttentionKernels {
+    void (*attend)(const AttentionArgs &args, const Span &span, int64_t group, uint8_t *scratch);
+};
+
+const AttentionKernels &attention_kernels(Isa isa);
+
+namespace generic { extern const AttentionKernels attention_kernels; }
+namespace avx2 { extern const AttentionKernels attention_kernels; }
+namespace avx512 { extern const AttentionKernels attention_kernels; }
+
+}  // namespace puna

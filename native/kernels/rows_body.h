@@ -1,5 +1,6 @@
 // The text of the row kernels (rows.h), compiled once for each instruction set.
 
+#include "kernels/kept_body.h"
 #include "kernels/rows.h"
 #include "kernels/vec.h"
 
@@ -97,67 +98,14 @@ void rotate(const float *x, const float *cos, const float *sin, float *out, int6
     if (out != x) std::memcpy(out + turned, x + turned, size_t(n - turned) * sizeof(float));
 }
 
-// ggml's reference: scale by the largest magnitude over 127, halves away from zero.
-void keep_q8_0(const float *x, uint8_t *out, int64_t n) {
-    for (int64_t block = 0; block < n / 32; block++, x += 32, out += 34) {
-        float top = 0;
-        for (int i = 0; i < 32; i++) top = std::fmax(top, std::fabs(x[i]));
-        const float d = top / 127, inverse = d != 0 ? 1 / d : 0;
-        const uint16_t scale = float_to_half(d);
-        std::memcpy(out, &scale, 2);
-        for (int i = 0; i < 32; i++) out[2 + i] = uint8_t(int8_t(std::round(x[i] * inverse)));
-    }
-}
-
-void recall_q8_0(const uint8_t *x, float *out, int64_t n) {
-    for (int64_t block = 0; block < n / 32; block++, x += 34, out += 32) {
-        uint16_t scale;
-        std::memcpy(&scale, x, 2);
-        const V d = set(half_to_float(scale));
-        for (int i = 0; i < 32; i += W) store(out + i, d * load_int8((const int8_t *)x + 2 + i));
-    }
-}
-
-void keep(Kept kept, const float *x, uint8_t *out, int64_t n) {
-    uint16_t *halves = (uint16_t *)out;
-    int64_t i = 0;
-    switch (kept) {
-    case Kept::f32: std::memcpy(out, x, size_t(n) * 4); break;
-    case Kept::f16:
-        for (; i + W <= n; i += W) store_half(halves + i, load(x + i));
-        for (; i < n; i++) halves[i] = float_to_half(x[i]);
-        break;
-    case Kept::bf16:
-        for (; i < n; i++) halves[i] = float_to_bfloat(x[i]);
-        break;
-    case Kept::q8_0: keep_q8_0(x, out, n); break;
-    }
-}
-
-void recall(Kept kept, const uint8_t *x, float *out, int64_t n) {
-    const uint16_t *halves = (const uint16_t *)x;
-    int64_t i = 0;
-    switch (kept) {
-    case Kept::f32: std::memcpy(out, x, size_t(n) * 4); break;
-    case Kept::f16:
-        for (; i + W <= n; i += W) store(out + i, load_half(halves + i));
-        for (; i < n; i++) out[i] = half_to_float(halves[i]);
-        break;
-    case Kept::bf16:
-        for (; i < n; i++) out[i] = bfloat_to_float(halves[i]);
-        break;
-    case Kept::q8_0: recall_q8_0(x, out, n); break;
-    }
-}
-
 }  // namespace
 
 const RowKernels row_kernels = {
     {rms_norm, layer_norm, softmax, activate<silu_of>, activate<gelu_of>, activate<gelu_tanh_of>, gate<silu_of>,
      gate<gelu_of>, gate<gelu_tanh_of>},
     rotate,
-    keep,
-    recall,
+    keep_row,
+    recall_row,
 };
 
 }  // namespace puna::PUNA_ISA

@@ -233,7 +233,7 @@ inline V load_int8(const int8_t *p) {
 
 // e^x to 2 ulp: 2^n times a polynomial in the rest, |rest| <= ln 2 / 2.
 inline V exp(V x) {
-    x = vmax(set(-104.0f), vmin(set(89.0f), x));
+    x = vmax(set(-106.0f), vmin(set(89.0f), x));
     const V n = round_even(x * set(1.44269504f));
     V r = fma(n, set(-0.693359375f), x);
     r = fma(n, set(2.12194440e-4f), r);

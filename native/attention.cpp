@@ -1,0 +1,165 @@
+// The attention steps: which spans there are (attention_plan), and their attention. Kernels: kernels/attention.h.
+
+#include "attention.h"
+
+#include <algorithm>
+
+#include "program.h"
+
+namespace puna {
+
+const AttentionKernels &attention_kernels(Isa isa) {
+#if PUNA_HAVE_AVX512
+    if (isa == Isa::avx512) return avx512::attention_kernels;
+#endif
+#if PUNA_HAVE_AVX2
+    if (isa == Isa::avx2) return avx2::attention_kernels;
+#endif
+    (void)isa;
+    return generic::attention_kernels;
+}
+
+int64_t attention_padded(int64_t size) { return (size + 15) / 16 * 16; }
+
+int64_t attention_chunk_size(int64_t positions) {
+    const int64_t even = (positions + attention_chunks - 1) / attention_chunks;
+    return std::max(attention_chunk, (even + attention_tile - 1) / attention_tile * attention_tile);
+}
+
+int64_t attention_scratch(int64_t share, int64_t size, int64_t value_size) {
+    const int64_t rows = std::max(share, attention_rows), depth = attention_padded(size), width = attention_padded(value_size);
+    const int64_t keys = attention_tile * (std::max(depth, width) + depth + width);
+    const int64_t floats = rows * (depth + width + attention_tile + 4) + keys + share * (width + 2);
+    return (floats + 12 * 16) * int64_t(sizeof(float));
+}
+
+int64_t attention_plan_bytes(int64_t t) {
+    return 64 + (t + attention_split_tokens * attention_chunks) * int64_t(sizeof(Span));
+}
+
+int64_t attention_partial_bytes(int64_t groups, int64_t share, int64_t value_size) {
+    return attention_split_tokens * attention_chunks * groups * attention_partial(share, value_size) * int64_t(sizeof(float));
+}
+
+namespace {
+
+// ---- attention_plan: views plan (bytes), positions (t), sequence (t), lengths (s)
+// ints: causal, window, share. The plan: the number of spans in the first 64 bytes, then the spans.
+
+enum { plan_causal, plan_window, plan_share };
+constexpr int64_t plan_header = 64;
+
+struct Reader {
+    const Bound &bound;
+    int64_t at(int view, int64_t i) const { return bound.views[size_t(view)].as<int32_t>()[i * bound.views[size_t(view)].strides[0]]; }
+};
+
+// Positions that the tokens [first, first + n) of one sequence read.
+Span span_of(const Bound &bound, int64_t first, int64_t n, int64_t sequence, int64_t length) {
+    const Reader read{bound};
+    const int64_t window = bound.integer(plan_window);
+    int64_t low = length, high = 0;
+    for (int64_t i = first; i < first + n; i++) {
+        const int64_t position = read.at(1, i);
+        int64_t end = bound.integer(plan_causal) ? std::min(length, position + 1) : length;
+        if (window) end = std::min(end, position + window);
+        high = std::max(high, end);
+        low = std::min(low, window ? std::max<int64_t>(0, position - window + 1) : 0);
+    }
+    return {int32_t(first), int32_t(n), int32_t(sequence), int32_t(std::min(low, high)), int32_t(high), 0, 1, 0};
+}
+
+struct Spans {
+    Span *spans;
+    int64_t count = 0;
+    int32_t slots = 0;
+
+    void add(Span span, int64_t t) {
+        const int64_t positions = span.end - span.begin, step = attention_chunk_size(positions);
+        span.chunks = span.tokens == 1 ? int32_t(std::max<int64_t>(1, (positions + step - 1) / step)) : 1;
+        span.slot = slots;
+        if (span.chunks == 1 || t > attention_split_tokens) {
+            span.chunk = span.chunks == 1 ? 0 : -1;
+            spans[count++] = span;
+            return;
+        }
+        for (span.chunk = 0; span.chunk < span.chunks; span.chunk++) spans[count++] = span;
+        slots += span.chunks;
+    }
+};
+
+int64_t one_unit(const Bound &, const Run &) { return 1; }
+
+void attention_plan(const Bound &bound, const Run &run, int64_t, int64_t) {
+    const Reader read{bound};
+    const int64_t t = bound.views[1].shape[0], sequences = bound.views[3].shape[0];
+    const int64_t most = std::max<int64_t>(1, attention_rows / bound.integer(plan_share));
+    Spans spans{reinterpret_cast<Span *>(bound.views[0].data + plan_header)};
+    for (int64_t first = 0; first < t;) {
+        int64_t sequence = read.at(2, first), end = first + 1;
+        while (end < t && read.at(2, end) == sequence) end++;
+        if (sequence < 0 || sequence >= sequences) {
+            run.fail(bound);
+            sequence = 0;
+        }
+        for (; first < end;) {
+            int64_t n = std::min(most, end - first);
+            spans.add(span_of(bound, first, n, sequence, read.at(3, sequence)), t);
+            first += n;
+        }
+    }
+    *bound.views[0].as<int64_t>() = spans.count;
+}
+
+// ---- attention: views out, q, k, v (bytes), positions, table, lengths, sinks, plan, partial, done
+// ints: causal, window, block_size, groups, size, value_size, k kept, v kept, capacity; floats: scale, softcap
+
+enum { causal, window, block_size, groups, size, value_size, k_kept, v_kept, capacity };
+enum { view_out, view_q, view_k, view_v, view_positions, view_table, view_lengths, view_sinks, view_plan, view_partial, view_done };
+
+int64_t attention_units(const Bound &bound, const Run &) {
+    return *bound.views[view_plan].as<int64_t>() * bound.integer(groups);
+}
+
+AttentionArgs arguments(const Bound &bound, const Run &run) {
+    const View &q = bound.views[view_q], &table = bound.views[view_table];
+    AttentionArgs args{};
+    args.q = q.as<float>(), args.q_token = q.strides[0], args.q_head = q.strides[1], args.heads = q.shape[1];
+    args.k = bound.views[view_k].data, args.v = bound.views[view_v].data;
+    args.k_kept = Kept(bound.integer(k_kept)), args.v_kept = Kept(bound.integer(v_kept));
+    args.capacity = bound.integer(capacity), args.groups = bound.integer(groups);
+    args.size = bound.integer(size), args.value_size = bound.integer(value_size);
+    args.positions = bound.views[view_positions].as<int32_t>(), args.position_stride = bound.views[view_positions].strides[0];
+    args.lengths = bound.views[view_lengths].as<int32_t>(), args.length_stride = bound.views[view_lengths].strides[0];
+    args.table = table.as<int32_t>(), args.table_row = table.strides[0], args.table_column = table.strides[1];
+    args.table_columns = table.shape[1], args.block_size = bound.integer(block_size);
+    args.window = bound.integer(window), args.causal = bound.integer(causal) != 0;
+    args.scale = bound.number(0), args.softcap = bound.number(1);
+    args.sinks = bound.views[view_sinks].as<float>(), args.out = bound.views[view_out].as<float>();
+    args.partial = bound.views[view_partial].as<float>();
+    args.done = bound.views[view_done].as<std::atomic<int32_t>>();
+    args.fault = run.fault, args.fault_value = bound.index + 1;
+    return args;
+}
+
+void attention(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
+    const AttentionArgs args = arguments(bound, run);
+    const Span *spans = reinterpret_cast<const Span *>(bound.views[view_plan].data + plan_header);
+    for (int64_t unit = begin; unit < end; unit++) {
+        run.attention->attend(args, spans[unit / args.groups], unit % args.groups, run.scratch);
+    }
+}
+
+size_t attention_step_scratch(const Step &step) {
+    const int64_t heads = step.operands[view_q].shape[1].factor;
+    return size_t(attention_scratch(heads / step.ints[groups], step.ints[size], step.ints[value_size]));
+}
+
+}  // namespace
+
+const std::vector<Kernel> attention_step_kernels = {
+    {"attention_plan", one_unit, attention_plan},
+    {"attention", attention_units, attention, nullptr, attention_step_scratch},
+};
+
+}  // namespace puna

@@ -1,0 +1,142 @@
+// Small float matrices in cache, for attention: products and transposition. Text compiled once for each instruction set.
+#pragma once
+
+#include "kernels/vec.h"
+
+namespace puna::PUNA_ISA {
+namespace {
+
+constexpr int block_rows = W == 16 ? 6 : 4;    // a block of sums fills the registers: 6 x 4 of 32, 4 x 2 of 16
+constexpr int block_vectors = W == 16 ? 4 : 2;
+
+template <int R, int C>
+void multiply_block(const float *a, int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row, int64_t depth, bool add) {
+    V sums[R][C];
+    for (int r = 0; r < R; r++) {
+        for (int j = 0; j < C; j++) sums[r][j] = add ? load(c + r * c_row + j * W) : set(0);
+    }
+    for (int64_t k = 0; k < depth; k++) {
+        V row[C];
+        for (int j = 0; j < C; j++) row[j] = load(b + k * b_row + j * W);
+        for (int r = 0; r < R; r++) {
+            const V factor = set(a[r * a_row + k]);
+            for (int j = 0; j < C; j++) sums[r][j] = fma(factor, row[j], sums[r][j]);
+        }
+    }
+    for (int r = 0; r < R; r++) {
+        for (int j = 0; j < C; j++) store(c + r * c_row + j * W, sums[r][j]);
+    }
+}
+
+template <int C>
+void multiply_columns(const float *a, int64_t a_row, int64_t rows, const float *b, int64_t b_row, float *c, int64_t c_row,
+                      int64_t depth, bool add) {
+    int64_t r = 0;
+    for (; r + block_rows <= rows; r += block_rows) {
+        multiply_block<block_rows, C>(a + r * a_row, a_row, b, b_row, c + r * c_row, c_row, depth, add);
+    }
+    for (; r + 2 <= rows; r += 2) multiply_block<2, C>(a + r * a_row, a_row, b, b_row, c + r * c_row, c_row, depth, add);
+    if (r < rows) multiply_block<1, C>(a + r * a_row, a_row, b, b_row, c + r * c_row, c_row, depth, add);
+}
+
+// c (rows, columns) = a (rows, depth) b (depth, columns), or added to it; columns is a multiple of W.
+void multiply(const float *a, int64_t a_row, int64_t rows, const float *b, int64_t b_row, int64_t columns, float *c, int64_t c_row,
+              int64_t depth, bool add) {
+    int64_t j = 0;
+    for (; j + block_vectors * W <= columns; j += block_vectors * W) {
+        multiply_columns<block_vectors>(a, a_row, rows, b + j, b_row, c + j, c_row, depth, add);
+    }
+    for (; j < columns; j += W) multiply_columns<1>(a, a_row, rows, b + j, b_row, c + j, c_row, depth, add);
+}
+
+#if defined(__AVX512F__)
+
+inline void transpose(V (&r)[W]) {
+    __m512 t[W];
+    for (int i = 0; i < W; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
+        t[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+    }
+    __m512 q[W];  // q[4 g + c]: its lane l holds rows 4 g ... 4 g + 3 of column 4 l + c
+    for (int g = 0; g < W; g += 4) {
+        for (int half = 0; half < 2; half++) {
+            const __m512d low = _mm512_castps_pd(t[g + half]), high = _mm512_castps_pd(t[g + 2 + half]);
+            q[g + 2 * half] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+            q[g + 2 * half + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+        }
+    }
+    for (int c = 0; c < 4; c++) {
+        const __m512 even0 = _mm512_shuffle_f32x4(q[c], q[4 + c], 0x88), even1 = _mm512_shuffle_f32x4(q[8 + c], q[12 + c], 0x88);
+        const __m512 odd0 = _mm512_shuffle_f32x4(q[c], q[4 + c], 0xdd), odd1 = _mm512_shuffle_f32x4(q[8 + c], q[12 + c], 0xdd);
+        r[c].v = _mm512_shuffle_f32x4(even0, even1, 0x88);
+        r[4 + c].v = _mm512_shuffle_f32x4(odd0, odd1, 0x88);
+        r[8 + c].v = _mm512_shuffle_f32x4(even0, even1, 0xdd);
+        r[12 + c].v = _mm512_shuffle_f32x4(odd0, odd1, 0xdd);
+    }
+}
+
+#elif defined(__AVX2__)
+
+inline void transpose(V (&r)[W]) {
+    __m256 t[W], q[W];
+    for (int i = 0; i < W; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i].v, r[i + 1].v);
+        t[i + 1] = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
+    }
+    for (int g = 0; g < W; g += 4) {
+        for (int half = 0; half < 2; half++) {
+            const __m256d low = _mm256_castps_pd(t[g + half]), high = _mm256_castps_pd(t[g + 2 + half]);
+            q[g + 2 * half] = _mm256_castpd_ps(_mm256_unpacklo_pd(low, high));
+            q[g + 2 * half + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low, high));
+        }
+    }
+    for (int c = 0; c < 4; c++) {
+        r[c].v = _mm256_permute2f128_ps(q[c], q[4 + c], 0x20);
+        r[4 + c].v = _mm256_permute2f128_ps(q[c], q[4 + c], 0x31);
+    }
+}
+
+#else
+
+inline void transpose(V (&r)[W]) {
+    V t[W];
+    for (int i = 0; i < W; i++) t[i] = lanes([&](int j) { return r[j].v[i]; });
+    for (int i = 0; i < W; i++) r[i] = t[i];
+}
+
+#endif
+
+// out (columns, rows) = x (rows, columns) turned; both are multiples of W.
+void transpose(const float *x, int64_t x_row, int64_t rows, int64_t columns, float *out) {
+    for (int64_t i = 0; i < rows; i += W) {
+        for (int64_t j = 0; j < columns; j += W) {
+            V square[W];
+            for (int k = 0; k < W; k++) square[k] = load(x + (i + k) * x_row + j);
+            transpose(square);
+            for (int k = 0; k < W; k++) store(out + (j + k) * rows + i, square[k]);
+        }
+    }
+}
+
+// out[r, j] = a[r] . b[j] for few rows of a; depth and columns (rows of b) are multiples of W.
+void dot_rows(const float *a, int64_t a_row, int64_t rows, const float *b, int64_t b_row, int64_t columns, float *out,
+              int64_t out_row, int64_t depth) {
+    for (int64_t j = 0; j < columns; j += W) {
+        for (int64_t r = 0; r < rows; r++) {
+            V sums[W];
+            for (int i = 0; i < W; i++) sums[i] = set(0);
+            for (int64_t k = 0; k < depth; k += W) {
+                const V x = load(a + r * a_row + k);
+                for (int i = 0; i < W; i++) sums[i] = fma(x, load(b + (j + i) * b_row + k), sums[i]);
+            }
+            transpose(sums);
+            for (int n = W / 2; n > 0; n /= 2) {
+                for (int i = 0; i < n; i++) sums[i] = sums[i] + sums[i + n];
+            }
+            store(out + r * out_row + j, sums[0]);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace puna::PUNA_ISA

@@ -1,0 +1,155 @@
+// Steps on rows: norms, activations, rotation by position, and what states keep.
+
+#include <cmath>
+
+#include "program.h"
+
+namespace puna {
+
+const RowKernels &row_kernels(Isa isa) {
+#if PUNA_HAVE_AVX512
+    if (isa == Isa::avx512) return avx512::row_kernels;
+#endif
+#if PUNA_HAVE_AVX2
+    if (isa == Isa::avx2) return avx2::row_kernels;
+#endif
+    (void)isa;
+    return generic::row_kernels;
+}
+
+int64_t kept_bytes(Kept kept, int64_t n) {
+    switch (kept) {
+    case Kept::f32: return n * 4;
+    case Kept::q8_0: return n / 32 * 34;
+    default: return n * 2;
+    }
+}
+
+namespace {
+
+constexpr int64_t unit_elements = 8192;
+
+int64_t grain_of(const View &view, const Run &run) {  // rows of the first axis in a unit
+    const int64_t row = std::max<int64_t>(1, view.shape[1] * view.shape[2]);
+    const int64_t fair = (view.shape[0] + run.threads - 1) / run.threads;
+    return std::max<int64_t>(1, std::min(fair, unit_elements / row));
+}
+
+int64_t units_of(const View &view, const Run &run) {
+    const int64_t grain = grain_of(view, run);
+    return (view.shape[0] + grain - 1) / grain;
+}
+
+float *row_of(const View &view, int64_t i, int64_t j) {
+    return view.data ? view.as<float>() + i * view.strides[0] + j * view.strides[1] : nullptr;
+}
+
+// ---- row: views out, a, b, c as (rows, parts, n), strides 0 where a weight is shared; ints: row kernel; floats: eps
+
+int64_t row_units(const Bound &bound, const Run &run) { return units_of(bound.views[1], run); }
+
+void row(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
+    const View &out = bound.views[0], &a = bound.views[1];
+    const int64_t grain = grain_of(a, run), last = std::min(a.shape[0], end * grain);
+    const RowFunction function = run.rows->rows[bound.integer(0)];
+    for (int64_t i = begin * grain; i < last; i++) {
+        for (int64_t j = 0; j < a.shape[1]; j++) {
+            function(row_of(a, i, j), row_of(bound.views[2], i, j), row_of(bound.views[3], i, j), row_of(out, i, j), a.shape[2],
+                     bound.number(0));
+        }
+    }
+}
+
+// ---- rope_table: views out (t, 2, turned), positions (t), frequencies (turned / 2); ints: pairs; floats: scale
+
+int64_t table_units(const Bound &bound, const Run &) { return bound.views[0].shape[0]; }
+
+void rope_table(const Bound &bound, const Run &, int64_t begin, int64_t end) {
+    const View &out = bound.views[0], &positions = bound.views[1], &frequencies = bound.views[2];
+    const int64_t turned = out.shape[2], half = turned / 2;
+    const bool pairs = bound.integer(0) != 0;
+    const float scale = bound.number(0);
+    for (int64_t i = begin; i < end; i++) {
+        const float position = float(positions.as<int32_t>()[i * positions.strides[0]]);
+        float *cos = row_of(out, i, 0), *sin = row_of(out, i, 1);
+        for (int64_t j = 0; j < half; j++) {
+            const float angle = position * frequencies.as<float>()[j * frequencies.strides[0]];
+            const int64_t a = pairs ? 2 * j : j, b = pairs ? 2 * j + 1 : j + half;
+            cos[a] = cos[b] = std::cos(angle) * scale;
+            sin[b] = std::sin(angle) * scale;
+            sin[a] = -sin[b];
+        }
+    }
+}
+
+// ---- rope: views out, x as (t, heads, n), table (t, 2, turned); ints: pairs
+
+int64_t rope_units(const Bound &bound, const Run &run) { return units_of(bound.views[1], run); }
+
+void rope(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
+    const View &out = bound.views[0], &x = bound.views[1], &table = bound.views[2];
+    const int64_t grain = grain_of(x, run), last = std::min(x.shape[0], end * grain);
+    for (int64_t i = begin * grain; i < last; i++) {
+        const float *cos = row_of(table, i, 0), *sin = row_of(table, i, 1);
+        for (int64_t j = 0; j < x.shape[1]; j++) {
+            run.rows->rotate(row_of(x, i, j), cos, sin, row_of(out, i, j), table.shape[2], x.shape[2], bound.integer(0) != 0);
+        }
+    }
+}
+
+// ---- write: views state (bytes), slots (t), x (t, heads, n), table or none; ints: pairs, kept, slots in all
+
+enum { write_pairs, write_kept, write_capacity };
+
+void write(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
+    const View &slots = bound.views[1], &x = bound.views[2], &table = bound.views[3];
+    const Kept kept = Kept(bound.integer(write_kept));
+    const int64_t grain = grain_of(x, run), last = std::min(x.shape[0], end * grain);
+    const int64_t part = kept_bytes(kept, x.shape[2]), capacity = bound.integer(write_capacity);
+    float *turned = reinterpret_cast<float *>(run.scratch);
+    for (int64_t i = begin * grain; i < last; i++) {
+        const int64_t slot = slots.as<int32_t>()[i * slots.strides[0]];
+        if (slot < 0) continue;
+        if (slot >= capacity) {
+            run.fail(bound);
+            continue;
+        }
+        uint8_t *to = bound.views[0].data + slot * x.shape[1] * part;
+        for (int64_t j = 0; j < x.shape[1]; j++) {
+            const float *from = row_of(x, i, j);
+            if (table.data) {
+                run.rows->rotate(from, row_of(table, i, 0), row_of(table, i, 1), turned, table.shape[2], x.shape[2],
+                                 bound.integer(write_pairs) != 0);
+                from = turned;
+            }
+            run.rows->keep(kept, from, to + j * part, x.shape[2]);
+        }
+    }
+}
+
+int64_t write_units(const Bound &bound, const Run &run) { return units_of(bound.views[2], run); }
+
+size_t write_scratch(const Step &step) { return size_t(step.operands[2].shape[2].factor) * sizeof(float); }
+
+// ---- recall: views out (rows, n), state (bytes); ints: kept
+
+int64_t recall_units(const Bound &bound, const Run &) { return bound.views[0].shape[0]; }
+
+void recall(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
+    const View &out = bound.views[0];
+    const Kept kept = Kept(bound.integer(0));
+    const int64_t n = out.shape[1], row = kept_bytes(kept, n);
+    run.rows->recall(kept, bound.views[1].data + begin * row, out.as<float>() + begin * n, (end - begin) * n);
+}
+
+}  // namespace
+
+const std::vector<Kernel> row_step_kernels = {
+    {"row", row_units, row},
+    {"rope_table", table_units, rope_table},
+    {"rope", rope_units, rope},
+    {"write", write_units, write, nullptr, write_scratch},
+    {"recall", recall_units, recall},
+};
+
+}  // namespace puna
