@@ -88,6 +88,7 @@ class Search:
     steps: tuple[float, float, int]
     spread: int
     absolute: bool = False
+    capped: bool = False  # ggml limits the factors of Q5_K alone; they exceed `unit` only where a scale is negative
 
     def __call__(self, values: Floats, weights: Floats | None) -> tuple[Fit, Factors, Factors]:
         """Return the fit of the groups, the factors of their scales, and the factors of their minimums."""
@@ -104,7 +105,8 @@ class Search:
         groups = 256 // self.size
         if share is None:
             return shares(parameter.reshape(-1, groups), self.unit)
-        return positive_fit(by_group(parameter, groups), by_group(share, groups), self.unit)
+        unit, factors = positive_fit(by_group(parameter, groups), by_group(share, groups), self.unit)
+        return unit, np.minimum(factors, self.unit) if self.capped else factors
 
     def plain_weights(self, x: Floats) -> Floats:
         """Return the weights ggml takes where there is no importance matrix."""
@@ -225,7 +227,7 @@ class Q5_K(Codec):
         [("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", (12,)), ("qh", "u1", (32,)), ("qs", "u1", (128,))]
     )
     weighted = True
-    search = Search(32, 31, 63, (-0.5, 0.1, 15), spread=2)
+    search = Search(32, 31, 63, (-0.5, 0.1, 15), spread=2, capped=True)
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:

@@ -208,6 +208,7 @@ def positive_fit(x: Floats, w: Floats, top: int) -> tuple[Floats, Bytes]:
         np.copyto(chosen, inverse, where=better)
     quants = np.minimum(nearest(chosen * x), top)
     sums = sequential_sum(w * x * quants.astype(np.float32)), sequential_sum(_weighted_square(w, quants))
+    quants &= 255  # ggml keeps them as bytes: the quant of a negative value, which should not be, wraps
     for _ in range(5):
         for row in range(len(x)):
             _improve(x[row], w[row], quants[row], sums, None, top)
@@ -247,7 +248,7 @@ def _improve(
         possible &= q2 > 0
     xq, q2 = xq + w * x * new, q2 + w * new * new
     better = possible & (q2 > 0) & (xq * xq * sum_q2 > sum_xq * sum_xq * q2)
-    np.copyto(q, moved, where=better)
+    np.copyto(q, moved if low is not None else moved & 255, where=better)
     np.copyto(sum_xq, xq, where=better)
     np.copyto(sum_q2, q2, where=better)
 
