@@ -1,0 +1,5 @@
+"""`python -m puna.cli`."""
+
+from puna.cli import main
+
+main()

@@ -1,0 +1,65 @@
+"""Progress of long work on stderr: one line that is rewritten on a terminal, a line a step elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+REDRAW = 0.1
+"""Seconds between two drawings of a line."""
+
+
+class Progress:
+    """Called with what is being done, bytes done and bytes in all (0: unknown)."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stderr
+        self._terminal = self._out.isatty()
+        self._status = ""
+        self._begun = self._drawn = 0.0
+
+    def __call__(self, status: str, done: int, total: int) -> None:
+        """Draw; a new status begins a new line."""
+        now = time.monotonic()
+        if status != self._status:
+            self.close()
+            self._status, self._begun, self._drawn = status, now, 0.0
+            if not self._terminal:
+                print(status, file=self._out)
+        if self._terminal and (now - self._drawn >= REDRAW or (total and done >= total)):
+            self._drawn = now
+            self._out.write(f"\r\033[K{status}{_figures(done, total, now - self._begun)}")
+            self._out.flush()
+
+    def close(self) -> None:
+        """End the line that is being drawn."""
+        if self._terminal and self._status:
+            self._out.write("\n")
+        self._status = ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _figures(done: int, total: int, seconds: float) -> str:
+    if not done:
+        return ""
+    rate = done / seconds if seconds > 0.2 else 0.0
+    text = f"  {size(done)} of {size(total)}  {100 * done // total} %" if total else f"  {size(done)}"
+    if rate:
+        text += f"  {size(rate)}/s"
+        text += f"  {(total - done) / rate:.0f} s left" if total else ""
+    return text
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units, as stores and disks count them: 98362432 is '98 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,17 @@
+"""`puna rm`: remove models."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def command(names: tuple[str, ...]) -> None:
+    """Remove models, and the blobs that no other model uses."""
+    from puna.cli.progress import size
+    from puna.store import Store
+
+    store = Store()
+    for name in names:
+        click.echo(f"removed {name}, {size(store.remove(name))} freed")

@@ -1,0 +1,108 @@
+"""`puna show`: what a model is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import TYPE_CHECKING
+
+import click
+
+from puna.errors import ModelNotFound
+
+if TYPE_CHECKING:
+    from puna.opened import Opened
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--modelfile", "part", flag_value="modelfile", help="The Modelfile that would make it again.")
+@click.option("--template", "part", flag_value="template", help="The chat template.")
+@click.option("--system", "part", flag_value="system", help="The system message.")
+@click.option("--parameters", "part", flag_value="parameters", help="The stored options.")
+@click.option("--metadata", "part", flag_value="metadata", help="The GGUF metadata.")
+@click.option("--tensors", "part", flag_value="tensors", help="Every tensor with its type and shape.")
+@click.option("--archs", is_flag=True, help="The architectures that Puna knows.")
+def command(model: str | None, part: str | None, archs: bool) -> None:
+    """Show what MODEL (a name, a GGUF file or a checkpoint directory) is made of."""
+    if archs:
+        from puna import arch
+
+        for name in arch.names():
+            click.echo(f"{name:12} {', '.join(arch.find(name).hf_classes)}")
+        return
+    if model is None:
+        raise click.UsageError("which model? `puna list` shows those in the store")
+    from puna.opened import open_model
+
+    try:
+        opened = open_model(model)
+    except ModelNotFound:
+        raise
+    for line in PARTS[part or "summary"](opened):
+        click.echo(line)
+
+
+def _summary(opened: Opened) -> Iterator[str]:
+    metadata = opened.metadata
+    arch = str(metadata["general.architecture"])
+    types: dict[str, int] = {}
+    for tensor in opened.tensors.values():
+        types[tensor.dtype.name] = types.get(tensor.dtype.name, 0) + 1
+    rows = {
+        "name": metadata.get("general.name"),
+        "architecture": arch,
+        "parameters": f"{sum(prod(t.shape) for t in opened.tensors.values()):,}",
+        "tensor types": ", ".join(f"{count} {name}" for name, count in sorted(types.items())),
+        "context length": metadata.get(f"{arch}.context_length"),
+        "embedding length": metadata.get(f"{arch}.embedding_length"),
+        "tokenizer": metadata.get("tokenizer.ggml.model"),
+        "template": "Modelfile's" if opened.template else "own" if "tokenizer.chat_template" in metadata else "none",
+        "licence": metadata.get("general.license"),
+        "file": opened.source,
+    }
+    for name, value in rows.items():
+        if value is not None:
+            yield f"{name:18} {value}"
+    yield from (f"{'parameter':18} {line}" for line in _parameters(opened))
+
+
+def _parameters(opened: Opened) -> Iterator[str]:
+    for name, value in opened.params.items():
+        for item in value if isinstance(value, list) else [value]:
+            yield f"{name} {json.dumps(item) if isinstance(item, str) else item}"
+
+
+def _modelfile(opened: Opened) -> Iterator[str]:
+    from puna.create.modelfile import Modelfile
+
+    commands: list[tuple[str, str | tuple[str, str]]] = [("from", str(opened.source))]
+    commands += [(k, v) for k, v in (("template", opened.template), ("system", opened.system)) if v]
+    for name, value in opened.params.items():
+        items = value if isinstance(value, list) else [value]
+        commands += [("parameter", (name, str(item))) for item in items]
+    commands += [("message", (str(m["role"]), str(m["content"]))) for m in opened.messages]
+    yield str(Modelfile(commands)).rstrip("\n")
+
+
+def _metadata(opened: Opened) -> Iterator[str]:
+    for key, value in opened.metadata.items():
+        long = not isinstance(value, (str, int, float)) and len(value) > 8
+        yield f"{key} = {f'{len(value)} values, {list(value[:4])} ...' if long else value!r}"
+
+
+def _tensors(opened: Opened) -> Iterator[str]:
+    for name, tensor in opened.tensors.items():
+        yield f"{name:40} {tensor.dtype.name:6} {' x '.join(map(str, tensor.shape))}"
+
+
+PARTS: dict[str, Callable[[Opened], Iterator[str]]] = {
+    "summary": _summary,
+    "modelfile": _modelfile,
+    "template": lambda o: iter([str(o.template or o.metadata.get("tokenizer.chat_template") or "")]),
+    "system": lambda o: iter([o.system or ""]),
+    "parameters": _parameters,
+    "metadata": _metadata,
+    "tensors": _tensors,
+}
