@@ -15,7 +15,7 @@ from typing import Any
 from puna.errors import ConversionError, FormatError
 from puna.tokenizer.draft import Draft, added_type, plain_spaces
 from puna.tokenizer.sentencepiece_model import parse_sentencepiece
-from puna.tokenizer.tokenizer_json import parse_tokenizer_json
+from puna.tokenizer.tokenizer_json import complete, parse_tokenizer_json
 from puna.tokenizer.vocabulary import PREFIX, TokenType
 
 Files = Mapping[str, Path]
@@ -59,9 +59,12 @@ def _vocabulary(files: Files) -> Draft:
     problem: FormatError | None = None
     if "tokenizer.model" in files:
         try:
-            return parse_sentencepiece(files["tokenizer.model"].read_bytes())
+            draft = parse_sentencepiece(files["tokenizer.model"].read_bytes())
         except FormatError as error:  # some checkpoints keep a file of another kind under this name
             problem = error
+        else:
+            complete(draft, _json(files, "tokenizer.json"))
+            return draft
     if "tokenizer.json" in files:
         return parse_tokenizer_json(_json(files, "tokenizer.json"))
     if problem:

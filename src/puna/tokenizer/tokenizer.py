@@ -133,7 +133,9 @@ class Tokenizer:
 
     def bytes_of(self, identity: int) -> bytes:
         """The bytes that token `identity` adds to a text; for control tokens, their spelling."""
-        if self._types[self._checked(identity)] in (TokenType.NORMAL, TokenType.BYTE, TokenType.UNUSED):
+        kind = self._types[self._checked(identity)]
+        plain = kind == TokenType.USER_DEFINED and self.vocabulary.model == "llama"
+        if plain or kind in (TokenType.NORMAL, TokenType.BYTE, TokenType.UNUSED):
             return self._encoder.bytes_of(identity)
         return self.vocabulary.tokens[identity].encode("utf-8", "surrogateescape")
 

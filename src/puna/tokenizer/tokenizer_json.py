@@ -32,9 +32,14 @@ def parse_tokenizer_json(spec: Json) -> Draft:
             f"tokenizer.json: a model of type {kind} with pre_tokenizer {_kinds(spec, 'pre_tokenizer')} is not "
             "supported; BPE (ByteLevel or byte_fallback) and WordPiece are"
         )
+    complete(draft, spec)
+    return draft
+
+
+def complete(draft: Draft, spec: Json) -> None:
+    """Puts into `draft` what a `tokenizer.json` says beside its model: added tokens, and the ends of a text."""
     _add_tokens(draft, spec.get("added_tokens") or ())
     _add_ends(draft, spec)
-    return draft
 
 
 def _byte_level(spec: Json, model: Json) -> Draft:
