@@ -5,22 +5,20 @@
 
 namespace puna {
 
+// PUNA_HAVE_* say what was compiled in. The builtins ask cpuid, and xgetbv for what the operating system saves.
 bool runs(Isa isa) {
-#if defined(__x86_64__)
-    // These ask cpuid, and xgetbv for what the operating system saves.
-    switch (isa) {
-    case Isa::generic: return true;
-    case Isa::avx2:
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    case Isa::avx512:
-        return runs(Isa::avx2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+#if defined(PUNA_HAVE_AVX2)
+    const bool avx2 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    if (isa == Isa::avx2) return avx2;
+#endif
+#if defined(PUNA_HAVE_AVX512)
+    if (isa == Isa::avx512)
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("avx512vnni");
-    }
-    return false;
-#else
-    return isa == Isa::generic;
 #endif
+    return isa == Isa::generic;
 }
 
 std::vector<Isa> runnable_isas() {

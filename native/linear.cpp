@@ -4,14 +4,13 @@
 
 namespace puna {
 
-#if defined(__x86_64__)
-extern const LinearKernels avx2_linear_kernels, avx512_linear_kernels;
-#endif
-extern const LinearKernels generic_linear_kernels;
+extern const LinearKernels generic_linear_kernels, avx2_linear_kernels, avx512_linear_kernels;
 
 const LinearKernels &linear_kernels(Isa isa) {
-#if defined(__x86_64__)
+#if defined(PUNA_HAVE_AVX512)
     if (isa == Isa::avx512) return avx512_linear_kernels;
+#endif
+#if defined(PUNA_HAVE_AVX2)
     if (isa == Isa::avx2) return avx2_linear_kernels;
 #endif
     (void)isa;

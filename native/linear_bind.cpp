@@ -86,7 +86,7 @@ Result run_linear(const Weight &weight, const Floats &x, const std::string &isa,
     Pool pool(threads);
     on_threads(pool, [&](int thread) {
         pool.split(thread, t, [&](int64_t begin, int64_t end) {
-            quantize_rows(kernels, kind, x.data() + begin * k, k, begin, end, t, k, act.get());
+            quantize_rows(kernels, kind, x.data(), k, begin, end, t, k, act.get());
         }, 16);
         pool.barrier(thread);
         linear_step(kernels, &job, 1, t, pool, thread);

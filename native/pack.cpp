@@ -104,6 +104,7 @@ template <Type type> void pack_group(const uint8_t *row, int64_t g, int64_t k, u
     constexpr Layout layout = layout_of(type);
     constexpr int columns = group_columns(layout.scales), size = static_cast<int>(columns_of(type));
     const uint8_t *block = row + g * columns / size * bytes_of(type);
+    const int first = static_cast<int>(g * columns % size / 32);  // a group of Q8_K is an eighth of a block
     const int64_t left = k - g * columns;
     const int subs = static_cast<int>((left < columns ? left : columns) / 32);
     write_header<type>(block, subs, group, r);
@@ -111,7 +112,7 @@ template <Type type> void pack_group(const uint8_t *row, int64_t g, int64_t k, u
     for (int sub = 0; sub < subs; sub++) {
         uint32_t q[8];
         if constexpr (size == 32) block_integers<type>(block + sub * bytes_of(type), 0, q);
-        else block_integers<type>(block, sub, q);
+        else block_integers<type>(block, first + sub, q);
         write_planes<layout.bits>(planes + sub * plane_bytes(layout.bits), q);
     }
 }
