@@ -16,10 +16,16 @@ SOURCE = Path(__file__).parent.parent / "src"
 # A new package needs a row here and a place in the drawing in docs/architecture.md.
 _FILES = "formats quants dtypes errors"
 _RUN = "arch nn cache backends graph"
+_ROADS = "create engine store tokenizer template media"
+_MODEL = "rendering model opened generation"  # modules: a model as its user holds it, where both roads meet
 LAYERS = {
-    "cli": f"puna server model create engine store tokenizer template media {_RUN} {_FILES}",
-    "server": f"puna model create engine store tokenizer template media {_RUN} {_FILES}",
-    "model": f"create engine store tokenizer template media {_RUN} {_FILES}",  # puna.load: both roads, one object
+    "__main__": "cli",
+    "cli": f"puna server {_MODEL} {_ROADS} {_RUN} {_FILES}",
+    "server": f"puna {_MODEL} {_ROADS} {_RUN} {_FILES}",
+    "rendering": f"model opened store template {_FILES}",
+    "model": f"opened generation {_ROADS} {_RUN} {_FILES}",
+    "opened": f"create store {_FILES}",
+    "generation": "engine errors",
     "create": f"store tokenizer template {_RUN} {_FILES}",
     "engine": f"store tokenizer {_RUN} {_FILES}",  # token ids: no templates, no HTTP
     "store": f"{_FILES}",
@@ -44,7 +50,7 @@ LIBRARIES = {
     "jinja2": "template",
     "libgguf": "backends",
     "mlx": "backends",
-    "numpy": "server model create engine store tokenizer media formats nn cache backends graph quants dtypes",
+    "numpy": "server model opened create engine store tokenizer media formats nn cache backends graph quants dtypes",
     "onnx": "backends",
     "onnxruntime": "backends",
     "prompt_toolkit": "cli",
