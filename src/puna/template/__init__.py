@@ -33,10 +33,11 @@ __all__ = [
 ]
 
 _GO = re.compile(
-    r"\{\{-?\s*(?:/\*|[.$]|(?:if|range|with|else|end|define|block|template|break|continue)\b(?!\s*[=(.|])"
-    r"|(?:and|or|not|eq|ne|lt|le|gt|ge|len|index|slice|print|printf|println|json)\s+[.$\"(]|currentDate\b|yesterdayDate\b)"
+    r"\{\{-?\s*\(*(?:/\*|[.$]|(?:if|range|with|else|end|define|block|template|break|continue)\b(?!\s*[=(.|])"
+    r"|(?:and|or|not|eq|ne|lt|le|gt|ge|len|index|slice|print|printf|println|json|html|js|urlquery)\s+[.$\"]"
+    r"|currentDate\b|yesterdayDate\b)"
 )
-_JINJA = re.compile(r"\{[%#]|\{\{[^}]*[A-Za-z_]")
+_JINJA = re.compile(r"""\{[%#]|\{\{(?:[^}'"]|"[^"]*"){0,200}?['A-Za-z_]""")
 
 
 class Template(Protocol):

@@ -3,18 +3,18 @@
 import difflib
 import functools
 import json
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from puna.errors import TemplateError
 
-_FOLDER = resources.files(__package__) / "builtin"
+FOLDER = Path(__file__).parent / "builtin"
 
 
 @functools.cache
 def builtin_parameters() -> dict[str, dict[str, Any]]:
     """Default parameters (such as `stop`) of every built-in template, by name."""
-    table: dict[str, dict[str, Any]] = json.loads((_FOLDER / "parameters.json").read_text("utf-8"))
+    table: dict[str, dict[str, Any]] = json.loads((FOLDER / "parameters.json").read_text("utf-8"))
     return table
 
 
@@ -26,4 +26,4 @@ def builtin_template(name: str) -> str:
         close = difflib.get_close_matches(name, names, 1)
         hint = f"closest: {close[0]}; " if close else ""
         raise TemplateError(f"template {name!r} is unknown; {hint}there are {', '.join(names)}")
-    return (_FOLDER / f"{name}.gotmpl").read_bytes().decode("utf-8")
+    return (FOLDER / f"{name}.gotmpl").read_bytes().decode("utf-8")

@@ -5,8 +5,11 @@
 
 import datetime
 import functools
+import math
 import re
+import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from urllib.parse import quote_plus
 
 from gotpl import TemplateExecutionError
@@ -15,16 +18,29 @@ from gotpl.runtime.gofmt import sprintf
 from puna.template import govalues
 
 MAX_TEXT = 16_000_000
+MAX_QUOTED = 1_000_000  # quoting is slow
 MAX_WIDTH = 10_000
+MAX_SECONDS = 5.0  # of the rendering thread's own time
+STEP = "_step"  # a function that makes no text; `define` bodies begin with it, so that calls without end are seen
 _VERB = re.compile(r"%[^%a-zA-Z]*")
 _HTML = str.maketrans({"\x00": "\ufffd", '"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _JS = {c: f"\\u{c:04X}" for c in (*range(0x20), 0x2028, 0x2029, *map(ord, "<>&="))}
 _JS |= {ord(c): "\\" + c for c in "\\'\""}
 
 
+_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+
+
+def start_clock() -> None:
+    """Gives the render that begins in this context its time."""
+    _deadline.set(time.thread_time() + MAX_SECONDS)
+
+
 def _bounded(function: Callable[..., str]) -> Callable[..., str]:
     @functools.wraps(function)
     def bounded(*arguments: object) -> str:
+        if time.thread_time() > _deadline.get():
+            raise TemplateExecutionError(f"rendering takes more than {MAX_SECONDS:g} seconds; loop less")
         text = function(*arguments)
         if len(text) > MAX_TEXT:
             raise TemplateExecutionError(f"text grows past {MAX_TEXT} characters; print less")
@@ -40,6 +56,8 @@ def _printf(template: str, *values: object) -> str:
         numbers += [v for v in values if isinstance(v, int)]
     if any(abs(n) > MAX_WIDTH for n in numbers):
         raise TemplateExecutionError(f"printf {template!r:.60} asks for a width of {max(numbers)}; at most {MAX_WIDTH}")
+    if re.search(r"%[^%a-zA-Z]*[qxX]", template) and sum(len(v) for v in values if isinstance(v, str)) > MAX_QUOTED:
+        raise TemplateExecutionError(f"printf {template!r:.60} quotes more than {MAX_QUOTED} characters")
     return sprintf(template, *values)
 
 
@@ -73,6 +91,7 @@ def _day(days_ago: int) -> str:
 
 
 FUNCTIONS: dict[str, Callable[..., object]] = {
+    STEP: _bounded(lambda: ""),
     "print": _print,
     "printf": _printf,
     "println": _bounded(_println),

@@ -23,6 +23,7 @@ _QUOTED = re.compile(r""""(?:\\.|[^"\\\n])*"|`[^`]*`|'(?:\\.|[^'\\\n])*'""")
 _DECLARATION = re.compile(r"^\s*\$\w*(?:\s*,\s*\$\w*)?\s*:?=")
 _IDENTIFIER = re.compile(r"\$\w*(?:\.\w+)*|(?<![\w)$])(?:\.\w+)+|(?<=\))(?:\.\w+)+")
 _BLOCKS = ("if", "range", "with", "block", "define")
+_MAX_DEPTH = 100
 
 
 @dataclass(slots=True)
@@ -64,6 +65,8 @@ def parse_source(source: str) -> list[Node]:
         keyword = _keyword(body)
         rest = body[len(keyword) :].strip()
         if keyword in _BLOCKS:
+            if len(opened) == _MAX_DEPTH:
+                raise TemplateError(f"template: line {_line(source, end)}: more than {_MAX_DEPTH} blocks are open")
             block = Block(keyword, rest)
             current.append(block)
             outer.append(current)
@@ -121,6 +124,17 @@ def cut_after_response(source: str) -> str:
         if keyword not in (*_BLOCKS, "else", "end") and any("Response" in path for path in paths(body)):
             return source[:end] + "{{ end }}" * depth
     return source
+
+
+def begin_definitions_with(source: str, call: str) -> str:
+    """The source with an action that calls `call` at the start of every `define` and `block`."""
+    parts, at = [], 0
+    for _, body, end in _pieces(source):
+        if _keyword(body) in ("define", "block"):
+            close = "-}}" if source.endswith(" -}}", at, end) else "}}"
+            parts += [source[at:end], "{{ " + call + " " + close]
+            at = end
+    return "".join(parts) + source[at:]
 
 
 def _pieces(source: str) -> Iterator[tuple[str, str, int]]:

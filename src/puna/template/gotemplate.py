@@ -7,7 +7,7 @@
 A template with neither .Messages nor .Response gets `{{ .Response }}` appended. Knows no Jinja.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import gotpl
 
 from puna.errors import TemplateError
 from puna.template import gosource, govalues
-from puna.template.gofunctions import FUNCTIONS, MAX_TEXT
+from puna.template.gofunctions import FUNCTIONS, MAX_TEXT, STEP, start_clock
 from puna.template.message import Message
 
 _BUDGET = gotpl.ExecutionBudget(
@@ -41,7 +41,7 @@ class GoTemplate:
         self,
         messages: Sequence[Message],
         *,
-        tools: Sequence[dict[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         think: bool | str | None = None,
         prompt: str | None = None,
         suffix: str | None = None,
@@ -104,6 +104,7 @@ def _turns(messages: Sequence[Message]) -> Iterator[dict[str, str]]:
 
 
 def _execute(template: gotpl.Template, values: dict[str, object]) -> str:
+    start_clock()
     try:
         return template.render(values)
     except gotpl.TemplateError as e:
@@ -114,8 +115,9 @@ def _execute(template: gotpl.Template, values: dict[str, object]) -> str:
 
 def _compile(source: str) -> gotpl.Template:
     policy = gotpl.SandboxPolicy(allow_functions=FUNCTIONS, allow_custom_lookup=True, default_budget=_BUDGET)
+    metered = gosource.begin_definitions_with(source, STEP)
     try:
-        return gotpl.Template(source, name="", functions=FUNCTIONS, missing_key="zero", sandbox=policy)
+        return gotpl.Template(metered, name="", functions=FUNCTIONS, missing_key="zero", sandbox=policy)
     except gotpl.TemplateError as e:
         raise _error(e) from e
     except RecursionError as e:

@@ -42,6 +42,7 @@ class Ordered(GoSeq2[str, object]):
     """A JSON object that keeps its order; `values` are pairs whose second half is a template value."""
 
     __slots__ = ("json",)
+    json: Mapping[str, Any]
 
     def __init__(self, json: Mapping[str, Any], values: Sequence[tuple[str, object]]) -> None:
         object.__setattr__(self, "values", values)

@@ -1,13 +1,13 @@
 """Jinja chat templates, in the environment that Hugging Face transformers gives them, sandboxed and within limits.
 
-The template sees `messages` (role, content, tool_calls ...), `tools`, `add_generation_prompt`, `enable_thinking` and the
-special tokens that the caller passes, such as `bos_token`. Knows no Go templates; the limits are in `jinja_limits`.
+The template sees `messages` (role, content, tool_calls ...), `tools`, `add_generation_prompt`, `enable_thinking` and
+the special tokens that the caller passes, such as `bos_token`. Knows no Go templates; the limits are in `jinja_limits`.
 """
 
 import datetime
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -89,7 +89,7 @@ class JinjaTemplate:
         except Exception as e:
             line = _line(e)
             where = f"line {line}: " if line else ""
-            raise TemplateError(f"template: {where}{e or type(e).__name__}") from e
+            raise TemplateError(f"template: {where}{str(e) or type(e).__name__}") from e
         return "".join(pieces)
 
 
@@ -113,18 +113,18 @@ class _Environment(sandbox.ImmutableSandboxedEnvironment):
         return limits.checked(super().call_binop(context, operator, left, right))
 
     def call(self, context: Any, function: Any, /, *arguments: Any, **named: Any) -> Any:
-        owner = getattr(function, "__self__", None)
-        if function in (limits.spend, limits.checked):
+        owner = getattr(getattr(function, "__wrapped__", function), "__self__", None)  # jinja2 wraps str.format
+        if function is limits.spend or function is limits.checked:
             return function(*arguments)
         if isinstance(owner, str):
-            limits.check_call(function.__name__, owner, (*arguments, *named.values()))
-            if function.__name__ == "join":
-                limits.check_call("join", list(arguments[0]), (owner,))
+            arguments = tuple(limits.listed(argument) for argument in arguments)
+            limits.check_call(function.__name__, owner, arguments, named)
         return limits.checked(super().call(context, function, *arguments, **named))
 
     @staticmethod
     def concatenate(*parts: Any) -> str:
-        return "".join(str(limits.checked(part)) for part in parts)
+        limits.written_size(parts)
+        return "".join(map(str, parts))
 
 
 def _environment() -> _Environment:
@@ -170,7 +170,9 @@ def _strftime_now(layout: str) -> str:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    """The message as chat templates know it; keys without a value are left out."""
+    """The message as chat templates know it: keys without a value are left out, images are parts before the text."""
+    text = {"type": "text", "text": message.content}
+    content = [*({"type": "image"} for _ in message.images), text] if message.images else message.content
     optional = {
         "reasoning_content": message.thinking,
         "thinking": message.thinking,
@@ -178,7 +180,7 @@ def _message(message: Message) -> dict[str, Any]:
         "name": message.tool_name,
         "tool_call_id": message.tool_call_id,
     }
-    return {"role": message.role, "content": message.content} | {k: v for k, v in optional.items() if v}
+    return {"role": message.role, "content": content} | {k: v for k, v in optional.items() if v}
 
 
 def _thinking(think: bool | str | None) -> dict[str, Any]:

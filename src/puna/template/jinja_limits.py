@@ -11,24 +11,24 @@ No single operation handles more than MAX_TEXT characters, so the clock is looke
 import functools
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import Undefined, nodes
 from jinja2.visitor import NodeTransformer
 
 from puna.errors import TemplateError
 
 MAX_TEXT = 16_000_000  # characters of one value, and of the prompt
+MAX_ITEMS = 1_000_000  # of a container, those of its parts included
 MAX_TOTAL = 128_000_000  # characters that one render makes in all
 MAX_STEPS = 1_000_000
 MAX_SECONDS = 5.0  # of the rendering thread's own time
 MAX_BITS = 4096  # of an integer
 _WIDTH = re.compile(r"[%:][^%a-zA-Z{}]*?\d{4,}|%[^%a-zA-Z]*\*|\{[^{}]*\{")
-_GROWING = frozenset(
-    "join indent center ljust rjust zfill expandtabs batch slice wordwrap format tojson truncate round".split()
-)
+_GROWING = {"join", "indent", "center", "ljust", "rjust", "zfill", "expandtabs", "batch", "slice", "wordwrap"}
+_GROWING |= {"tojson", "translate", "truncate", "round"}
 
 
 class Budget:
@@ -82,21 +82,20 @@ def checked(value: Any) -> Any:
 
 
 def written_size(value: Any) -> int:
-    """About how many characters a value takes when written out; refuses more than MAX_TEXT. Follows shared parts."""
-    size, pending = 0, [value]
+    """About how many characters a value takes when written out, shared parts each time; refuses what is too large."""
+    size, items, pending = 0, 0, [value]
     while pending:
         item = pending.pop()
-        size += 1
-        if isinstance(item, str | bytes):
-            size += len(item)
-        elif isinstance(item, Mapping):
+        items += 1
+        size += len(item) if isinstance(item, str | bytes) else 1
+        if isinstance(item, Mapping):
             pending += item.keys()
             pending += item.values()
         elif isinstance(item, list | tuple | set | frozenset):
             pending += item
-        if size + len(pending) > MAX_TEXT:
-            raise TemplateError(f"the template builds a value of more than {MAX_TEXT} characters; repeat less")
-        if size % 65536 == 0:
+        if size > MAX_TEXT or items + len(pending) > MAX_ITEMS:
+            raise TemplateError(f"the template builds a value of over {MAX_ITEMS} items or {MAX_TEXT} characters")
+        if items % 65536 == 0:
             spend()
     return size
 
@@ -104,7 +103,7 @@ def written_size(value: Any) -> int:
 def check_operator(operator: str, left: Any, right: Any) -> None:
     """Refuses an operation whose result would be too large, before it is computed."""
     if operator == "%" and isinstance(left, str):
-        check_call("format", left, (right,))
+        check_call("format", left, (right,), {})
         return
     numbers = [n for n in (left, right) if isinstance(n, int)]
     if len(numbers) == 2:
@@ -115,18 +114,28 @@ def check_operator(operator: str, left: Any, right: Any) -> None:
         _check_product(left if numbers[0] is right else right, abs(numbers[0]), "*")
 
 
-def check_call(name: str, value: Any, arguments: tuple[Any, ...]) -> None:
+def check_call(name: str, value: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
     """Refuses a filter or method that would make too much text, before it runs."""
-    if name == "replace" and isinstance(value, str) and len(arguments) > 1 and isinstance(arguments[1], str):
-        if len(value) + value.count(str(arguments[0])) * len(arguments[1]) > MAX_TEXT:
+    everything = [*arguments, *named.values()]
+    if name == "replace" and isinstance(value, str):
+        old, new = [*arguments, *(named[key] for key in ("old", "new") if key in named), "", ""][:2]
+        if len(value) + value.count(str(old)) * len(str(new)) > MAX_TEXT:
             raise TemplateError(f"the template makes too much text with replace (over {MAX_TEXT} characters)")
-    elif name in ("format", "format_map") and isinstance(value, str) and _WIDTH.search(value):
-        raise TemplateError(f"the template formats with {value!r:.60}; widths must be plain and below 1000")
-    elif name == "sum" and any(not isinstance(a, str | int | float) for a in arguments[1:]):
-        raise TemplateError("the template sums something other than numbers")
-    if name in _GROWING:
-        factor = max((abs(a) if isinstance(a, int) else len(a) for a in arguments if isinstance(a, int | str)), default=0)
-        _check_product(value, factor, name)
+    elif name in ("format", "format_map") and isinstance(value, str):
+        if _WIDTH.search(value):
+            raise TemplateError(f"the template formats with {value!r:.60}; widths must be plain and below 1000")
+        _check_product(everything, value.count("%") + value.count("{"), name)
+    elif name == "sum" and any(isinstance(argument, list | tuple) for argument in everything):
+        raise TemplateError("the template sums lists; only numbers can be summed")
+    elif name in _GROWING:
+        factors = (abs(a) if isinstance(a, int) else written_size(a) for a in everything)
+        _check_product(value, max(factors, default=0), name)
+
+
+def listed(value: Any) -> Any:
+    """The value, or a list of what it yields if its size cannot be seen before."""
+    plain = value is None or isinstance(value, str | bytes | int | float | list | tuple | Mapping | Undefined)
+    return value if plain or not hasattr(value, "__iter__") else list(value)
 
 
 def guard_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,9 +145,10 @@ def guard_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def guarded(*arguments: Any, **named: Any) -> Any:
         spend()
-        value, *rest = arguments[skipped:]
-        check_call(name, value, (*rest, *named.values()))
-        return checked(function(*arguments, **named))
+        before, value, rest = arguments[:skipped], arguments[skipped], arguments[skipped + 1 :]
+        value = listed(value) if name in _GROWING else value
+        check_call(name, value, rest, named)
+        return checked(function(*before, value, *rest, **named))
 
     return guarded
 
@@ -146,34 +156,34 @@ def guard_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 class Instrument(NodeTransformer):
     """Puts calls of `environment.spend`, `.concatenate` and `.checked` into a template's tree."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802, the name is jinja2's
         """Each turn of a loop takes a step and pays for its literal text."""
         return self._metered(node)
 
-    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:  # noqa: N802, the name is jinja2's
         """So does each call of a macro."""
         return self._metered(node)
 
-    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:
+    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:  # noqa: N802, the name is jinja2's
         """And each use of a call block's body."""
         return self._metered(node)
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802, the name is jinja2's
         """`a ~ b` is a call, so that its result is counted."""
         self.generic_visit(node)
         return self._call("concatenate", node.nodes, node.lineno)
 
-    def visit_List(self, node: nodes.List) -> nodes.Node:
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802, the name is jinja2's
         """A literal container is measured, unless it is made of constants."""
         return self._measured(node, node.items)
 
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802, the name is jinja2's
         """The same for tuples that are read; targets of an assignment stay."""
         if node.ctx != "load":
             return node
         return self._measured(node, node.items)
 
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802, the name is jinja2's
         """The same for dictionaries."""
         return self._measured(node, [pair.value for pair in node.items])
 

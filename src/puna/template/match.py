@@ -5,12 +5,13 @@ ones are kept as fingerprints, one hexadecimal digit per character (the low four
 text, and keep edit distances nearly. A near text can still mean another format, so a model's own template, where the
 engine can render it, is to be preferred to the match. Evaluates nothing.
 
-    builtin/known.txt: lines of `name fingerprint`, in the order of Ollama's template/index.json (37 published templates)
+    builtin/known.txt: lines of `name fingerprint`, in the order of Ollama's template/index.json (37 of them)
 """
 
 import functools
 from collections import defaultdict
-from importlib import resources
+
+from puna.template.builtin import FOLDER
 
 _TOO_FAR = 100
 
@@ -52,6 +53,5 @@ def edit_distance(a: str, b: str) -> int:
 
 @functools.cache
 def _known() -> tuple[tuple[str, str], ...]:
-    text = (resources.files(__package__) / "builtin" / "known.txt").read_text("ascii")
-    lines = (line.split() for line in text.splitlines())
+    lines = (line.split() for line in (FOLDER / "known.txt").read_text("ascii").splitlines())
     return tuple((name, known) for name, known in lines)

@@ -114,7 +114,7 @@ def _parse_image(image: object) -> bytes:
     if not isinstance(image, str):
         raise RequestError(f"message: image is {type(image).__name__}; it must be bytes or base64 text")
     if image.startswith(("http://", "https://")):
-        raise RequestError("message: image is a web address; send the image itself as base64 (data:image/...;base64,...)")
+        raise RequestError("message: image is a web address; send the image itself as base64 (a data: address)")
     text = image.partition(",")[2] if image.startswith("data:") else image
     try:
         return base64.b64decode(text, validate=True)
