@@ -1,7 +1,9 @@
+from itertools import pairwise
 from math import inf
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from puna.tokenizer import merges
 from puna.tokenizer.merges import merge
 
@@ -9,7 +11,7 @@ from puna.tokenizer.merges import merge
 def naive(pieces, rank):
     pieces = list(pieces)
     while True:
-        ranked = [(rank(a, b), i) for i, (a, b) in enumerate(zip(pieces, pieces[1:], strict=False))]
+        ranked = [(rank(a, b), i) for i, (a, b) in enumerate(pairwise(pieces))]
         best = min(ranked, default=(inf, 0))
         if best[0] == inf:
             return pieces

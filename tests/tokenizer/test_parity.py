@@ -8,6 +8,7 @@ import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from puna.tokenizer import load_tokenizer
 from tokenizer.corpus import NASTY, SPACES
 from tokenizer.vocabularies import (

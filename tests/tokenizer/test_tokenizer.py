@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from puna.errors import TokenizerError
 from puna.tokenizer import TokenType, load_tokenizer
 from tokenizer.corpus import NASTY

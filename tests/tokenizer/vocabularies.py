@@ -6,8 +6,9 @@ from functools import cache
 
 import numpy as np
 import sentencepiece
-from tokenizer.corpus import CODE, EMOJI, SCRIPTS, WORDS
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from tokenizer.corpus import CODE, EMOJI, SCRIPTS, WORDS
 
 TEXTS = [*SCRIPTS, *EMOJI, *CODE, *WORDS] * 2
 
