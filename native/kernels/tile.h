@@ -67,28 +67,38 @@ template <class V, int offset> PUNA_INLINE typename V::Ints start(const uint8_t 
     else return V::zero_int();
 }
 
-// Adds 32 columns of one activation row. `q`: its bytes; `words`: its first word.
-template <class V, Type type>
-PUNA_INLINE typename V::Floats add_block(typename V::Floats sum, const typename V::Bytes w[8], const BlockScales<V> &s,
-                                         const uint8_t *q, const uint8_t *words, int width) {
+// Adds 32 columns of `side` activation rows, whose dot products are interleaved: each is a chain of dependent
+// instructions, and more of them in flight keep the multipliers busy. `q`: the first row's bytes; `words`: its first word.
+template <class V, Type type, int side>
+PUNA_INLINE void add_block(typename V::Floats *sum, const typename V::Bytes w[8], const BlockScales<V> &s,
+                           const uint8_t *q, const uint8_t *words, int width) {
     constexpr Layout layout = layout_of(type);
-    const auto word = [&](int i) { return V::splat(words + 4 * width * i); };
-    if constexpr (layout.scales == Scales::k16 || layout.scales == Scales::k16m) {
-        const auto low = V::template dot<layout.bits, 4>(start<V, layout.offset>(words, width, 0), w, q);
-        const auto high = V::template dot<layout.bits, 4>(start<V, layout.offset>(words, width, 1), w + 4, q + 16);
-        const auto both = V::fma(V::to_float(high), s.d[1], V::mul(V::to_float(low), s.d[0]));
-        sum = V::fma(both, word(word_d), sum);
-        if constexpr (layout.scales == Scales::k16m) {
-            sum = V::fma(s.m[0], word(word_ds16), sum);
-            sum = V::fma(s.m[1], word(word_ds16b), sum);
-        }
-    } else {
-        const auto dot = V::template dot<layout.bits, 8>(start<V, layout.offset>(words, width, 0), w, q);
-        sum = V::fma(V::mul(V::to_float(dot), s.d[0]), word(word_d), sum);
-        if constexpr (layout.scales == Scales::dm || layout.scales == Scales::k32)
-            sum = V::fma(s.m[0], word(word_ds), sum);
+    constexpr bool halves = layout.scales == Scales::k16 || layout.scales == Scales::k16m;
+    const auto word = [&](int i, int j) { return V::splat(words + 4 * width * i + 4 * j); };
+    typename V::Ints dot[side];
+    typename V::Floats value[side];
+#pragma GCC unroll 4
+    for (int j = 0; j < side; j++) dot[j] = start<V, layout.offset>(words + 4 * j, width, 0);
+    V::template dot<layout.bits, halves ? 4 : 8, side>(dot, w, q);
+#pragma GCC unroll 4
+    for (int j = 0; j < side; j++) value[j] = V::mul(V::to_float(dot[j]), s.d[0]);
+    if constexpr (halves) {
+#pragma GCC unroll 4
+        for (int j = 0; j < side; j++) dot[j] = start<V, layout.offset>(words + 4 * j, width, 1);
+        V::template dot<layout.bits, 4, side>(dot, w + 4, q + 16);
+#pragma GCC unroll 4
+        for (int j = 0; j < side; j++) value[j] = V::fma(V::to_float(dot[j]), s.d[1], value[j]);
     }
-    return sum;
+#pragma GCC unroll 4
+    for (int j = 0; j < side; j++) {
+        sum[j] = V::fma(value[j], word(word_d, j), sum[j]);
+        if constexpr (layout.scales == Scales::k16m) {
+            sum[j] = V::fma(s.m[0], word(word_ds16, j), sum[j]);
+            sum[j] = V::fma(s.m[1], word(word_ds16b, j), sum[j]);
+        }
+        if constexpr (layout.scales == Scales::dm || layout.scales == Scales::k32)
+            sum[j] = V::fma(s.m[0], word(word_ds, j), sum[j]);
+    }
 }
 
 // Writes the sums of `count` activation rows from `first` on to y, adding what is to be added.
@@ -122,7 +132,8 @@ template <class V, Type type, int width, int count>
 PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int first) {
     constexpr Layout layout = layout_of(type);
     constexpr int blocks = group_columns(layout.scales) / 32, header = header_bytes(layout.scales);
-    constexpr int block_bytes = plane_bytes(layout.bits);
+    constexpr int block_bytes = plane_bytes(layout.bits), most = V::template side<layout.scales>;
+    constexpr int side = most < count ? most : count;
     const uint8_t *weight = job.panel + p * job.panel_bytes;
     const uint8_t *q = job.act + 32 * first, *words = job.act + 32 * width + 4 * first;
     typename V::Floats sum[count];
@@ -140,8 +151,8 @@ PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int fir
             if constexpr (count == 1) V::prefetch(planes + 2048, block_bytes);
             lines<V, layout.bits>(planes, w);
 #pragma GCC unroll 16
-            for (int j = 0; j < count; j++)
-                sum[j] = add_block<V, type>(sum[j], w, scales, q + 32 * j, words + 4 * j, width);
+            for (int j = 0; j < count; j += side)
+                add_block<V, type, side>(sum + j, w, scales, q + 32 * j, words + 4 * j, width);
             q += width * record_bytes;
             words += width * record_bytes;
         }

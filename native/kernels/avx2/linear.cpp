@@ -12,6 +12,7 @@ namespace {
 
 struct Avx2 {
     static constexpr int lanes = 8, tile_rows = 4;
+    template <Scales> static constexpr int side = 1;
     static constexpr bool signed_bytes = true;
     using Bytes = __m256i;
     using Ints = __m256i;
@@ -28,16 +29,15 @@ struct Avx2 {
     static PUNA_INLINE Ints splat_int(const uint8_t *p) { return _mm256_set1_epi32(word_at(p)); }
     static PUNA_INLINE Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }
     template <int n> static PUNA_INLINE Ints sar(Ints a) { return _mm256_srai_epi32(a, n); }
-    template <int bits, int count> static PUNA_INLINE Ints dot(Ints sum, const Bytes *w, const uint8_t *q) {
+    template <int bits, int count, int side> static PUNA_INLINE void dot(Ints *sum, const Bytes *w, const uint8_t *q) {
         constexpr int most = bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 1, step = most < count ? most : count;
 #pragma GCC unroll 8
         for (int i = 0; i < count; i += step) {
             __m256i pairs = pair<bits>(w[i], q + 4 * i);
 #pragma GCC unroll 8
             for (int j = 1; j < step; j++) pairs = _mm256_add_epi16(pairs, pair<bits>(w[i + j], q + 4 * (i + j)));
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
         }
-        return sum;
     }
 
     static PUNA_INLINE Floats zero() { return _mm256_setzero_ps(); }

@@ -9,6 +9,7 @@ namespace {
 
 struct Avx512 {
     static constexpr int lanes = 16, tile_rows = 16;
+    template <Scales scales> static constexpr int side = scales == Scales::k16 || scales == Scales::k16m ? 2 : 4;
     static constexpr bool signed_bytes = false;
     using Bytes = __m512i;
     using Ints = __m512i;
@@ -25,10 +26,12 @@ struct Avx512 {
     static PUNA_INLINE Ints splat_int(const uint8_t *p) { return _mm512_set1_epi32(word_at(p)); }
     static PUNA_INLINE Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }
     template <int n> static PUNA_INLINE Ints sar(Ints a) { return _mm512_srai_epi32(a, n); }
-    template <int bits, int count> static PUNA_INLINE Ints dot(Ints sum, const Bytes *w, const uint8_t *q) {
+    template <int bits, int count, int side> static PUNA_INLINE void dot(Ints *sum, const Bytes *w, const uint8_t *q) {
 #pragma GCC unroll 8
-        for (int i = 0; i < count; i++) sum = _mm512_dpbusd_epi32(sum, w[i], _mm512_set1_epi32(word_at(q + 4 * i)));
-        return sum;
+        for (int i = 0; i < count; i++)
+#pragma GCC unroll 4
+            for (int j = 0; j < side; j++)
+                sum[j] = _mm512_dpbusd_epi32(sum[j], w[i], _mm512_set1_epi32(word_at(q + 32 * j + 4 * i)));
     }
 
     static PUNA_INLINE Floats zero() { return _mm512_setzero_ps(); }

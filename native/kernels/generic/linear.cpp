@@ -8,6 +8,7 @@ namespace {
 
 struct Plain {
     static constexpr int lanes = 16, tile_rows = 1;
+    template <Scales> static constexpr int side = 1;
     static constexpr bool signed_bytes = false;
     struct Bytes {
         uint8_t at[64];
@@ -60,15 +61,14 @@ struct Plain {
     template <int n> static PUNA_INLINE Ints sar(const Ints &a) {
         return each<Ints>([&](int i) { return a.at[i] >> n; });
     }
-    template <int bits, int count> static PUNA_INLINE Ints dot(Ints sum, const Bytes *w, const uint8_t *q) {
+    template <int bits, int count, int side> static PUNA_INLINE void dot(Ints *sum, const Bytes *w, const uint8_t *q) {
         for (int i = 0; i < count; i++) {
             const auto *x = reinterpret_cast<const int8_t *>(q + 4 * i);
             for (int r = 0; r < 16; r++) {
                 const uint8_t *b = w[i].at + 4 * r;
-                sum.at[r] += b[0] * x[0] + b[1] * x[1] + b[2] * x[2] + b[3] * x[3];
+                sum->at[r] += b[0] * x[0] + b[1] * x[1] + b[2] * x[2] + b[3] * x[3];
             }
         }
-        return sum;
     }
 
     static PUNA_INLINE Floats zero() { return Floats{}; }
