@@ -23,11 +23,10 @@ class SentencePieces:
             )
         tokens = vocabulary.tokens
         self._vocabulary = vocabulary
-        self._ranks = dict(zip(tokens, (-vocabulary.scores).tolist(), strict=True))
+        self._ranks: list[float] = (-vocabulary.scores).tolist()
         self._ids = dict(zip(tokens, range(len(tokens)), strict=True))
         for i in vocabulary.of_type(TokenType.CONTROL, TokenType.UNKNOWN, TokenType.BYTE):
             self._ids.pop(tokens[i], None)
-            self._ranks.pop(tokens[i], None)
         self._unused = frozenset(tokens[i] for i in vocabulary.of_type(TokenType.UNUSED))
         whole = {tokens[i].replace(" ", SPACE): i for i in vocabulary.of_type(TokenType.USER_DEFINED)}
         self._seams = Seams(whole, vocabulary.skip_space_after)
@@ -61,8 +60,8 @@ class SentencePieces:
         return ids
 
     def _rank(self, left: str, right: str) -> float:
-        rank: float = self._ranks.get(left + right, inf)
-        return rank
+        identity = self._ids.get(left + right)
+        return inf if identity is None else self._ranks[identity]
 
     def _used(self, piece: str) -> list[str]:
         # An unused token may be a step on the way to a longer one, but is itself taken apart again.
