@@ -43,7 +43,8 @@ Cut cut(const Packed &weight, int64_t t, int threads) {
         while (band > 4 && (all + group - 1) / group * ((tiles + band - 1) / band) < wanted) band = (band + 1) / 2;
         while (group > 1 && (all + group - 1) / group * ((tiles + band - 1) / band) < wanted) group /= 2;
     }
-    group = std::max<int64_t>(1, group);
+    const int64_t least = t <= 4 && act_kind(weight.type) == ActKind::f32 ? float_panels_at_once : 1;
+    group = std::max(least, group);
     const int64_t bands = (tiles + band - 1) / band;
     return {group, band, bands, (all + group - 1) / group * bands};
 }

@@ -73,6 +73,8 @@ constexpr int header_bytes(Scales scales) {
     return group_columns(scales) == 256 ? 320 : 64;
 }
 
+constexpr int float_panels_at_once = 4;  // with few activation rows
+
 constexpr int plane_bytes(int bits) { return 64 * bits; }  // per 32 columns
 
 constexpr int64_t group_count(Layout layout, int64_t k) {

@@ -161,39 +161,63 @@ PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int fir
     finish<V, count>(job, p, lane, first, sum);
 }
 
-// The same for float weights: columns one by one.
-template <class V, Type type, int width, int count>
-PUNA_INLINE void panel_floats(const TileJob &job, int64_t p, int lane, int first) {
+// The same for float weights: columns one by one, `across` neighbouring vectors of rows at a time, since with few
+// activation rows one chain of sums would wait for itself. `v` counts vectors of rows from the first panel.
+template <class V, Type type, int width, int count, int across>
+PUNA_INLINE void panel_floats(const TileJob &job, int64_t v, int first) {
     constexpr int size = type == Type::F32 ? 4 : 2;
-    const uint8_t *weight = job.panel + p * job.panel_bytes + size * lane;
+    constexpr int64_t vectors = panel_rows / V::lanes;
+    const uint8_t *weight[across];
+    typename V::Floats sum[across][count];
+#pragma GCC unroll 8
+    for (int a = 0; a < across; a++) {
+        weight[a] = job.panel + (v + a) / vectors * job.panel_bytes + size * V::lanes * ((v + a) % vectors);
+#pragma GCC unroll 16
+        for (int j = 0; j < count; j++) sum[a][j] = V::zero();
+    }
     const uint8_t *x = job.act + 4 * first;
-    typename V::Floats sum[count];
-#pragma GCC unroll 16
-    for (int j = 0; j < count; j++) sum[j] = V::zero();
-#pragma GCC unroll 4
     for (int64_t c = 0; c < job.groups; c++) {
-        typename V::Floats w;
-        if constexpr (type == Type::F32) w = V::load_f32(weight);
-        else if constexpr (type == Type::F16) w = V::load_f16(weight);
-        else w = V::load_bf16(weight);
+#pragma GCC unroll 8
+        for (int a = 0; a < across; a++) {
+            const uint8_t *p = weight[a] + c * size * panel_rows;
+            typename V::Floats w;
+            if constexpr (type == Type::F32) w = V::load_f32(p);
+            else if constexpr (type == Type::F16) w = V::load_f16(p);
+            else w = V::load_bf16(p);
 #pragma GCC unroll 16
-        for (int j = 0; j < count; j++) sum[j] = V::fma(w, V::splat(x + 4 * j), sum[j]);
-        weight += size * panel_rows;
+            for (int j = 0; j < count; j++) sum[a][j] = V::fma(w, V::splat(x + 4 * j), sum[a][j]);
+        }
         x += 4 * width;
     }
-    finish<V, count>(job, p, lane, first, sum);
+#pragma GCC unroll 8
+    for (int a = 0; a < across; a++)
+        finish<V, count>(job, (v + a) / vectors, static_cast<int>((v + a) % vectors) * V::lanes, first, sum[a]);
+}
+
+template <class V, Type type, int width, int count> PUNA_INLINE void float_panels(const TileJob &job) {
+    constexpr int most = float_panels_at_once * panel_rows / V::lanes, wanted = 8 / count > 1 ? 8 / count : 1;
+    constexpr int across = wanted < most ? wanted : most;
+    const int64_t vectors = job.count * (panel_rows / V::lanes);
+    int64_t v = 0;
+    for (; v + across <= vectors; v += across)
+#pragma GCC unroll 1
+        for (int first = 0; first < width; first += count) panel_floats<V, type, width, count, across>(job, v, first);
+    if constexpr (across > 1)
+        for (; v < vectors; v++)
+#pragma GCC unroll 1
+            for (int first = 0; first < width; first += count) panel_floats<V, type, width, count, 1>(job, v, first);
 }
 
 template <class V, Type type, int width> void tile(const TileJob &job) {
     constexpr int count = width < V::tile_rows ? width : V::tile_rows;
-    for (int64_t p = 0; p < job.count; p++)
+    if constexpr (layout_of(type).scales == Scales::none) return float_panels<V, type, width, count>(job);
+    else
+        for (int64_t p = 0; p < job.count; p++)
 #pragma GCC unroll 1
-        for (int first = 0; first < width; first += count)
+            for (int first = 0; first < width; first += count)
 #pragma GCC unroll 1
-            for (int lane = 0; lane < panel_rows; lane += V::lanes) {
-                if constexpr (layout_of(type).scales == Scales::none) panel_floats<V, type, width, count>(job, p, lane, first);
-                else panel_integers<V, type, width, count>(job, p, lane, first);
-            }
+                for (int lane = 0; lane < panel_rows; lane += V::lanes)
+                    panel_integers<V, type, width, count>(job, p, lane, first);
 }
 
 template <class V, Type type> constexpr void fill_type(LinearKernels &kernels) {

@@ -1,0 +1,199 @@
+"""The matrix kernels of the CPU backend on every instruction set of this machine, against float64."""
+
+import numpy as np
+import pytest
+
+from puna.backends.cpu import _native as native
+from puna.dtypes import DTYPES
+from puna.quants import dequantize
+
+FLOATS = ("F32", "F16", "BF16")
+SMALL = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
+BIG = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K")
+TYPES = FLOATS + SMALL + BIG
+HALVES = {"Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q2_K": (80, 82), "Q3_K": (108,)}
+HALVES |= {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "Q8_K": ()}
+ISAS = native.isas()
+
+
+def random_weight(name, n, k, seed=0):
+    """Return the stored bytes of a random weight: every bit of its integers and small scales is used."""
+    rng = np.random.default_rng(seed)
+    dtype = DTYPES[name]
+    if name in FLOATS:
+        values = rng.standard_normal((n, k), dtype=np.float32)
+        if name == "BF16":
+            return (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8).ravel()
+        return values.astype(dtype.numpy).view(np.uint8).ravel()
+    blocks = rng.integers(0, 256, (n * k // dtype.block_size, dtype.block_bytes), dtype=np.uint8)
+    for place in HALVES[name]:
+        blocks[:, place : place + 2] = (rng.standard_normal((len(blocks), 1)) / 64).astype("<f2").view(np.uint8)
+    if name == "Q8_K":
+        blocks[:, :4] = rng.standard_normal((len(blocks), 1), dtype=np.float32).view(np.uint8)
+    return blocks.ravel()
+
+
+def packed(name, n, k, threads=1, seed=0):
+    """Return a random weight packed, and its values as float64 (n, k)."""
+    raw = random_weight(name, n, k, seed)
+    values = dequantize(raw, name, (n, k)).astype(np.float64)
+    return native.linear_pack(DTYPES[name].ggml_id, n, k, raw, threads), values
+
+
+def inputs(t, k, seed=1):
+    return np.random.default_rng(seed).standard_normal((t, k), dtype=np.float32)
+
+
+def rounded(name, x):
+    """Return `x` as the kernels see it: int8 with one scale per 32 for integer weights, float64."""
+    if name in FLOATS:
+        return x.astype(np.float64)
+    blocks = x.reshape(len(x), -1, 32)
+    peak = np.abs(blocks).max(axis=-1, keepdims=True)
+    scale = np.float32(127) / np.where(peak < 1e-30, np.float32(np.inf), peak)
+    integers = np.rint(blocks * scale).astype(np.float64)
+    return (integers * (peak / np.float32(127))).reshape(x.shape)
+
+
+def error(y, x, w):
+    """Return the largest error of y = x W^T relative to the sum of the products' magnitudes."""
+    return float((np.abs(y - x @ w.T) / (np.abs(x) @ np.abs(w.T) + 1e-300)).max())
+
+
+SHAPES = [(1, 256), (15, 512), (16, 256), (17, 768), (48, 1536)]
+SMALL_SHAPES = [(1, 32), (17, 64), (16, 96), (576, 576)]
+
+
+def shapes_of(name):
+    return SHAPES + (SMALL_SHAPES if name not in BIG else [])
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", TYPES)
+def test_a_product_is_exact_for_the_rounded_activations(name, isa):
+    for n, k in shapes_of(name):
+        weight, w = packed(name, n, k)
+        for t in (1, 2, 3, 5, 16, 17):
+            x = inputs(t, k)
+            assert error(native.linear(weight, x, isa), rounded(name, x), w) < 1e-6, (n, k, t)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", TYPES)
+def test_many_rows_on_two_threads_are_exact_too(name, isa):
+    n, k = 200, 512
+    weight, w = packed(name, n, k, threads=2)
+    for t in (64, 513):
+        x = inputs(t, k)
+        assert error(native.linear(weight, x, isa, threads=2), rounded(name, x), w) < 1e-6, t
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", TYPES)
+def test_rounding_activations_loses_less_than_one_percent(name, isa):
+    weight, w = packed(name, 64, 1024)
+    x = inputs(32, 1024)
+    y, exact = native.linear(weight, x, isa), x.astype(np.float64) @ w.T
+    assert np.sqrt(np.mean((y - exact) ** 2) / np.mean(exact**2)) < 0.01
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", TYPES)
+def test_a_row_is_bitwise_the_same_alone_and_in_a_batch(name, isa):
+    n, k = 100, 512
+    weight, _ = packed(name, n, k)
+    x = inputs(79, k)
+    alone = np.concatenate([native.linear(weight, row[None], isa) for row in x])
+    for t, threads in ((79, 1), (79, 2), (79, 3), (31, 2), (16, 2), (7, 1), (2, 2)):
+        np.testing.assert_array_equal(native.linear(weight, x[:t], isa, threads=threads), alone[:t])
+    np.testing.assert_array_equal(native.linear(weight, np.roll(x, 5, axis=0), isa), np.roll(alone, 5, axis=0))
+
+
+@pytest.mark.parametrize("isa", [isa for isa in ISAS if isa != "generic"])
+@pytest.mark.parametrize("name", SMALL + BIG)
+def test_vector_instruction_sets_agree_bitwise(name, isa):
+    weight, _ = packed(name, 48, 512)
+    x = inputs(21, 512)
+    np.testing.assert_array_equal(native.linear(weight, x, isa), native.linear(weight, x, "auto"))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", TYPES)
+def test_bias_and_residual_are_added_once(name, isa):
+    n, k, t = 37, 256, 19
+    weight, _ = packed(name, n, k)
+    x, bias, start = inputs(t, k), inputs(1, n, 2)[0], inputs(t, n, 3)
+    plain = native.linear(weight, x, isa)
+    np.testing.assert_array_equal(native.linear(weight, x, isa, bias=bias), plain + bias)
+    np.testing.assert_array_equal(native.linear(weight, x, isa, start=start), start + plain)
+    both = native.linear(weight, x, isa, threads=2, bias=bias, start=start)
+    np.testing.assert_array_equal(both, start + (plain + bias))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", TYPES)
+def test_zero_tiny_and_huge_activations_stay_finite(name, isa):
+    weight, w = packed(name, 20, 256)
+    assert not native.linear(weight, np.zeros((3, 256), np.float32), isa).any()
+    assert np.isfinite(native.linear(weight, np.full((3, 256), 1e-42, np.float32), isa)).all()
+    x = inputs(3, 256) * np.float32(1e30)
+    y = native.linear(weight, x, isa)
+    assert error(y, rounded(name, x), w) < 1e-6
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("place", [0, 40, 255])
+def test_nan_poisons_its_row_and_no_other(name, isa, place):
+    weight, _ = packed(name, 20, 256)
+    x = inputs(18, 256)
+    clean = native.linear(weight, x, isa)
+    x[4, place] = np.nan
+    y = native.linear(weight, x, isa)
+    assert np.isnan(y[4]).all()
+    np.testing.assert_array_equal(np.delete(y, 4, axis=0), np.delete(clean, 4, axis=0))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", ["F32", "Q4_0", "Q8_0", "Q6_K"])
+def test_infinity_stays_infinite_with_the_sign_of_the_weight(name, isa):
+    weight, w = packed(name, 20, 256)
+    x = inputs(2, 256)
+    x[1, 70] = -np.inf
+    y = native.linear(weight, x, isa)[1]
+    with np.errstate(invalid="ignore"):
+        expected = -np.inf * w[:, 70]
+    np.testing.assert_array_equal(y, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_embedding_rows_are_the_dequantized_rows(name):
+    n, k = 35, 768
+    raw = random_weight(name, n, k)
+    w = dequantize(raw, name, (n, k))
+    ids = np.array([34, 0, 17, 16, 15, 17], np.int32)
+    weight = native.linear_pack(DTYPES[name].ggml_id, n, k, raw, 2)
+    np.testing.assert_array_equal(native.linear_embed(weight, ids), w[ids])
+    np.testing.assert_array_equal(native.linear_embed_raw(DTYPES[name].ggml_id, raw, n, k, ids), w[ids])
+
+
+def test_packed_weights_take_about_the_bits_of_stored_ones():
+    bits = {name: packed(name, 64, 1536)[0].nbytes * 8 / (64 * 1536) for name in TYPES}
+    assert bits == {
+        **{"F32": 32, "F16": 16, "BF16": 16, "Q4_0": 4.5, "Q4_1": 5, "Q5_0": 5.5, "Q5_1": 6, "Q8_0": 8.5},
+        **{"Q2_K": 2.625, "Q3_K": 3.625, "Q4_K": 4.625, "Q5_K": 5.625, "Q6_K": 6.625, "Q8_K": 9},
+    }
+
+
+def test_bad_arguments_are_refused():
+    weight, _ = packed("Q8_0", 16, 64)
+    with pytest.raises(ValueError, match="type 9999 is unknown"):
+        native.linear_pack(9999, 1, 32, np.zeros(34, np.uint8))
+    with pytest.raises(ValueError, match="33 bytes are not 1 rows of 32"):
+        native.linear_pack(8, 1, 32, np.zeros(33, np.uint8))
+    with pytest.raises(ValueError, match=r"x must be \(t, 64\)"):
+        native.linear(weight, np.zeros((1, 32), np.float32))
+    with pytest.raises(ValueError, match="'sse9' is unknown or does not run here; these do: auto generic"):
+        native.linear(weight, np.zeros((1, 64), np.float32), "sse9")
+    with pytest.raises(IndexError):
+        native.linear_embed(weight, np.array([16], np.int32))
