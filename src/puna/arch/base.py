@@ -42,8 +42,10 @@ def plus_one() -> Transform:
 class Architecture:
     """An architecture file, its parts by name.
 
-    `requires`: config keys whose value must be among those listed (None: absent), as others would change numbers.
-    `extra_tensors`: small float32 tensors that follow from the config alone.
+    `hf_prefixes`: other beginnings of HF names, and what they stand for. `hf_ignored`: parts of HF names of tensors
+    that are not needed; `gguf_ignored`: beginnings of such GGUF names. `hf_defaults`: what the HF class means by a
+    key's absence from config.json. `hf_requires`: config keys whose value must be among those listed (None: absent),
+    as others would change numbers. `extra_tensors`: small float32 tensors that follow from the config alone.
     """
 
     name: str
@@ -53,9 +55,11 @@ class Architecture:
     forward: Callable[[Any, Any, Batch, Sequence[KV]], Tensor]
     caches: Callable[[Any], list[Spec]]
     hf_names: Mapping[str, str]
-    hf_prefixes: tuple[str, ...]
+    hf_prefixes: Mapping[str, str]
     hf_ignored: tuple[str, ...]
-    requires: Mapping[str, tuple[Any, ...]]
+    hf_defaults: Mapping[str, Any]
+    hf_requires: Mapping[str, tuple[Any, ...]]
+    gguf_ignored: tuple[str, ...]
     from_hf: Callable[[str, Any], Transform | None]
     hparams_from_hf: Callable[[Config], Hparams]
     extra_tensors: Callable[[Config, Any], Mapping[str, list[float]]]
@@ -72,9 +76,11 @@ class Architecture:
             forward=module.forward,
             caches=module.caches,
             hf_names=module.HF_NAMES,
-            hf_prefixes=getattr(module, "HF_PREFIXES", ()),
+            hf_prefixes=getattr(module, "HF_PREFIXES", {}),
             hf_ignored=getattr(module, "HF_IGNORED", ()),
-            requires=getattr(module, "HF_REQUIRES", {}),
+            hf_defaults=getattr(module, "HF_DEFAULTS", {}),
+            hf_requires={**REQUIRES, **getattr(module, "HF_REQUIRES", {})},
+            gguf_ignored=getattr(module, "GGUF_IGNORED", ()),
             from_hf=getattr(module, "from_hf", lambda name, hp: None),
             hparams_from_hf=getattr(module, "hparams_from_hf", lambda config: module.Hparams.from_hf(name, config)),
             extra_tensors=getattr(module, "extra_tensors", lambda config, hp: {}),
@@ -82,11 +88,10 @@ class Architecture:
 
     def gguf_name(self, hf_name: str) -> str | None:
         """The GGUF name of an HF tensor, None for one that is not needed; ConversionError for one nobody claims."""
-        short = hf_name
-        for prefix in self.hf_prefixes:
-            short = short.removeprefix(prefix)
-        if any(short == i or short.endswith("." + i) for i in self.hf_ignored):
+        if any(f".{part}." in f".{hf_name}." for part in self.hf_ignored):
             return None
+        prefix = next((p for p in self.hf_prefixes if hf_name.startswith(p)), "")
+        short = self.hf_prefixes.get(prefix, "") + hf_name.removeprefix(prefix)
         path, _, suffix = short.rpartition(".")
         numbers = [part for part in path.split(".") if part.isdigit()]
         pattern = ".".join("{}" if part.isdigit() else part for part in path.split("."))
@@ -94,13 +99,22 @@ class Architecture:
             raise ConversionError(f"{self.name}: nothing in this architecture is called '{hf_name}'")
         return f"{self.hf_names[pattern].format(*numbers)}.{suffix}"
 
-    def check_config(self, config: Config) -> None:
-        """ConversionError names a config key whose value would change numbers and is not understood."""
-        for key, values in self.requires.items():
-            if config.get(key) not in values:
-                known = ", ".join(repr(v) for v in values if v is not None)
-                raise ConversionError(f"{self.name}: config key '{key}' is {config[key]!r}; supported: {known}")
+    def understood(self, config: Config) -> Config:
+        """The text model's config with what absent keys mean.
 
+        ConversionError names a key whose value would change numbers and is not understood.
+        """
+        whole = {**self.hf_defaults, **config, **(config.get("text_config") or {})}
+        for key, known in self.hf_requires.items():
+            value = whole.get(key)
+            if any(v not in known for v in (value if isinstance(value, list) else [value])):
+                works = ", ".join("leaving it out" if v is None else repr(v) for v in known)
+                raise ConversionError(f"{self.name}: config key '{key}' is {str(value)[:80]!r}; what works: {works}")
+        return whole
+
+
+REQUIRES: Mapping[str, tuple[Any, ...]] = {"quantization_config": (None,)}
+"""What holds for every architecture: packed weights would need to be unpacked."""
 
 IGNORED = ("rope_freqs.weight", ".attn.rotary_emb.inv_freq", ".attn_rot_embd.weight")
 """Ends of names of tensors in older files that carry nothing."""
@@ -123,7 +137,8 @@ def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
             ]
         else:
             values[attribute] = _claim(arch, attribute, hint, tensors, claimed)
-    if left := [n for n in tensors if n not in claimed and not n.endswith(IGNORED)]:
+    needless = {n for n in tensors if n.endswith(IGNORED) or n.startswith(arch.gguf_ignored)}
+    if left := [n for n in tensors if n not in claimed and n not in needless]:
         shown = ", ".join(f"'{n}'" for n in left[:3]) + (" ..." if len(left) > 3 else "")
         raise ModelError(f"{arch.name}: the file has {len(left)} tensors that nothing claims: {shown}")
     return arch.network(**values)

@@ -16,7 +16,7 @@ from puna.arch.base import KV, Batch, Biased, Spec, Weight
 from puna.graph import Tensor, constant
 
 HF_CLASSES = ("BertModel",)
-HF_PREFIXES = ("bert.",)
+HF_PREFIXES = {"bert.": ""}
 HF_REQUIRES = {"hidden_act": ("gelu",), "position_embedding_type": (None, "absolute"), "is_decoder": (None, False)}
 
 
@@ -94,4 +94,4 @@ HF_NAMES = {
     "encoder.layer.{}.output.dense": "blk.{}.ffn_down",
     "encoder.layer.{}.output.LayerNorm": "blk.{}.layer_output_norm",
 }
-HF_IGNORED = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
+HF_IGNORED = ("embeddings.position_ids", "pooler.dense")

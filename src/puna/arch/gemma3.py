@@ -7,49 +7,80 @@ by sqrt(hidden) and tied. Reference: https://arxiv.org/abs/2503.19786, transform
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from puna import nn
-from puna.arch import base, hparams
+from puna.arch import base, rope
 from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
 from puna.errors import ModelError
 from puna.graph import Tensor
 
-HF_CLASSES = ("Gemma3ForCausalLM",)
-HF_PREFIXES = ("language_model.",)
-HF_REQUIRES = {
-    "hidden_activation": (None, "gelu_pytorch_tanh"),
-    "attn_logit_softcapping": (None,),
-    "final_logit_softcapping": (None,),
-    "use_bidirectional_attention": (None, False),
+HF_CLASSES = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
+HF_PREFIXES = {
+    "language_model.model.": "model.",
+    "model.language_model.": "model.",
+    "language_model.lm_head.": "lm_head.",
 }
-BLOCKS_OF_27B = 62
-"""Its queries are scaled by hidden / heads instead of the head's size, which files do not say."""
+HF_IGNORED = ("vision_tower", "multi_modal_projector")
+HF_DEFAULTS = {
+    **{"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256},
+    **{"max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "hidden_activation": "gelu_pytorch_tanh"},
+    **{"rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6},
+    **{"tie_word_embeddings": True, "vocab_size": 262208},
+}
+HF_REQUIRES = {
+    "hidden_activation": ("gelu_pytorch_tanh",),
+    "attn_logit_softcapping": (None,),
+    "use_bidirectional_attention": (None, False),
+    "layer_types": (None, "full_attention", "sliding_attention"),
+}
+GGUF_IGNORED = ("v.", "mm.")
+BLOCKS_OF_1B, BLOCKS_OF_27B = 26, 62
+BLOCKS_WITH_LONG_CONTEXT = (34, 48, BLOCKS_OF_27B)
+"""Published sizes, whose files leave some things unsaid."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hparams(base.Hparams):
-    """Gemma's own: every `sliding_window_pattern`-th block is global."""
+    """Gemma's own. `sliding_window_pattern`: whether each block sees a window only, or n where each nth is global."""
+
+    GGUF_DEFAULTS: ClassVar[Config] = {"attention.layer_norm_rms_epsilon": 1e-6, "rope.freq_base": 1000000.0}
 
     n_kv_heads: int
     head_dim: int
     norm_eps: float
     rope: nn.Rope
-    sliding_window: int
-    sliding_window_pattern: int = 6
     rope_theta_local: float = 10000.0
+    sliding_window: int = 0
+    sliding_window_pattern: int | tuple[bool, ...] = 6
+    final_softcap: float | None = None
     attention_scale: float | None = None
+
+    @classmethod
+    def from_gguf(cls, arch: str, metadata: Config) -> Self:
+        """Corrects what Ollama's converter left out of files of the published sizes, or put in wrongly."""
+        hp = super().from_gguf(arch, metadata)
+        if hp.n_blocks in BLOCKS_WITH_LONG_CONTEXT and f"{arch}.rope.freq_base" not in metadata:
+            hp = replace(hp, rope=replace(hp.rope, scaling="linear", factor=8.0))
+        if hp.n_blocks == BLOCKS_OF_1B and f"{arch}.rope.local.freq_base" in metadata:
+            hp = replace(hp, final_softcap=None)
+        return hp
 
     @property
     def scale(self) -> float:
-        """What scores are multiplied by."""
+        """What scores are multiplied by; 27B goes by hidden / heads, not the head's size, which files do not say."""
         size = self.hidden_size // self.n_heads if self.n_blocks == BLOCKS_OF_27B else self.head_dim
         return self.attention_scale or size**-0.5
 
     def slides(self, block: int) -> bool:
         """Whether a block sees a window only."""
-        return (block + 1) % self.sliding_window_pattern != 0
+        pattern = self.sliding_window_pattern
+        if isinstance(pattern, int):
+            return self.sliding_window > 0 and (block + 1) % pattern != 0
+        if len(pattern) != self.n_blocks:
+            raise ModelError(f"gemma3: the window pattern has {len(pattern)} blocks, the model {self.n_blocks}")
+        return self.sliding_window > 0 and pattern[block]
 
 
 @dataclass(frozen=True)
@@ -98,7 +129,8 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
         y = feed_forward(block, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
         x = x + nn.rms_norm(y, block.post_ffw_norm, hp.norm_eps)
     x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
-    return nn.linear(x, net.output or net.token_embd)
+    logits = nn.linear(x, net.output or net.token_embd)
+    return nn.softcap(logits, hp.final_softcap) if hp.final_softcap else logits
 
 
 def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
@@ -142,19 +174,19 @@ def from_hf(name: str, hp: Hparams) -> Transform | None:
 
 def hparams_from_hf(config: Config) -> Hparams:
     """Rotary bases and the pattern of windows are said in several ways."""
-    local = hparams.rope_parameters(config, "sliding_attention")["rope_theta"]
-    known: dict[str, Any] = {**config, "rope_local_base_freq": config.get("rope_local_base_freq") or local}
-    known["sliding_window_pattern"] = _pattern(config)
+    known: dict[str, Any] = {**config, "sliding_window_pattern": _pattern(config)}
+    if config.get("rope_parameters"):
+        local = rope.from_hf(config, config["head_dim"], "sliding_attention")
+        known["rope_local_base_freq"] = local.theta
+        if local.scaling != "none":
+            raise ModelError(f"gemma3: rotary scaling '{local.scaling}' of blocks with a window is not supported")
     hp = Hparams.from_hf("gemma3", known)
     scale = float(config["query_pre_attn_scalar"]) ** -0.5
-    return hp if abs(scale - hp.scale) < 1e-9 else Hparams(**{**vars(hp), "attention_scale": scale})
+    return hp if abs(scale - hp.scale) < 1e-9 else replace(hp, attention_scale=scale)
 
 
-def _pattern(config: Config) -> int:
-    types = config.get("layer_types")
-    if not types:
-        return int(config.get("sliding_window_pattern") or 6)
-    first = types.index("full_attention") + 1 if "full_attention" in types else len(types) + 1
-    if [t == "full_attention" for t in types] != [(i + 1) % first == 0 for i in range(len(types))]:
-        raise ModelError(f"gemma3: config key 'layer_types' is not periodic: {types}")
-    return int(first)
+def _pattern(config: Config) -> tuple[bool, ...]:
+    if types := config.get("layer_types"):
+        return tuple(t == "sliding_attention" for t in types)
+    every, blocks = config["sliding_window_pattern"], config["num_hidden_layers"]
+    return tuple((i + 1) % every != 0 for i in range(blocks))

@@ -10,24 +10,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from puna import cache as caches_
 from puna import nn
-from puna.arch import base, hparams
+from puna.arch import base, rope
 from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("LlamaForCausalLM", "MistralForCausalLM")
-HF_REQUIRES = {"hidden_act": ("silu",), "sliding_window": (None,)}
+HF_DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0}
+HF_REQUIRES = {"hidden_act": ("silu",), "layer_types": (None, "full_attention", "sliding_attention")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hparams(base.Hparams):
-    """Llama's own."""
+    """Llama's own; the first Mistral looks back through a window."""
 
     n_kv_heads: int
     head_dim: int
     norm_eps: float
     rope: nn.Rope
+    sliding_window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Network:
 
 
 def caches(hp: Hparams) -> list[Spec]:
-    """Every block keeps all positions."""
-    return caches_.full(hp.n_blocks, hp.n_kv_heads, hp.head_dim)
+    """All blocks alike."""
+    return [Spec(hp.n_kv_heads, hp.head_dim, hp.head_dim, hp.sliding_window or 0)] * hp.n_blocks
 
 
 def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
@@ -116,5 +117,5 @@ def from_hf(name: str, hp: Hparams) -> Transform | None:
 
 def extra_tensors(config: Config, hp: Hparams) -> dict[str, list[float]]:
     """Llama 3's frequency factors."""
-    factors = hparams.llama3_factors(config, hp.rope.dim)
+    factors = rope.llama3_factors(config, hp.rope.dim)
     return {} if factors is None else {"rope_freqs.weight": factors}

@@ -10,11 +10,16 @@ from dataclasses import dataclass
 
 from puna import nn
 from puna.arch import llama
-from puna.arch.base import KV, Batch, Weight
+from puna.arch.base import KV, Batch, Config, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("Qwen3ForCausalLM",)
-HF_REQUIRES = {"hidden_act": ("silu",), "use_sliding_window": (None, False)}
+HF_DEFAULTS = llama.HF_DEFAULTS
+HF_REQUIRES = {
+    "hidden_act": ("silu",),
+    "use_sliding_window": (None, False),
+    "layer_types": (None, "full_attention"),
+}
 HF_NAMES = llama.HF_NAMES | {
     "model.layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
     "model.layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
@@ -55,3 +60,8 @@ def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: 
     v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
     q, k = (nn.rope(y, batch.positions, frequencies, style="halves", scale=hp.rope.scale) for y in (q, k))
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)
+
+
+def hparams_from_hf(config: Config) -> llama.Hparams:
+    """A window that `use_sliding_window` leaves off is none."""
+    return Hparams.from_hf("qwen3", {**config, "sliding_window": None})

@@ -14,14 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from puna import arch as archs
+from puna import cache
 from puna.arch.base import Architecture, Hparams, bind
 from puna.create.tensors import Constant, Converted
 from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
 from puna.errors import ConversionError
 from puna.formats.safetensors import open_safetensors
 
-POOLING = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2, "pooling_mode_lasttoken": 3}
-"""Sentence-transformers' names of the pooling types."""
+POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}
+"""Sentence-transformers' names of GGUF's pooling types."""
+
+OLD_POOLING = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+MODULES = ("Transformer", "Pooling", "Normalize")
+"""Parts of a sentence-transformers model that are understood; embeddings always have unit length."""
 
 ALWAYS_F32 = ("position_embd.weight", "token_types.weight")
 """Tables that stay float32, as do vectors and biases."""
@@ -32,13 +41,14 @@ DTYPE_CHOICES = {"auto": None, "f32": F32, "f16": F16, "bf16": BF16}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A directory's metadata and tensors under their GGUF names."""
+    """A directory's metadata and tensors under their GGUF names; `left_out` are names of tensors that none needs."""
 
     directory: Path
     arch: Architecture
     hparams: Hparams
     metadata: Mapping[str, Any]
     tensors: Mapping[str, Stored]
+    left_out: tuple[str, ...]
 
 
 def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Checkpoint:
@@ -50,29 +60,77 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     root = Path(directory)
     if dtype not in DTYPE_CHOICES:
         raise ConversionError(f"converting {root}: dtype {dtype!r} is unknown; known: {', '.join(DTYPE_CHOICES)}")
-    config = read_config(root)
-    arch = archs.find_hf(_class_of(root, config))
-    arch.check_config(config)
+    said = read_config(root)
+    arch = archs.find_hf(_class_of(root, said))
+    config = arch.understood(said)
     hp = arch.hparams_from_hf(config)
-    tensors = _tensors(root, arch, hp, config, DTYPE_CHOICES[dtype])
-    bind(arch, hp, tensors)  # names what is missing or superfluous, before anything is converted
-    return Checkpoint(root, arch, hp, _metadata(root, arch, hp, config, tensors), tensors)
+    sources = open_safetensors(root).tensors
+    names = {source: arch.gguf_name(source) for source in sources}
+    if config.get("tie_word_embeddings"):
+        names = {source: None if name == "output.weight" else name for source, name in names.items()}
+    tensors = _tensors(
+        root, arch, hp, {source: (name, sources[source]) for source, name in names.items() if name}, dtype
+    )
+    tensors |= {name: Constant(tuple(values)) for name, values in arch.extra_tensors(config, hp).items()}
+    _check(arch, hp, config, tensors)
+    metadata = _metadata(root, arch, hp, said, tensors)
+    return Checkpoint(root, arch, hp, metadata, tensors, tuple(source for source, name in names.items() if not name))
+
+
+def _tensors(
+    root: Path, arch: Architecture, hp: Hparams, sources: Mapping[str, tuple[str, Stored]], dtype: str
+) -> dict[str, Stored]:
+    out: dict[str, Stored] = {}
+    for source_name, (name, source) in sources.items():
+        if name in out:
+            raise ConversionError(f"converting {root}: two tensors become '{name}'; the second is '{source_name}'")
+        target = policy(name, source, DTYPE_CHOICES[dtype])
+        out[name] = Converted(name, source, source_name, target, arch.from_hf(name, hp))
+    return out
+
+
+def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
+    """Names what is missing, superfluous or misshapen before anything is converted: all that a graph would find."""
+    net = bind(arch, hp, tensors)
+    for name in ("token_embd.weight", "output.weight"):
+        if name in tensors and tensors[name].shape[0] != hp.vocab_size:
+            rows = tensors[name].shape[0]
+            raise ConversionError(f"{arch.name}: '{name}' has {rows} rows, config.json says vocab_size {hp.vocab_size}")
+    if "lm_head" in arch.hf_names and not config.get("tie_word_embeddings") and "output.weight" not in tensors:
+        raise ConversionError(
+            f"{arch.name}: there is no tensor 'lm_head.weight', and 'tie_word_embeddings' is not true"
+        )
+    arch.forward(net, hp, cache.batch(1), cache.states(arch.caches(hp), cache.BLOCK, F32))
 
 
 def read_config(root: Path) -> dict[str, Any]:
     """config.json, with what sentence-transformers says about pooling as `pooling_type`."""
-    config = _read_json(root / "config.json")
+    config: dict[str, Any] | None = _read_json(root / "config.json")
     if config is None:
         raise ConversionError(f"converting {root}: there is no config.json; a checkpoint directory has one")
-    pooling = [POOLING[key] for key, on in _pooling_config(root).items() if on is True and key in POOLING]
-    return config | ({"pooling_type": pooling[0]} if pooling else {})
+    modules = [m for m in _read_json(root / "modules.json", kind=list) or [] if isinstance(m, dict)]
+    for module in modules:
+        kind = str(module.get("type")).rpartition(".")[2]
+        if kind not in MODULES:
+            raise ConversionError(f"converting {root}: modules.json has a '{kind}'; known: {', '.join(MODULES)}")
+        if kind == "Pooling":
+            config["pooling_type"] = _pooling_type(root, str(module.get("path", "")))
+    return config
 
 
-def _pooling_config(root: Path) -> dict[str, Any]:
-    modules = _read_json(root / "modules.json", kind=list) or []
-    folders = [m.get("path", "") for m in modules if isinstance(m, dict) and str(m.get("type")).endswith("Pooling")]
-    inside = [f for f in folders if (root / f).resolve().is_relative_to(root.resolve())]
-    return next((found for f in inside if (found := _read_json(root / f / "config.json"))), {})
+def _pooling_type(root: Path, folder: str) -> int:
+    path = root / folder / "config.json"
+    config = _read_json(path) if path.resolve().is_relative_to(root.resolve()) else None
+    if config is None:
+        raise ConversionError(f"converting {root}: modules.json names '{folder}', which has no config.json")
+    old = [OLD_POOLING.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True]
+    said = config.get("pooling_mode") or old
+    modes = said if isinstance(said, list) else [said]
+    if len(modes) != 1 or modes[0] not in POOLING:
+        raise ConversionError(
+            f"reading {path}: pooling {' + '.join(map(str, modes)) or 'none'}; known: {', '.join(POOLING)}"
+        )
+    return POOLING[modes[0]]
 
 
 def _read_json(path: Path, kind: type = dict) -> Any:
@@ -92,23 +150,6 @@ def _class_of(root: Path, config: Mapping[str, Any]) -> str:
     if not isinstance(classes, list) or not classes:
         raise ConversionError(f"converting {root}: config.json has no 'architectures'; its first entry is needed")
     return str(classes[0])
-
-
-def _tensors(
-    root: Path, arch: Architecture, hp: Hparams, config: Mapping[str, Any], dtype: DType | None
-) -> dict[str, Stored]:
-    tied = bool(config.get("tie_word_embeddings", False))
-    out: dict[str, Stored] = {}
-    for source_name, source in open_safetensors(root).tensors.items():
-        name = arch.gguf_name(source_name)
-        if name is None or (tied and name == "output.weight"):
-            continue
-        if name in out:
-            raise ConversionError(f"converting {root}: two tensors become '{name}'; the second is '{source_name}'")
-        rows = hp.vocab_size if name == "token_embd.weight" else 0
-        target = policy(name, source, dtype)
-        out[name] = Converted(name, source, source_name, target, arch.from_hf(name, hp), rows)
-    return out | {name: Constant(tuple(v)) for name, v in arch.extra_tensors(config, hp).items()}
 
 
 def policy(name: str, source: Stored, wanted: DType | None) -> DType:
@@ -133,7 +174,8 @@ def _metadata(
         "general.quantization_version": 2,
         "general.file_type": FILE_TYPE_IDS[_main_type(tensors).name],
     }
-    return general | hp.to_gguf(arch.name) | metadata_from_hf(root, config)
+    rows = tensors["token_embd.weight"].shape[0]
+    return general | hp.to_gguf(arch.name) | metadata_from_hf(root, config, rows=rows)
 
 
 def _main_type(tensors: Mapping[str, Stored]) -> DType:

@@ -48,12 +48,11 @@ class Converted:
     source_name: str
     dtype: DType
     transform: Transform | None = None
-    rows: int = 0  # more than the source's: padded with zeros
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The source's shape, with the padding."""
-        return (max(self.rows, self.source.shape[0]), *self.source.shape[1:]) if self.rows else self.source.shape
+        """The source's shape: no transform changes it."""
+        return self.source.shape
 
     @property
     def raw(self) -> NDArray[np.uint8]:
@@ -68,7 +67,7 @@ class Converted:
 
     @property
     def _unchanged(self) -> bool:
-        return self.transform is None and self.dtype is self.source.dtype and self.shape == self.source.shape
+        return self.transform is None and self.dtype is self.source.dtype
 
     def chunks(self) -> Iterator[NDArray[np.uint8]]:
         """The bytes of the output, a band of rows at a time."""
@@ -81,8 +80,6 @@ class Converted:
             moved = TRANSFORMS[self.transform.kind](elements, self.transform.argument)
             stored = np.ascontiguousarray(moved).reshape(-1).view(np.uint8)
         yield from self._bands(stored)
-        if missing := self.shape[0] - self.source.shape[0]:
-            yield self._encoded(np.zeros((missing, *self.shape[1:]), np.float32))
 
     def _bands(self, stored: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         rows, *rest = self.source.shape

@@ -1,0 +1,142 @@
+"""Rotary settings as files say them: GGUF keys both ways, the two dialects of config.json, Llama 3's factors.
+
+A key that is not understood is an error, as it would change numbers. What the settings mean is `puna.nn.Rope`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import pi
+from typing import Any
+
+from puna.errors import ModelError
+from puna.nn import Rope
+
+Config = Mapping[str, Any]
+Find = Callable[[str], Any]
+"""The value of a GGUF key after '<arch>.', or None."""
+
+GGUF_KEYS = {
+    "factor": "rope.scaling.factor",
+    "original_context": "rope.scaling.original_context_length",
+    "beta_fast": "rope.scaling.yarn_beta_fast",
+    "beta_slow": "rope.scaling.yarn_beta_slow",
+}
+"""Rope's fields besides theta, dim, scaling and attention_factor."""
+
+TIMES_DEFAULT = "rope.scaling.attn_factor"
+"""What ggml multiplies yarn's default attention factor by."""
+
+WHOLE_FACTOR = "rope.scaling.yarn_attn_factor"
+"""The whole attention factor, as converters copy it from HF."""
+
+THETA_OF_OLD_FILES = 10000.0
+"""Files from before the key `rope.freq_base` was written all mean this."""
+
+
+def from_gguf(find: Find, head_dim: int) -> Rope:
+    """Rotary settings of a GGUF file. Frequency factors are a tensor, `rope_freqs.weight`, not metadata."""
+    scaling, factor_of_old_files = str(find("rope.scaling.type") or "none"), find("rope.scale_linear")
+    known = {field: find(key) for field, key in GGUF_KEYS.items()}
+    if factor_of_old_files and scaling == "none":
+        scaling, known["factor"] = "linear", factor_of_old_files
+    rope = Rope(
+        theta=float(find("rope.global.freq_base") or find("rope.freq_base") or THETA_OF_OLD_FILES),
+        dim=int(find("rope.dimension_count") or head_dim),
+        scaling=scaling,
+        attention_factor=float(find(WHOLE_FACTOR) or 0.0),
+        **{field: value for field, value in known.items() if value is not None},
+    )
+    times = find(TIMES_DEFAULT)
+    if scaling != "yarn" or times in (None, 1.0):
+        return rope
+    return _changed(rope, attention_factor=float(times) * _changed(rope, attention_factor=0.0).scale)
+
+
+def to_gguf(rope: Rope) -> dict[str, Any]:
+    """The keys, after '<arch>.', that `from_gguf` reads."""
+    out: dict[str, Any] = {"rope.freq_base": rope.theta, "rope.dimension_count": rope.dim}
+    if rope.scaling != "none":
+        out |= {"rope.scaling.type": rope.scaling, "rope.scaling.factor": rope.factor}
+    if rope.scaling == "yarn":
+        fields = ("original_context", "beta_fast", "beta_slow")
+        out |= {GGUF_KEYS[field]: getattr(rope, field) for field in fields}
+        if rope.attention_factor:
+            out[TIMES_DEFAULT] = rope.attention_factor / _changed(rope, attention_factor=0.0).scale
+    return out
+
+
+def _changed(rope: Rope, **changes: Any) -> Rope:
+    return Rope(**{name: changes.get(name, getattr(rope, name)) for name in Rope.__slots__})
+
+
+# ---- config.json ----------------------------------------------------------------------------------------------------
+
+COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
+HF_KEYS = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor", "original_max_position_embeddings"),
+}
+"""Each rope type that is understood, with the keys it needs. llama3 becomes a tensor of factors, see below."""
+
+YARN_OPTIONS = ("beta_fast", "beta_slow", "attention_factor")
+YARN_SCALES = {"mscale", "mscale_all_dim"}
+OPTIONAL = {"yarn": {*YARN_OPTIONS, *YARN_SCALES, "truncate"}}
+
+
+def settings(config: Config, layer_type: str = "full_attention") -> dict[str, Any]:
+    """The rope settings of a config in one form, checked: `rope_type`, `rope_theta` and what the type needs.
+
+    Reads `rope_parameters` (plain, or one for each layer type) and the older `rope_theta` + `rope_scaling`.
+    """
+    said: Config = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    whole = {key: value for key, value in said.get(layer_type, said).items() if value is not None}
+    whole.setdefault("rope_theta", config.get("rope_theta"))
+    kind = whole["rope_type"] = whole.get("rope_type") or whole.pop("type", None) or "default"
+    if kind not in HF_KEYS:
+        raise ModelError(f"config.json: rope type '{kind}' is unknown; known: {', '.join(sorted(HF_KEYS))}")
+    if missing := [key for key in ("rope_theta", *HF_KEYS[kind]) if whole.get(key) is None]:
+        raise ModelError(f"config.json: has no '{missing[0]}', which rotary positions of type '{kind}' need")
+    if odd := whole.keys() - COMMON - set(HF_KEYS[kind]) - OPTIONAL.get(kind, set()):
+        raise ModelError(f"config.json: rope key '{min(odd)}' is not understood for type '{kind}'")
+    if not whole.get("truncate", True):
+        raise ModelError("config.json: rope key 'truncate' is false; only true is supported")
+    return whole
+
+
+def from_hf(config: Config, head_dim: int, layer_type: str = "full_attention") -> Rope:
+    """Rotary settings of an HF config; ModelError names a rope type or key that is not understood."""
+    p = settings(config, layer_type)
+    part = float(p.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0)
+    plain = Rope(theta=float(p["rope_theta"]), dim=int(head_dim * part))
+    if p["rope_type"] in ("default", "llama3"):
+        return plain
+    rope = _changed(plain, scaling=p["rope_type"], factor=float(p["factor"]))
+    if rope.scaling != "yarn":
+        return rope
+    options = {name: float(p[name]) for name in YARN_OPTIONS if name in p}
+    if "attention_factor" not in p and p.keys() >= YARN_SCALES:
+        up, down = (_magnitude(rope.factor, float(p[name])) for name in ("mscale", "mscale_all_dim"))
+        options["attention_factor"] = up / down
+    return _changed(rope, original_context=int(p["original_max_position_embeddings"]), **options)
+
+
+def _magnitude(factor: float, by: float) -> float:
+    return (Rope(1.0, 2, "yarn", factor).scale - 1.0) * by + 1.0
+
+
+def llama3_factors(config: Config, dim: int) -> list[float] | None:
+    """Divisors of the rotary frequencies under rope type llama3, else None (transformers' modeling_rope_utils)."""
+    p = settings(config)
+    if p["rope_type"] != "llama3":
+        return None
+    factor, low, high, context = (float(p[key]) for key in HF_KEYS["llama3"])
+    out = []
+    for i in range(dim // 2):
+        wave = 2 * pi * float(p["rope_theta"]) ** (2 * i / dim)
+        smooth = (context / wave - low) / (high - low)
+        inside = 1.0 / ((1 - smooth) / factor + smooth)
+        out.append(1.0 if wave < context / high else factor if wave > context / low else inside)
+    return out
