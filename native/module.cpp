@@ -145,17 +145,10 @@ struct Loaded {  // a program, and the arrays that it reads and writes
     }
 };
 
-std::vector<std::string> isa_names() {
-    std::vector<std::string> names;
-    for (const Isa isa : runnable_isas()) names.emplace_back(name_of(isa));
-    return names;
-}
-
 }  // namespace
 
 NB_MODULE(_native, m) {
     m.doc() = "Kernels and program executor of the CPU backend.";
-    m.def("isas", isa_names, "Instruction sets that this machine runs, in rising order.");
     m.def("allocate", array_of_bytes);
     m.def("act_kind", [](int type) { return int(act_kind(Type(type))); });
     m.def("act_bytes", [](int kind, int64_t t, int64_t k) { return act_bytes(ActKind(kind), t, k); });

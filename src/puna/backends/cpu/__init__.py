@@ -1,0 +1,50 @@
+"""The native CPU backend: lowers a graph to a flat program, and runs it in C++ with one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from puna.backends import numpy as definition
+from puna.backends.base import Bounds, Progress
+from puna.backends.cpu import _native, emit_core, emit_fused  # noqa: F401 - the emit files fill the table
+from puna.backends.cpu.program import Program
+from puna.backends.cpu.supports import supports
+from puna.backends.cpu.threads import default_threads
+from puna.backends.cpu.weights import Weights
+from puna.dtypes import Stored
+from puna.errors import BackendError
+from puna.graph.lower import lower
+from puna.graph.tensor import Tensor
+
+
+class CpuBackend:
+    """Threads, and the instruction set that kernels use."""
+
+    name = "cpu"
+
+    def __init__(self, threads: int | None, isa: str) -> None:
+        if isa not in ("auto", *_native.isas()):
+            raise BackendError(f"backend 'cpu': this machine does not run '{isa}'; it runs {', '.join(_native.isas())}")
+        self.threads = default_threads() if threads is None else threads
+        if self.threads < 1:
+            raise BackendError(f"backend 'cpu': {self.threads} threads; at least 1 is needed")
+        self.isa = isa
+        self._pool = _native.Pool(self.threads)
+
+    def supports(self, node: Tensor) -> bool:
+        """Whether there is a kernel for this node."""
+        return supports(node)
+
+    def load(self, weights: Mapping[str, Stored], progress: Progress | None = None) -> Weights:
+        """Keeps the handles; a weight is packed when a graph that reads it is compiled, and `progress` called then."""
+        return Weights(weights, self._pool, progress)
+
+    def compile(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> Program:
+        """Lower, pack what the graph reads, plan, allocate."""
+        lowered = lower(outputs, supports, self.name, definition.evaluate)
+        return Program(lowered, weights, bounds, self._pool, self.isa)
+
+
+def open_backend(threads: int | None = None, isa: str = "auto") -> CpuBackend:
+    """The backend; `isa` is one of generic, avx2, avx512, or auto: the best that this machine runs."""
+    return CpuBackend(threads, isa)

@@ -1,0 +1,65 @@
+"""Fusions of this backend: which nodes are best made by the step that reads them.
+
+| node                                   | reader          | what happens                                             |
+|----------------------------------------|-----------------|----------------------------------------------------------|
+| norm, activation, gated activation     | linears only    | made row by row and quantized at once, for all of them   |
+| linear                                 | one add         | adds to the residual where it lies                       |
+| rope                                   | one write       | turned on the way into the state                         |
+
+A deferred node whose reader cannot take it after all is emitted by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from puna.backends.cpu import _native
+from puna.graph.tensor import Tensor, topological
+
+VIEW_OPS = frozenset({"reshape", "permute", "slice", "expand", "write"})
+LEAVES = frozenset({"input", "weight", "state", "constant"})
+ROW_OPS = frozenset({"rms_norm", "layer_norm", "silu", "gelu", "silu_mul", "gelu_mul"})
+
+Consumers = dict[Tensor, list[Tensor]]
+
+
+def consumers_of(outputs: Sequence[Tensor]) -> Consumers:
+    """Who reads each node, once a reading."""
+    out: Consumers = {}
+    for node in topological(outputs):
+        out.setdefault(node, [])
+        for source in node.sources:
+            out[source].append(node)
+    return out
+
+
+def act_kind(linear: Tensor) -> int:
+    """What kind of activations a linear's weight reads."""
+    return int(_native.act_kind(linear.sources[1].dtype.ggml_id))
+
+
+def _into_activations(node: Tensor, readers: list[Tensor]) -> bool:
+    only = all(r.op == "linear" and r.inputs[0] is node and node not in r.inputs[1:] for r in readers)
+    return only and len(node.shape) == 2 and len({act_kind(r) for r in readers}) == 1
+
+
+def _into_residual(node: Tensor, readers: list[Tensor]) -> bool:
+    return len(readers) == 1 and readers[0].op == "add" and readers[0].shape == node.shape
+
+
+def _into_state(node: Tensor, readers: list[Tensor]) -> bool:
+    return len(readers) == 1 and readers[0].op == "write" and readers[0].inputs[2] is node
+
+
+RULES: dict[str, Callable[[Tensor, list[Tensor]], bool]] = {
+    **dict.fromkeys(ROW_OPS, _into_activations),
+    "linear": _into_residual,
+    "rope": _into_state,
+}
+
+
+def deferred(outputs: Sequence[Tensor], consumers: Consumers) -> set[Tensor]:
+    """Nodes that their readers make."""
+    wanted = set(outputs)
+    found = {node for node, readers in consumers.items() if node.op in RULES and readers and node not in wanted}
+    return {node for node in found if RULES[node.op](node, consumers[node])}

@@ -1,0 +1,129 @@
+"""A compiled program: steps in two schedules over one planned arena, handed to the native executor once.
+
+A run of few tokens uses the schedule in which every thread does tiny steps for itself; see steps.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from puna.backends.base import Array, Bounds, Inputs, Memory
+from puna.backends.cpu import _native
+from puna.backends.cpu.lowering import Lowering
+from puna.backends.cpu.steps import Phase, Step, phases
+from puna.backends.cpu.views import Storage
+from puna.backends.cpu.weights import Weights
+from puna.errors import BackendError
+from puna.graph.plan import Life, Plan, plan
+from puna.graph.tensor import Dim, Tensor, topological
+
+FEW = 2
+"""Tokens of a run in which repeating a tiny step costs less than waiting for it."""
+ARENA, OWN, OUTSIDE = range(3)
+SYMBOLS = ("T", "O", "S")
+
+
+class Schedule:
+    """Phases, and where each storage lies while they run."""
+
+    def __init__(self, steps: Sequence[Step], storages: Sequence[Storage], sizes: Mapping[str, int], *, own: bool) -> None:
+        self.phases = phases(steps, own=own)
+        lives = _lives(steps, self.phases, storages, sizes)
+        mine = {s for phase in self.phases for i in phase.own for s in steps[i].writes}
+        self.arena: Plan[Storage] = plan([life for life in lives if life.value not in mine])
+        self.own: Plan[Storage] = plan([life for life in lives if life.value in mine])
+
+    def encoded(self, storages: Sequence[Storage]) -> tuple[object, object]:
+        """As the native module takes it."""
+        places = [self._place(s) for s in storages]
+        return places, [(phase.own, phase.shared) for phase in self.phases]
+
+    def _place(self, storage: Storage) -> tuple[int, int]:
+        if storage.array is not None:
+            return OUTSIDE, 0
+        if storage in self.own.offsets:
+            return OWN, self.own.offsets[storage]
+        return ARENA, self.arena.offsets.get(storage, 0)
+
+
+def _lives(
+    steps: Sequence[Step], order: Sequence[Phase], storages: Sequence[Storage], sizes: Mapping[str, int]
+) -> list[Life[Storage]]:
+    """From the phase that first touches a storage to the last one; fixed ones live always."""
+    seen: dict[Storage, tuple[int, int]] = {s: (0, len(order)) for s in storages if s.fixed and s.array is None}
+    for level, phase in enumerate(order):
+        for index in (*phase.own, *phase.shared):
+            for storage in (*steps[index].reads, *steps[index].writes):
+                if storage.array is None:
+                    first, last = seen.get(storage, (level, level))
+                    seen[storage] = (first, max(last, level))
+    return [Life(s, max(1, s.nbytes(sizes)), first, last) for s, (first, last) in seen.items()]
+
+
+class Program:
+    """Runs a graph; keeps its states."""
+
+    def __init__(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds, pool: Any, isa: str) -> None:
+        self._bounds = bounds.sizes()
+        self._inputs = [n for n in topological(outputs) if n.op == "input"]
+        self._specs = [(n.name, n.dtype.numpy, n.shape) for n in self._inputs]
+        lowering = Lowering(outputs, weights)
+        self.steps, self._storages = lowering.steps, lowering.storages
+        few = {name: min(FEW, limit) for name, limit in self._bounds.items()} | {"S": self._bounds["S"]}
+        self.schedules = [
+            Schedule(self.steps, self._storages, few, own=True),
+            Schedule(self.steps, self._storages, self._bounds, own=False),
+        ]
+        self._few = few
+        self._arena = _native.allocate(max(s.arena.size for s in self.schedules), True)
+        stride = max(s.own.size for s in self.schedules)
+        own = _native.allocate(max(1, stride) * pool.size, True)
+        states = sum(int(n.dtype.nbytes(n.shape)) for n in topological(outputs) if n.op == "state")  # type: ignore[arg-type]
+        self.memory = Memory(self._arena.nbytes + own.nbytes, states)
+        self._outputs = [self._output(lowering, node, i) for i, node in enumerate(outputs)]
+        self._native = _native.Program(
+            pool,
+            isa,
+            [step.encoded() for step in self.steps],
+            [s.array for s in self._storages],
+            [schedule.encoded(self._storages) for schedule in self.schedules],
+            [lowering.view(n).storage.index for n in self._inputs],
+            self._arena,
+            own,
+            stride,
+        )
+
+    def _output(self, lowering: Lowering, node: Tensor, i: int) -> tuple[Any, Any, list[int]]:
+        view = lowering.outputs[i]
+        return node.shape, view.dtype.numpy, [s.arena.offsets[view.storage] for s in self.schedules]
+
+    def run(self, inputs: Inputs) -> list[Array]:
+        """Run once; the outputs are views of the arena, valid until the next run."""
+        sizes: dict[str, int] = {}
+        arrays = [self._array(inputs[name], name, dtype, shape, sizes) for name, dtype, shape in self._specs]
+        t, o, s = (sizes.get(symbol, 0) for symbol in SYMBOLS)
+        schedule = 0 if t <= self._few["T"] and o <= self._few["O"] else 1
+        fault = self._native.run(schedule, t, o, s, arrays)
+        if fault:
+            raise BackendError(f"backend 'cpu': {self.steps[fault - 1].label}: an index lies outside what it names")
+        return [
+            np.ndarray([sizes[d.name] if isinstance(d, Dim) else d for d in shape], dtype, self._arena, offsets[schedule])
+            for shape, dtype, offsets in self._outputs
+        ]
+
+    def _array(self, array: Array, name: str, dtype: Any, shape: tuple[int | Dim, ...], sizes: dict[str, int]) -> Array:
+        array = np.asarray(array, dtype, order="C")
+        if len(array.shape) == len(shape):
+            for dim, size in zip(shape, array.shape, strict=True):
+                if isinstance(dim, int):
+                    fits = size == dim
+                else:
+                    fits = size == sizes.setdefault(dim.name, size) and size <= self._bounds[dim.name]
+                if not fits:
+                    break
+            else:
+                return array
+        raise BackendError(f"input '{name}': shape {array.shape} does not fit {shape} within {self._bounds}")

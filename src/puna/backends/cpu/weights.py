@@ -1,0 +1,102 @@
+"""Weights in the layouts that kernels read: packed panels for matrices, float32 for the rest; made when first used.
+
+The stored bytes of a mapped file are read once and given back to the system; a matrix that is only looked up stays there.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puna.backends.base import Progress
+from puna.backends.cpu import _native
+from puna.dtypes import Stored
+from puna.errors import BackendError
+
+Bytes = NDArray[np.uint8]
+
+
+class Weights:
+    """Stored tensors by name, and what was made of them so far."""
+
+    def __init__(self, stored: Mapping[str, Stored], pool: Any, progress: Progress | None) -> None:
+        self._stored = stored
+        self._pool = pool
+        self._progress = progress
+        self._packed: dict[str, Bytes] = {}
+        self._values: dict[str, NDArray[Any]] = {}
+        self._done = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes made so far; what stays in the mapped file is not counted."""
+        return sum(a.nbytes for a in (*self._packed.values(), *self._values.values()))
+
+    def stored(self, name: str, shape: tuple[int, ...]) -> Stored:
+        """The handle of a weight; BackendError where it was not loaded or has another shape."""
+        tensor = self._stored.get(name)
+        if tensor is None or tuple(tensor.shape) != shape:
+            found = "nothing by that name" if tensor is None else f"shape {tuple(tensor.shape)}"
+            raise BackendError(f"backend 'cpu': weight '{name}' of shape {shape} was not loaded; found {found}")
+        return tensor
+
+    def is_packed(self, name: str) -> bool:
+        """Whether the panels exist already."""
+        return name in self._packed
+
+    def packed(self, name: str, shape: tuple[int, int]) -> Bytes:
+        """A matrix's panels, packed now if they are not yet."""
+        if name not in self._packed:
+            tensor = self.stored(name, shape)
+            kind, (n, k) = tensor.dtype.ggml_id, shape
+            out: Bytes = _native.allocate(_native.packed_bytes(kind, n, k), False)
+            raw = tensor.raw
+            _native.pack(self._pool, kind, n, k, raw, out)
+            self._packed[name] = out
+            self._count(raw)
+        return self._packed[name]
+
+    def raw(self, name: str, shape: tuple[int, ...]) -> Bytes:
+        """The stored bytes, as they are."""
+        return self.stored(name, shape).raw
+
+    def values(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """The values: float32, or the integers stored."""
+        if name not in self._values:
+            tensor = self.stored(name, shape)
+            self._values[name] = np.ascontiguousarray(tensor.numpy())
+            self._count(tensor.raw)
+        return self._values[name]
+
+    def _count(self, raw: Bytes) -> None:
+        release(raw)
+        self._done += raw.nbytes
+        if self._progress is not None:
+            total = sum(tensor.dtype.nbytes(tuple(tensor.shape)) for tensor in self._stored.values())
+            self._progress(self._done, total)
+
+
+def release(raw: Bytes) -> None:
+    """Tell the system that the pages of a mapped file under `raw` are not needed now; they can be read again."""
+    source, advice = mapped(raw), getattr(mmap, "MADV_DONTNEED", None)
+    if source is None or advice is None:
+        return
+    base = np.frombuffer(source, np.uint8).ctypes.data
+    start = -(-(raw.ctypes.data - base) // mmap.PAGESIZE) * mmap.PAGESIZE
+    stop = (raw.ctypes.data - base + raw.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if stop > start:
+        source.madvise(advice, start, stop - start)
+
+
+def mapped(array: NDArray[Any]) -> mmap.mmap | None:
+    """The read-only mapped file under a view; None where the bytes lie elsewhere."""
+    if array.flags.writeable:
+        return None
+    owner: Any = array
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    return owner if isinstance(owner, mmap.mmap) else None
