@@ -138,6 +138,16 @@ def test_parts_of_a_harmony_answer_do_not_stop_it():
     assert "<|end|>" not in {tokenizer.tokens[i] for i in tokenizer.stop_ids}
 
 
+@pytest.mark.parametrize(("also", "stops"), [("<x>", True), ("<eos>", False)])
+def test_a_closing_s_ends_a_text_unless_it_is_a_tag_beside_another_end(also, stops):
+    metadata = byte_level_metadata(byte_level(), "qwen2")
+    metadata["tokenizer.ggml.tokens"] += ["</s>", also]
+    metadata["tokenizer.ggml.token_type"] += [4, 3]
+    tokenizer = load_tokenizer(metadata)
+    assert (700 in tokenizer.stop_ids) is stops
+    assert tokenizer.is_special(700) is stops
+
+
 def test_a_turn_end_that_a_file_calls_user_defined_is_still_kept_out_of_outside_text():
     metadata = byte_level_metadata(byte_level(), "qwen2")
     identity = metadata["tokenizer.ggml.tokens"].index("<|im_end|>")

@@ -61,7 +61,7 @@ _STOPS = (
     *("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>", "<|flush|>"),
     *("<end_of_turn>", "<turn|>", "<|tool_response>", "<|endoftext|>", "<|end_of_text|>", "<end_of_utterance>"),
     *("<EOT>", "_<EOT>", "[EOT]", "[EOS]", "</s>", "<eos>", "[e~[", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
-    *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<|fim_repo|>", "<|repo_name|>", "<|file_sep|>"),
+    *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<|fim_repo|>", "<|repo_name|>", "<reponame>", "<|file_sep|>"),
 )
 _SEAMS = ({"<|return|>", "<|call|>"}, {"<|calls|>", "<|flush|>"})  # with these, <|end|> ends a part, not the answer
 
@@ -175,13 +175,11 @@ def _stop_ids(
     metadata: Mapping[str, Any], tokens: Sequence[str], types: NDArray[np.int32], ids: Mapping[str, int]
 ) -> frozenset[int]:
     by_text = {tokens[i]: i for i in _special(types)}
-    if types[by_text.get("</s>", 0)] == TokenType.USER_DEFINED:  # some vocabularies hold it as a tag of HTML
-        del by_text["</s>"]
+    if "<eos>" in by_text:  # then </s> is a tag of HTML
+        by_text.pop("</s>", None)
     named = {by_text[name] for name in _STOPS if name in by_text}
     if any(seam <= by_text.keys() for seam in _SEAMS):
         named.discard(by_text.get("<|end|>", -1))
-    if "<|tool_response>" in by_text:
-        named.discard(by_text.get("</s>", -1))
     listed = {int(i) for i in metadata.get(PREFIX + "eos_token_ids", ()) if 0 <= int(i) < len(tokens)}
     return frozenset(named | listed | {ids[role] for role in ("eos", "eot", "eom") if role in ids})
 
