@@ -124,21 +124,21 @@ def _read(
 KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
 
 
-def _checked(what: str, given: Any, annotation: str, least: int) -> Any:
+def _checked(what: str, value: Any, annotation: str, least: int) -> Any:
     """The value in its field's type; a list of one repeated value is that value, unless the field has one per block."""
-    value: Any = given
-    if not isinstance(given, (str, bool, int, float)):
+    if not isinstance(value, (str, bool, int, float)):
         if "tuple[bool" in annotation:
-            return tuple(bool(each) for each in given)
-        distinct = sorted(set(given))
+            return tuple(bool(each) for each in value)
+        distinct = sorted(set(value))
         if len(distinct) != 1:
             raise ModelError(f"{what}: differs from block to block ({distinct}), which is not supported here")
         value = distinct[0]
     kind = annotation.split(" |")[0]
-    if kind in KINDS:
-        if not isinstance(value, KINDS[kind]) or (kind != "bool" and isinstance(value, bool)):
-            raise ModelError(f"{what}: {value!r} is not of type {kind}")
-        if kind == "int" and value < least:
-            raise ModelError(f"{what}: is {value}; at least {least} would work")
-        return float(value) if kind == "float" else value
-    return value
+    if kind not in KINDS:
+        return value
+    fits: bool = isinstance(value, KINDS[kind]) and (kind == "bool" or not isinstance(value, bool))
+    if not fits:
+        raise ModelError(f"{what}: {value!r} is not of type {kind}")
+    if kind == "int" and value < least:
+        raise ModelError(f"{what}: is {value}; at least {least} would work")
+    return float(value) if kind == "float" else value

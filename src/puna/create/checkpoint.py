@@ -6,7 +6,7 @@ The architecture's file says names, transforms and hyperparameters; the tokenize
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from os import PathLike
@@ -65,41 +65,41 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     config = arch.understood(said)
     hp = arch.hparams_from_hf(config)
     sources = open_safetensors(root).tensors
-    names = {source: arch.gguf_name(source) for source in sources}
-    if config.get("tie_word_embeddings"):
-        names = {source: None if name == "output.weight" else name for source, name in names.items()}
-    tensors = _tensors(
-        root, arch, hp, {source: (name, sources[source]) for source, name in names.items() if name}, dtype
-    )
+    names = _names(root, arch, config, sources)
+    tensors: dict[str, Stored] = {
+        name: Converted(name, sources[s], s, policy(name, sources[s], DTYPE_CHOICES[dtype]), arch.from_hf(name, hp))
+        for name, s in names.items()
+    }
     tensors |= {name: Constant(tuple(values)) for name, values in arch.extra_tensors(config, hp).items()}
     _check(arch, hp, config, tensors)
     metadata = _metadata(root, arch, hp, said, tensors)
-    return Checkpoint(root, arch, hp, metadata, tensors, tuple(source for source, name in names.items() if not name))
+    return Checkpoint(root, arch, hp, metadata, tensors, tuple(sorted(sources.keys() - set(names.values()))))
 
 
-def _tensors(
-    root: Path, arch: Architecture, hp: Hparams, sources: Mapping[str, tuple[str, Stored]], dtype: str
-) -> dict[str, Stored]:
-    out: dict[str, Stored] = {}
-    for source_name, (name, source) in sources.items():
-        if name in out:
-            raise ConversionError(f"converting {root}: two tensors become '{name}'; the second is '{source_name}'")
-        target = policy(name, source, DTYPE_CHOICES[dtype])
-        out[name] = Converted(name, source, source_name, target, arch.from_hf(name, hp))
-    return out
+def _names(root: Path, arch: Architecture, config: Mapping[str, Any], sources: Iterable[str]) -> dict[str, str]:
+    """The source's name of each GGUF tensor; a tied output is not needed."""
+    names: dict[str, str] = {}
+    for source in sources:
+        name = arch.gguf_name(source)
+        if name is None or (name == "output.weight" and config.get("tie_word_embeddings")):
+            continue
+        if name in names:
+            raise ConversionError(f"converting {root}: '{names[name]}' and '{source}' both become '{name}'")
+        names[name] = source
+    return names
 
 
 def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
     """Names what is missing, superfluous or misshapen before anything is converted: all that a graph would find."""
     net = bind(arch, hp, tensors)
     for name in ("token_embd.weight", "output.weight"):
-        if name in tensors and tensors[name].shape[0] != hp.vocab_size:
-            rows = tensors[name].shape[0]
-            raise ConversionError(f"{arch.name}: '{name}' has {rows} rows, config.json says vocab_size {hp.vocab_size}")
+        rows = tensors[name].shape[0] if name in tensors else hp.vocab_size
+        if rows != hp.vocab_size:
+            raise ConversionError(
+                f"{arch.name}: '{name}' has {rows} rows; vocab_size in config.json is {hp.vocab_size}"
+            )
     if "lm_head" in arch.hf_names and not config.get("tie_word_embeddings") and "output.weight" not in tensors:
-        raise ConversionError(
-            f"{arch.name}: there is no tensor 'lm_head.weight', and 'tie_word_embeddings' is not true"
-        )
+        raise ConversionError(f"{arch.name}: there is no tensor 'lm_head.weight' and no 'tie_word_embeddings': true")
     arch.forward(net, hp, cache.batch(1), cache.states(arch.caches(hp), cache.BLOCK, F32))
 
 
@@ -127,9 +127,7 @@ def _pooling_type(root: Path, folder: str) -> int:
     said = config.get("pooling_mode") or old
     modes = said if isinstance(said, list) else [said]
     if len(modes) != 1 or modes[0] not in POOLING:
-        raise ConversionError(
-            f"reading {path}: pooling {' + '.join(map(str, modes)) or 'none'}; known: {', '.join(POOLING)}"
-        )
+        raise ConversionError(f"reading {path}: pooling is {modes}; one of these works: {', '.join(POOLING)}")
     return POOLING[modes[0]]
 
 

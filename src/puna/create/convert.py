@@ -5,9 +5,11 @@ What each tensor becomes is decided from headers before anything is written; the
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from errno import ENOSPC
 from functools import partial
 from math import prod
 from os import PathLike
@@ -52,6 +54,7 @@ class ConversionReport:
     nbytes: int
     seconds: float
     tensors: tuple[TensorReport, ...]
+    left_out: tuple[str, ...] = ()  # tensors of the source that the file does not need
 
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON's terms."""
@@ -72,12 +75,12 @@ def convert(
     """Write `source`, a checkpoint directory or a GGUF file, as one GGUF file that appears only when complete.
 
     `dtype`: what matrices become: auto (as they are), f32, f16, bf16. `quantize`: a type or mix such as Q8_0 or Q4_K_M.
-    Raises ConversionError, ModelError, FormatError, and OSError from the file system.
+    Raises ConversionError, ModelError, FormatError.
     """
     if recipe is not None or imatrix is not None:
         raise ConversionError("converting: recipe and imatrix are not supported yet; quantize='Q4_K_M' is")
     begun, path = time.monotonic(), Path(source)
-    metadata, written, tensors = _opened(path, dtype)
+    metadata, written, tensors, left_out = _opened(path, dtype)
     if quantize:
         mix = file_type(quantize)
         tensors = _quantized(metadata, tensors, mix)
@@ -85,7 +88,7 @@ def convert(
     reports = tuple(_report(name, tensor) for name, tensor in tensors.items())
     total = sum(r.nbytes for r in reports)
     if not dry_run:
-        write_gguf(out, written, _stream(tensors, total, on_progress))
+        _write(Path(out), written, tensors, total, on_progress)
     return ConversionReport(
         source=str(path),
         out=str(out),
@@ -94,20 +97,36 @@ def convert(
         nbytes=total,
         seconds=time.monotonic() - begun,
         tensors=reports,
+        left_out=left_out,
     )
 
 
-def _opened(path: Path, dtype: str) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Stored]]:
-    """Metadata to read, the same to write (of a GGUF file, its exact bytes), and the tensors."""
+Opened = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Stored], tuple[str, ...]]
+"""Metadata to read, the same to write (of a GGUF file, its exact bytes), tensors, and the names of those left out."""
+
+
+def _opened(path: Path, dtype: str) -> Opened:
     if path.is_dir():
         checkpoint = open_checkpoint(path, dtype)
-        return checkpoint.metadata, checkpoint.metadata, checkpoint.tensors
+        return checkpoint.metadata, checkpoint.metadata, checkpoint.tensors, checkpoint.left_out
     if dtype != "auto":
         raise ConversionError(f"converting {path}: dtype is for checkpoint directories; for GGUF use quantize='F16'")
     gguf = open_gguf(path)
     if "general.architecture" not in gguf.metadata:
         raise ConversionError(f"converting {path}: the file has no 'general.architecture'")
-    return gguf.metadata, gguf.metadata.exact(), gguf.tensors
+    return gguf.metadata, gguf.metadata.exact(), gguf.tensors, ()
+
+
+def _write(
+    out: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Stored], total: int, progress: Progress | None
+) -> None:
+    try:
+        free = shutil.disk_usage(out.parent).free
+        if free < total:
+            raise OSError(ENOSPC, f"{total:,} bytes are needed, {free:,} are free")
+        write_gguf(out, metadata, _stream(tensors, total, progress))
+    except OSError as error:
+        raise ConversionError(f"writing {out}: {error.strerror or error}; nothing was kept") from error
 
 
 def _quantized(metadata: Mapping[str, Any], tensors: Mapping[str, Stored], mix: str) -> dict[str, Stored]:

@@ -1,0 +1,47 @@
+"""Runs an architecture without the engine: sequences given as tokens and the positions whose outputs are wanted."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from puna import arch as archs
+from puna.backends import open_backend
+from puna.backends.base import Backend
+from puna.cache import BLOCK
+from puna.engine.runner import Limits, Runner
+from puna.opened import Opened
+
+BACKENDS = ("numpy", "cpu")
+"""Those that compute."""
+
+Array = np.ndarray[Any, Any]
+
+
+@cache
+def backend_of(name: str) -> Backend:
+    return open_backend(name, threads=2)
+
+
+def runner(opened: Opened, backend: str, *, tokens: int = 256, sequences: int = 4, table: int = 3) -> Runner:
+    """A program with float32 caches for `sequences` of `table` blocks."""
+    arch = archs.find(str(opened.metadata["general.architecture"]))
+    hp = arch.hparams.from_gguf(arch.name, opened.metadata)
+    made = backend_of(backend)
+    slots = table * sequences * BLOCK
+    size = Limits(slots=slots, tokens=tokens, outputs=tokens, sequences=sequences, table=table)
+    return Runner(arch, hp, opened.tensors, made, made.load(opened.tensors), size, kv_type="f32")
+
+
+def blocks_of(sequence: int, table: int = 3) -> list[int]:
+    """Blocks of cache that belong to a sequence; not in order, as in an engine that has run for a while."""
+    return [sequence * table + i for i in reversed(range(table))]
+
+
+def run(opened: Opened, backend: str, sequences: Sequence[tuple[list[int], list[int]]]) -> Array:
+    """Outputs (rows, width) of one step with all `sequences`, each its tokens and the wanted positions."""
+    parts = [(ids, 0, blocks_of(i)) for i, (ids, _) in enumerate(sequences)]
+    starts = np.cumsum([0, *(len(ids) for ids, _ in sequences)])
+    rows = [int(start) + row for start, (_, wanted) in zip(starts, sequences, strict=False) for row in wanted]
+    return runner(opened, backend).step(parts, rows).copy()

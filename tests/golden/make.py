@@ -1,0 +1,76 @@
+"""Records what transformers computes for the cases; needs torch 2.13.0 (CPU) and transformers.
+
+Run `python tests/golden/make.py`. Weights do not come from torch: `cases.values` makes them, here and in the tests.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from golden.cases import CASES, ROWS, tokens, values
+
+DATA = Path(__file__).parent / "data"
+
+NOT_WRITTEN = {
+    *("transformers_version", "_name_or_path", "id2label", "label2id", "problem_type"),
+    *("rope_theta", "rope_scaling", "rope_local_base_freq", "sliding_window_pattern", "torch_dtype"),
+}
+"""Keys that tell nothing, and those of the older dialect, which transformers carries along."""
+
+
+def model_of(case: str) -> Any:
+    """A transformers model in float32 with the weights of the case."""
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    config = dict(CASES[case])
+    cls = getattr(transformers, config["architectures"][0])
+    model = cls(cls.config_class.from_dict(config)).eval().float()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(values(case, name, tuple(parameter.shape))))
+    return model
+
+
+def outputs(model: Any, ids: list[int]) -> np.ndarray[Any, Any]:
+    """Logits, or an encoder's hidden states, at the positions on record: float32 (len(ROWS), width)."""
+    import torch
+
+    with torch.no_grad():
+        result = model(torch.tensor([ids]))
+    array = result.logits if "logits" in result else result.last_hidden_state
+    return np.ascontiguousarray(array[0, list(ROWS)].numpy(), np.float32)
+
+
+def description(model: Any) -> dict[str, Any]:
+    """The configuration as transformers writes it today, and every tensor's shape."""
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    config |= {"architectures": [type(model).__name__], "dtype": "float32"}
+    shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+    return {"config": {k: v for k, v in sorted(config.items()) if k not in NOT_WRITTEN}, "tensors": shapes}
+
+
+def written(description: dict[str, Any]) -> str:
+    """JSON with one line for each tensor."""
+    text = json.dumps(description, indent=1)
+    return re.sub(r"\[\s*(\d+),?\s*(\d*)\s*\]", lambda m: f"[{', '.join(n for n in m.groups() if n)}]", text) + "\n"
+
+
+def main() -> None:
+    DATA.mkdir(exist_ok=True)
+    for case, config in CASES.items():
+        model = model_of(case)
+        np.save(DATA / f"{case}.npy", outputs(model, tokens(config["vocab_size"])))
+        (DATA / f"{case}.json").write_text(written(description(model)))
+        print(case)
+
+
+if __name__ == "__main__":
+    main()

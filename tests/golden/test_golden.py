@@ -1,0 +1,101 @@
+"""Every architecture against what transformers computed for the same weights (data/, recorded by make.py)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import puna
+from arch.run import BACKENDS, run
+from golden.cases import CASES, ROWS, tokens
+from golden.checkpoints import DATA, DIALECTS, weights_of, write_checkpoint
+from puna.opened import Opened, open_model
+
+RELATIVE = {"numpy": 2e-5, "cpu": 1e-4}
+"""How far an output may be off, as a part of the largest one: float32 throughout."""
+
+
+def error(opened: Opened, case: str, backend: str) -> float:
+    want = np.load(DATA / f"{case}.npy")
+    ids = tokens(CASES[case]["vocab_size"])
+    got = run(opened, backend, [(ids, list(ROWS))])
+    assert got.shape == want.shape
+    return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_converted_checkpoint_computes_what_transformers_does(case: str, backend: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, case)
+    puna.convert(tmp_path, tmp_path / "model.gguf")
+    assert error(open_model(tmp_path / "model.gguf"), case, backend) < RELATIVE[backend]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_directory_computes_what_its_conversion_does(case: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, case)
+    assert error(open_model(tmp_path), case, "numpy") < RELATIVE["numpy"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_both_dialects_of_a_config_give_the_same_file(case: str, tmp_path: Path) -> None:
+    written = []
+    for dialect in DIALECTS:
+        folder = write_checkpoint(tmp_path / dialect / "model", case, dialect)
+        puna.convert(folder, folder / "model.gguf")
+        written.append((folder / "model.gguf").read_bytes())
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("prefix", ["language_model.model.", "model.language_model."])
+def test_gemma_inside_a_vision_model_is_read_from_its_prefixed_names(prefix: str, tmp_path: Path) -> None:
+    config = {k: v for k, v in CASES["gemma3"].items() if k != "architectures"}
+    write_checkpoint(
+        tmp_path,
+        "gemma3",
+        rename=lambda name: prefix + name.removeprefix("model."),
+        architectures=["Gemma3ForConditionalGeneration"],
+        text_config=config,
+        vision_config={"hidden_size": 8},
+    )
+    assert error(open_model(tmp_path), "gemma3", "numpy") < RELATIVE["numpy"]
+
+
+def test_the_cases_are_hard_enough() -> None:
+    """What a case is about must show in its outputs: another rotary base, window or epsilon is far from the record."""
+    same = np.load(DATA / "llama2.npy")
+    others = [np.load(DATA / f"{case}.npy") for case in ("llama_linear", "llama_yarn", "llama_yarn_tuned")]
+    assert len(weights_of("llama2")) == 21
+    assert all(np.abs(other - same).max() > 0.1 for other in others)
+
+
+def differs(case: str, tmp_path: Path, **changes: Any) -> float:
+    write_checkpoint(tmp_path, case, **changes)
+    return error(open_model(tmp_path), case, "numpy")
+
+
+@pytest.mark.parametrize(
+    ("case", "changes"),
+    [
+        ("llama2", {"rms_norm_eps": 1e-2}),
+        ("llama2", {"rope_theta": 20000.0}),
+        ("llama3", {"rope_scaling": None}),
+        ("qwen2", {"rope_theta": 10000.0}),
+        ("gemma3", {"sliding_window": 17}),
+        ("gemma3", {"sliding_window_pattern": 4}),
+        ("gemma3", {"rope_scaling": None}),
+        ("gemma3", {"rope_local_base_freq": 20000.0}),
+        ("gemma3_tuned", {"query_pre_attn_scalar": 48}),
+        ("gemma3_tuned", {"final_logit_softcapping": None}),
+        ("bert", {"layer_norm_eps": 1e-2}),
+    ],
+)
+def test_a_wrong_config_is_far_from_the_record(case: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    assert differs(case, tmp_path, **changes) > 100 * RELATIVE["numpy"]
+
+
+def test_no_golden_file_is_large() -> None:
+    sizes: Sequence[int] = [path.stat().st_size for path in DATA.iterdir()]
+    assert max(sizes) < 100_000
