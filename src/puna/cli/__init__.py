@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -26,36 +27,52 @@ COMMANDS = {
 
 @click.group(cls=LazyGroup, commands_of=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, package_name="puna", message="%(prog)s %(version)s")
-@click.option("--debug", is_flag=True, help="Show a traceback where something fails.")
+@click.option("--debug", is_flag=True, help="Show a traceback where something fails; may stand anywhere.")
 def cli(debug: bool) -> None:
     """Puna turns any published model checkpoint into one GGUF file, and runs it."""
 
 
 def main(args: list[str] | None = None) -> NoReturn:
     """The `puna` command: 0 done, 1 failed, 2 called wrongly, 130 interrupted."""
-    words = sys.argv[1:] if args is None else args
+    words, debug = _without_debug(sys.argv[1:] if args is None else args)
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="replace")  # a model may say what the terminal cannot show
     try:
-        status = cli.main(args=words, prog_name="puna", standalone_mode=False)
+        cli.main(args=words, prog_name="puna", standalone_mode=False)
         sys.stdout.flush()
-        sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        print("puna: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _end("interrupted", 130)
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # whoever read is gone: nothing more can be said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read is gone, and so is what is unwritten
         sys.exit(1)
-    except (PunaError, OSError) as error:
-        if "--debug" in words:
+    except Exception as error:
+        if debug:
             raise
-        print(f"puna: {_one_line(error)}", file=sys.stderr)
-        sys.exit(1)
+        _end(_one_line(error), 1)
+    sys.exit(0)
+
+
+def _without_debug(words: list[str]) -> tuple[list[str], bool]:
+    """The words without --debug, unless it stands behind `--`; and whether it was there."""
+    end = words.index("--") if "--" in words else len(words)
+    kept = [word for word in words[:end] if word != "--debug"]
+    return kept + words[end:], len(kept) < end
+
+
+def _end(line: str, status: int) -> NoReturn:
+    print(f"puna: {line}", file=sys.stderr)
+    sys.exit(status)
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and not isinstance(error, PunaError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{where}"
-    return " ".join(str(error).split())
+    if isinstance(error, PunaError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return "out of memory; a smaller --context-length, or a smaller model, may fit"
+    return f"a bug: {type(error).__name__}: {' '.join(str(error).split())}; --debug shows where"

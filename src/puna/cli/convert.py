@@ -19,7 +19,9 @@ def command(source: Path, out: Path, dtype: str, quantize: str | None, dry_run: 
     from puna.create.convert import convert
 
     with Progress() as progress:
-        report = convert(source, out, dtype=dtype, quantize=quantize, dry_run=dry_run, on_progress=progress)
+        report = convert(
+            source, out, dtype=dtype, quantize=quantize, dry_run=dry_run, on_progress=progress.stage("converting")
+        )
     if dry_run:
         for tensor in report.tensors:
             shape = " x ".join(map(str, tensor.shape))

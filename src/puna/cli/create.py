@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -9,12 +10,27 @@ import click
 
 @click.command()
 @click.argument("name")
-@click.option("-f", "--file", type=click.Path(path_type=Path), default=Path("Modelfile"), show_default=True)
+@click.option(
+    *("-f", "--file"),
+    type=click.Path(path_type=Path),
+    default=Path("Modelfile"),
+    show_default=True,
+    help="The Modelfile; paths in it are relative to it.",
+)
 def command(name: str, file: Path) -> None:
-    """Make the model NAME from a Modelfile; paths in it are relative to the file."""
+    """Make the model NAME from a Modelfile. Where it fails or is stopped, the store stays as it was."""
     from puna.cli.progress import Progress
     from puna.create.build import create
+    from puna.create.convert import convert
     from puna.store import Store
 
+    text = file.read_bytes()
     with Progress() as progress:
-        create(Store(), name, file.read_bytes(), on_progress=progress, directory=file.resolve().parent)
+        create(
+            Store(),
+            name,
+            text,
+            convert=partial(convert, on_progress=progress.stage("converting model")),
+            on_progress=progress,
+            directory=file.resolve().parent,
+        )

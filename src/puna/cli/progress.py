@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from shutil import get_terminal_size
 from typing import TextIO
 
 REDRAW = 0.1
@@ -29,8 +31,12 @@ class Progress:
                 print(status, file=self._out)
         if self._terminal and (now - self._drawn >= REDRAW or (total and done >= total)):
             self._drawn = now
-            self._out.write(f"\r\033[K{status}{_figures(done, total, now - self._begun)}")
+            self._out.write(f"\r\033[K{_fitted(status, _figures(done, total, now - self._begun))}")
             self._out.flush()
+
+    def stage(self, status: str) -> Callable[[str, int, int], None]:
+        """The same with one status for work that names each of its many parts."""
+        return lambda _, done, total: self(status, done, total)
 
     def close(self) -> None:
         """End the line that is being drawn."""
@@ -43,6 +49,12 @@ class Progress:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _fitted(status: str, figures: str) -> str:
+    """Both on one line of the terminal, the status cut at its beginning if need be."""
+    room = max(get_terminal_size().columns - 1 - len(figures), 20)
+    return (status if len(status) <= room else f"...{status[3 - room :]}") + figures
 
 
 def _figures(done: int, total: int, seconds: float) -> str:

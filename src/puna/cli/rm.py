@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 
@@ -10,8 +12,12 @@ import click
 def command(names: tuple[str, ...]) -> None:
     """Remove models, and the blobs that no other model uses."""
     from puna.cli.progress import size
+    from puna.errors import StoreError
     from puna.store import Store
 
     store = Store()
     for name in names:
         click.echo(f"removed {name}, {size(store.remove(name))} freed")
+    with suppress(StoreError):  # a manifest that cannot be read keeps every blob, which is no failure of removing
+        if freed := store.prune():
+            click.echo(f"removed what nothing uses, {size(freed)} freed")

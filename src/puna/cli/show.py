@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
-
-from puna.errors import ModelNotFound
 
 if TYPE_CHECKING:
     from puna.opened import Opened
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
 @click.option("--template", "part", flag_value="template", help="The chat template.")
 @click.option("--system", "part", flag_value="system", help="The system message.")
 @click.option("--parameters", "part", flag_value="parameters", help="The stored options.")
+@click.option("--license", "part", flag_value="license", help="The licence.")
 @click.option("--metadata", "part", flag_value="metadata", help="The GGUF metadata.")
 @click.option("--tensors", "part", flag_value="tensors", help="Every tensor with its type and shape.")
 @click.option("--archs", is_flag=True, help="The architectures that Puna knows.")
@@ -36,11 +35,7 @@ def command(model: str | None, part: str | None, archs: bool) -> None:
         raise click.UsageError("which model? `puna list` shows those in the store")
     from puna.opened import open_model
 
-    try:
-        opened = open_model(model)
-    except ModelNotFound:
-        raise
-    for line in PARTS[part or "summary"](opened):
+    for line in PARTS[part or "summary"](open_model(model)):
         click.echo(line)
 
 
@@ -65,11 +60,12 @@ def _summary(opened: Opened) -> Iterator[str]:
     for name, value in rows.items():
         if value is not None:
             yield f"{name:18} {value}"
-    yield from (f"{'parameter':18} {line}" for line in _parameters(opened))
+    yield from (f"{'parameter':18} {line}" for line in parameter_lines(opened.params))
 
 
-def _parameters(opened: Opened) -> Iterator[str]:
-    for name, value in opened.params.items():
+def parameter_lines(options: Mapping[str, Any]) -> Iterator[str]:
+    """A line for each option, several for one that collects."""
+    for name, value in options.items():
         for item in value if isinstance(value, list) else [value]:
             yield f"{name} {json.dumps(item) if isinstance(item, str) else item}"
 
@@ -78,10 +74,12 @@ def _modelfile(opened: Opened) -> Iterator[str]:
     from puna.create.modelfile import Modelfile
 
     commands: list[tuple[str, str | tuple[str, str]]] = [("from", str(opened.source))]
-    commands += [(k, v) for k, v in (("template", opened.template), ("system", opened.system)) if v]
+    named = (("template", opened.template), ("system", opened.system), ("renderer", opened.renderer))
+    commands += [(name, value) for name, value in named if value]
     for name, value in opened.params.items():
         items = value if isinstance(value, list) else [value]
         commands += [("parameter", (name, str(item))) for item in items]
+    commands += [("license", text) for text in opened.licenses]
     commands += [("message", (str(m["role"]), str(m["content"]))) for m in opened.messages]
     yield str(Modelfile(commands)).rstrip("\n")
 
@@ -102,7 +100,8 @@ PARTS: dict[str, Callable[[Opened], Iterator[str]]] = {
     "modelfile": _modelfile,
     "template": lambda o: iter([str(o.template or o.metadata.get("tokenizer.chat_template") or "")]),
     "system": lambda o: iter([o.system or ""]),
-    "parameters": _parameters,
+    "parameters": lambda o: parameter_lines(o.params),
+    "license": lambda o: iter(o.licenses or [str(o.metadata.get("general.license") or "")]),
     "metadata": _metadata,
     "tensors": _tensors,
 }
