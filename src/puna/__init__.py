@@ -8,51 +8,15 @@
 Names are imported when they are first used, so that `import puna` costs next to nothing.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from puna.create import create
-    from puna.create.convert import ConversionReport, convert
-    from puna.create.modelfile import Modelfile, parse_modelfile
-    from puna.errors import PunaError
-    from puna.formats.gguf import GGUF, open_gguf
-    from puna.generation import Chunk
-    from puna.model import Model, load
-    from puna.quants import dequantize, quantize
-    from puna.rendering import render
-    from puna.store import Store
-    from puna.store.name import ModelName
-    from puna.template import Message
+import sys
 
 __version__ = "0.1.0"
-
-_HOMES = {
-    "GGUF": "puna.formats.gguf",
-    "Chunk": "puna.generation",
-    "ConversionReport": "puna.create.convert",
-    "Message": "puna.template",
-    "Model": "puna.model",
-    "ModelName": "puna.store.name",
-    "Modelfile": "puna.create.modelfile",
-    "PunaError": "puna.errors",
-    "Store": "puna.store",
-    "convert": "puna.create.convert",
-    "create": "puna.create",
-    "dequantize": "puna.quants",
-    "load": "puna.model",
-    "open_gguf": "puna.formats.gguf",
-    "parse_modelfile": "puna.create.modelfile",
-    "quantize": "puna.quants",
-    "render": "puna.rendering",
-}
 
 __all__ = [
     "GGUF",
     "Chunk",
     "ConversionReport",
+    "Manifest",
     "Message",
     "Model",
     "ModelName",
@@ -62,6 +26,7 @@ __all__ = [
     "convert",
     "create",
     "dequantize",
+    "errors",
     "load",
     "open_gguf",
     "parse_modelfile",
@@ -69,13 +34,53 @@ __all__ = [
     "render",
 ]
 
+TYPE_CHECKING = False  # typing itself is slow to import; type checkers know the name
+if TYPE_CHECKING:
+    from puna import errors
+    from puna.create import create
+    from puna.create.convert import ConversionReport, convert
+    from puna.create.modelfile import Modelfile, parse_modelfile
+    from puna.errors import PunaError
+    from puna.formats.gguf import GGUF, open_gguf
+    from puna.generation import Chunk
+    from puna.model import Model, load
+    from puna.quants import dequantize, quantize
+    from puna.rendering import render
+    from puna.store.manifest import Manifest
+    from puna.store.name import ModelName
+    from puna.store.store import Store
+    from puna.template.message import Message
+else:
+    _HOMES = {
+        "GGUF": "formats.gguf",
+        "Chunk": "generation",
+        "ConversionReport": "create.convert",
+        "Manifest": "store.manifest",
+        "Message": "template.message",
+        "Model": "model",
+        "ModelName": "store.name",
+        "Modelfile": "create.modelfile",
+        "PunaError": "errors",
+        "Store": "store.store",
+        "convert": "create.convert",
+        "create": "create",
+        "dequantize": "quants",
+        "errors": "errors",
+        "load": "model",
+        "open_gguf": "formats.gguf",
+        "parse_modelfile": "create.modelfile",
+        "quantize": "quants",
+        "render": "rendering",
+    }
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'puna' has no attribute '{name}'")
-    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
-    return value
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module 'puna' has no attribute '{name}'")
+        home = f"puna.{_HOMES[name]}"
+        __import__(home)
+        if name not in globals():  # `create` and `errors` are modules, which importing has bound already
+            globals()[name] = getattr(sys.modules[home], name)
+        return globals()[name]
 
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    def __dir__():
+        return [*__all__, "__version__"]

@@ -1,20 +1,27 @@
-"""What generating takes and gives: options by name, chunks of text, stop strings, figures. It runs nothing."""
+"""What generating takes and gives: options by name, chunks of text, stop strings, figures. It computes nothing."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from puna.engine.sampler import Sampling
+from puna.engine.sampler import Choice, Sampling
 from puna.errors import RequestError
+
+if TYPE_CHECKING:
+    from puna.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Figures of one generation; seconds of the prompt run from submission to the first token."""
+    """Figures of one generation; seconds of the prompt run from submission to the first token.
 
+    `load_seconds` is how long the answer waited for the model to be ready: next to nothing for all but the first.
+    """
+
+    load_seconds: float
     prompt_tokens: int
     cached_tokens: int
     prompt_seconds: float
@@ -54,6 +61,14 @@ class Chunk:
     done: bool = False
     done_reason: str | None = None
     stats: Stats | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        """Only what differs from an empty chunk."""
+        given = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+        return f"Chunk({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +150,31 @@ class StopText:
         """Length of the longest end of `text` that begins `stop`."""
         sizes = range(min(len(text), len(stop) - 1), 0, -1)
         return next((n for n in sizes if text.endswith(stop[:n])), 0)
+
+
+def chunks(choices: Iterator[Choice], tokenizer: Tokenizer, stop: StopText) -> Generator[Chunk, None, Chunk]:
+    """Chunks of whole characters up to a stop string; returns what is left, with reason "stop" if one was met."""
+    stream = tokenizer.stream(special=False)
+    ids: list[int] = []
+    logprobs: list[Logprob] = []
+    for choice in choices:
+        text = stop.push(stream.push(choice.token))
+        ids.append(choice.token)
+        logprobs += _logprobs(choice, tokenizer)
+        if text:
+            yield Chunk(text, tuple(ids), tuple(logprobs))
+            ids, logprobs = [], []
+        if stop.stopped:
+            return Chunk("", tuple(ids), tuple(logprobs), done_reason="stop")
+    return Chunk(stop.push(stream.flush()) + stop.flush(), tuple(ids), tuple(logprobs))
+
+
+def _logprobs(choice: Choice, tokenizer: Tokenizer) -> list[Logprob]:
+    if choice.logprob is None:
+        return []
+
+    def spelled(token: int) -> str:
+        return tokenizer.bytes_of(token).decode("utf-8", "replace")
+
+    top = tuple(Logprob(token, spelled(token), value) for token, value in choice.top)
+    return [Logprob(choice.token, spelled(choice.token), choice.logprob, top)]

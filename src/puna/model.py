@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 
 from puna import arch
 from puna.errors import ModelError, PromptTooLong, RequestError, TemplateError
-from puna.generation import Chunk, Logprob, Options, Stats, StopText, parse_options
+from puna.generation import Chunk, Options, Stats, StopText, chunks, parse_options
 from puna.opened import Opened, open_model
 
 if TYPE_CHECKING:
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
     from puna.engine.embedder import Embedder
     from puna.engine.engine import Engine
     from puna.engine.runner import Runner
-    from puna.engine.sampler import Choice
     from puna.engine.sequence import Sequence as EngineSequence
+    from puna.template import Message
     from puna.tokenizer import Tokenizer
 
 DEFAULT_CONTEXT = 8192
@@ -49,21 +52,29 @@ def load(
 
 
 class Model:
-    """A loaded model. Its methods may be called from several threads; generations advance together."""
+    """A loaded model. Its methods may be called from several threads; generations advance together.
+
+    `opened` is what it was opened from: metadata, tensors, and what its Modelfile added.
+    """
 
     def __init__(
         self, opened: Opened, *, backend: str, context_length: int | None, kv_type: str, threads: int | None
     ) -> None:
-        self._opened = opened
+        self.opened = opened
         self._backend_name = backend
         self._kv_type = kv_type
         self._threads = threads or opened.params.get("num_thread") or None
-        self._context_length = context_length or opened.params.get("num_ctx")
+        self._context_length = context_length
+        self._making = threading.RLock()
+
+    def __repr__(self) -> str:
+        name = self.metadata.get("general.name") or self.opened.source.name
+        return f"Model({name!r}, arch={self.arch!r}, context_length={self.context_length})"
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """The GGUF metadata."""
-        return self._opened.metadata
+        return self.opened.metadata
 
     @property
     def arch(self) -> str:
@@ -84,17 +95,28 @@ class Model:
 
     @cached_property
     def context_length(self) -> int:
-        """Positions a sequence may have; ModelError where more is asked for than the model was made for."""
+        """Positions a sequence may have; ModelError where the caller asks for more than the model was made for."""
         most = self.hparams.context_length
-        wanted = self._context_length or min(most, DEFAULT_CONTEXT)
+        wanted = self._context_length
+        if wanted is None:
+            return min(most, self.opened.params.get("num_ctx") or DEFAULT_CONTEXT)
         if not 0 < wanted <= most:
-            raise ModelError(f"context_length is {wanted}; '{self.arch}' was made for 1 to {most}")
-        return int(wanted)
+            raise ModelError(f"loading: context_length is {wanted}; this model was made for 1 to {most}")
+        return wanted
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend that runs it."""
+        return self._backend.name
 
     @property
     def encoder(self) -> bool:
         """Whether it gives embeddings only."""
         return any(spec.encoder for spec in self._arch.caches(self.hparams))
+
+    def prepare(self) -> None:
+        """Take the weights in and compile now, rather than when they are first needed."""
+        _ = self._embedder if self.encoder else self._engine
 
     # ---- tokens -----------------------------------------------------------------------------------------------------
 
@@ -105,51 +127,68 @@ class Model:
         return self._engine.forward(self._checked(tokens))
 
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Iterator[Chunk]:
-        """Continue a text, taken as it is, or token ids. Options are named as in Ollama; see `puna.generation`."""
+        """Continue a text, taken as it is, or token ids. Options are named as in Ollama, and `ignore_eos`.
+
+        RequestError for a wrong option, PromptTooLong for a prompt that does not fit, both at once. Closing the
+        iterator ends the generation.
+        """
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else self._checked(prompt)
-        return self._answer(tokens, parse_options(self._opened.params, options))
+        return self._answer(tokens, parse_options(self.opened.params, options))
 
     def chat(
         self,
-        messages: Iterable[Mapping[str, Any]],
+        messages: Iterable[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         format: Any = None,
         think: bool | str | None = None,
         **options: Any,
     ) -> Iterator[Chunk]:
-        """Answer a conversation, rendered by the model's chat template."""
+        """Answer a conversation, rendered by the model's chat template; options as in `generate`."""
+        self._check_generates()
         if format is not None:
             raise RequestError("chat: 'format' (constrained output) is not supported yet; leave it out")
         prompt = self.render(messages, tools=tools, think=think)
-        return self._answer(self.tokenizer.encode(prompt), parse_options(self._opened.params, options))
+        return self._answer(self.tokenizer.encode(prompt), parse_options(self.opened.params, options))
 
     def render(
         self,
-        messages: Iterable[Mapping[str, Any]],
+        messages: Iterable[Message | Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         think: bool | str | None = None,
         **more: Any,
     ) -> str:
-        """The exact prompt that `messages` make: by the Modelfile's template, else the file's own."""
+        """The exact prompt that `messages` make: by the Modelfile's template, else the file's own.
+
+        The Modelfile's messages come first, and before them its system message, unless `messages` begin with one.
+        """
         from puna.template import parse_messages, render
 
-        given = parse_messages([*self._opened.messages, *messages])
+        given = parse_messages(messages)
+        system = None if given and given[0].role == "system" else self.opened.system
+        given = [*parse_messages(self.opened.messages), *given]
         tokens = {"bos_token": self.tokenizer.bos_id, "eos_token": self.tokenizer.eos_id}
         spelled = {name: "" if i is None else self.tokenizer.tokens[i] for name, i in tokens.items()}
-        system = self._opened.system
         return render(self.template, given, tools=tools, think=think, system=system, **spelled, **more)
 
-    @cached_property
+    @property
     def template(self) -> str:
         """The chat template's text; TemplateError where the model has none."""
-        template = self._opened.template or self.metadata.get("tokenizer.chat_template")
-        if not template:
-            raise TemplateError(
-                f"{self._opened.source.name}: the model has no chat template; use generate(), or TEMPLATE"
-            )
-        return str(template)
+        own = str(self.metadata.get("tokenizer.chat_template") or "")
+        if self.opened.renderer:  # a renderer takes the place of TEMPLATE, which then says nothing
+            if not own:
+                raise TemplateError(
+                    f"chat: the model wants the renderer {self.opened.renderer!r}, which is not supported yet, "
+                    "and its file has no chat template; generate() (`puna run --raw`) continues plain text"
+                )
+            return own
+        if template := self.opened.template or own:
+            return template
+        raise TemplateError(
+            "chat: the model has no chat template; generate() (`puna run --raw`) continues plain text, "
+            "and TEMPLATE in a Modelfile gives it one"
+        )
 
     # ---- embeddings -------------------------------------------------------------------------------------------------
 
@@ -161,10 +200,13 @@ class Model:
         A text that does not fit raises PromptTooLong, or with `truncate` loses its end.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
+        tokens = [self._fitted(text, truncate) for text in texts]
         width = self._embedder.width
         if dimensions is not None and not 0 < dimensions <= width:
-            raise RequestError(f"embed: dimensions is {dimensions}; this model gives up to {width}")
-        vectors = self._embedder.embed([self._fitted(text, truncate) for text in texts])[:, :dimensions]
+            raise RequestError(f"embed: dimensions is {dimensions}; this model gives 1 to {width}")
+        if not tokens:
+            return np.empty((0, dimensions or width), np.float32)
+        vectors = self._embedder.embed(tokens)[:, :dimensions]
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
@@ -183,7 +225,7 @@ class Model:
     def _arch(self) -> Architecture:
         name = self.metadata.get("general.architecture")
         if not isinstance(name, str):
-            raise ModelError(f"{self._opened.source.name}: the file has no 'general.architecture'")
+            raise ModelError(f"{self.opened.source.name}: the file has no 'general.architecture'")
         return arch.find(name)
 
     @cached_property
@@ -194,71 +236,82 @@ class Model:
 
     @cached_property
     def _weights(self) -> Weights:
-        return self._backend.load(self._opened.tensors)
+        return self._backend.load(self.opened.tensors)
 
     def _runner(self, hidden: bool) -> Runner:
         from puna.engine.engine import limits
         from puna.engine.runner import Runner
 
         size = limits(self.context_length, SEQUENCES, encoder=self.encoder)
-        parts = (self._arch, self.hparams, self._opened.tensors, self._backend, self._weights, size)
+        parts = (self._arch, self.hparams, self.opened.tensors, self._backend, self._weights, size)
         return Runner(*parts, kv_type=self._kv_type, hidden=hidden)
 
-    @cached_property
+    @property
     def _engine(self) -> Engine:
+        with self._making:
+            return self._made_engine
+
+    @property
+    def _embedder(self) -> Embedder:
+        with self._making:
+            return self._made_embedder
+
+    @cached_property
+    def _made_engine(self) -> Engine:
         from puna.engine.engine import Engine
 
-        if self.encoder:
-            raise RequestError(f"'{self.arch}' is an encoder and does not generate; use embed()")
         return Engine(self._runner(hidden=False), self.context_length)
 
     @cached_property
-    def _embedder(self) -> Embedder:
+    def _made_embedder(self) -> Embedder:
         from puna.engine.embedder import Embedder, pooling
 
         return Embedder(self._runner(hidden=not self.encoder), pooling(self.metadata, self.arch, self.encoder))
 
+    def _check_generates(self) -> None:
+        if self.encoder:
+            raise RequestError(f"'{self.arch}' is an encoder: it does not generate; embed() gives its embeddings")
+
     def _checked(self, tokens: Sequence[int]) -> list[int]:
-        ids = [int(t) for t in tokens]
-        size = self.hparams.vocab_size or self._opened.tensors["token_embd.weight"].shape[0]
+        ids, size = [int(t) for t in tokens], self._vocab_size
         if wrong := [i for i in ids if not 0 <= i < size]:
-            raise RequestError(f"token {wrong[0]} is outside the vocabulary of {size}")
+            raise RequestError(f"token {wrong[0]} is outside the vocabulary; ids run from 0 to {size - 1}")
         return ids
 
+    @property
+    def _vocab_size(self) -> int:
+        if self.hparams.vocab_size:
+            return self.hparams.vocab_size
+        if "token_embd.weight" not in self.opened.tensors:
+            raise ModelError(f"{self.arch}: the file has no tensor 'token_embd.weight'")
+        return int(self.opened.tensors["token_embd.weight"].shape[0])
+
     def _answer(self, tokens: list[int], options: Options) -> Iterator[Chunk]:
+        """What is wrong with a request is said at once; the rest waits until the first chunk is asked for."""
+        self._check_generates()
+        if not tokens:
+            raise RequestError("the prompt is empty; at least one token is needed")
+        if len(tokens) >= self.context_length:
+            raise PromptTooLong(len(tokens), self.context_length)
+        return self._chunks(tokens, options)
+
+    def _chunks(self, tokens: list[int], options: Options) -> Iterator[Chunk]:
+        begun = time.perf_counter()
+        engine = self._engine
+        loading = time.perf_counter() - begun
         stop_ids = () if options.ignore_eos else self.tokenizer.stop_ids
-        sequence = self._engine.submit(tokens, options.sampling, limit=options.num_predict, stop_ids=stop_ids)
-        return self._chunks(sequence, options)
-
-    def _chunks(self, sequence: EngineSequence, options: Options) -> Iterator[Chunk]:
-        stream, stop = self.tokenizer.stream(special=False), StopText(options.stop)
-        ids: list[int] = []
-        logprobs: list[Logprob] = []
-        for choice in self._engine.tokens(sequence):
-            text = stop.push(stream.push(choice.token))
-            ids.append(choice.token)
-            logprobs += self._logprobs(choice)
-            if text:
-                yield Chunk(text, tuple(ids), tuple(logprobs))
-                ids, logprobs = [], []
-            if stop.stopped:
-                break
-        text = "" if stop.stopped else stop.push(stream.flush()) + stop.flush()
-        reason = "stop" if stop.stopped or sequence.reason is None else sequence.reason.value
-        yield Chunk(text, tuple(ids), tuple(logprobs), done=True, done_reason=reason, stats=_stats(sequence))
-
-    def _logprobs(self, choice: Choice) -> list[Logprob]:
-        if choice.logprob is None:
-            return []
-        top = tuple(Logprob(i, self._spelled(i), value) for i, value in choice.top)
-        return [Logprob(choice.token, self._spelled(choice.token), choice.logprob, top)]
-
-    def _spelled(self, token: int) -> str:
-        return self.tokenizer.bytes_of(token).decode("utf-8", "replace")
+        sequence = engine.submit(tokens, options.sampling, limit=options.num_predict, stop_ids=stop_ids)
+        try:
+            last = yield from chunks(engine.tokens(sequence), self.tokenizer, StopText(options.stop))
+        finally:
+            engine.cancel(sequence)
+        reason = sequence.reason.value if last.done_reason is None and sequence.reason else "stop"
+        yield replace(last, done=True, done_reason=reason, stats=_stats(sequence, loading))
 
 
-def _stats(sequence: EngineSequence) -> Stats:
+def _stats(sequence: EngineSequence, load_seconds: float) -> Stats:
     return Stats(
+        load_seconds=load_seconds,
         prompt_tokens=sequence.prompt_length,
         cached_tokens=sequence.cached,
         prompt_seconds=max(sequence.first_token - sequence.submitted, 0.0),

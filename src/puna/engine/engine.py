@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -46,6 +47,7 @@ class Engine:
         self._runner = runner
         self._clock = clock
         self._lock = threading.Lock()
+        self._ended: deque[Sequence] = deque()  # cancelled, and perhaps still in the scheduler
         self._scheduler = Scheduler(
             Blocks(size.slots // BLOCK), size.tokens, min(size.sequences, size.outputs), runner.encoder
         )
@@ -73,11 +75,23 @@ class Engine:
         return sequence
 
     def cancel(self, sequence: Sequence, reason: StopReason = StopReason.CANCELLED) -> None:
-        """End a sequence now; what it computed stays for a later one."""
-        with self._lock:
-            if sequence.reason is None:
-                sequence.reason = reason
-                self._scheduler.finish(sequence)
+        """End a sequence now; what it computed stays for a later one.
+
+        Never waits for a step, in whose middle the garbage collector may close a generator, and so come here.
+        """
+        if sequence.reason is not None:
+            return
+        sequence.reason = reason
+        self._ended.append(sequence)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._take_out()
+            finally:
+                self._lock.release()
+
+    def _take_out(self) -> None:
+        while self._ended:
+            self._scheduler.finish(self._ended.popleft())
 
     def tokens(self, sequence: Sequence) -> Iterator[Choice]:
         """The sequence's tokens as they come. Asking for one advances every sequence; leaving early cancels."""
@@ -94,6 +108,7 @@ class Engine:
     def step(self) -> None:
         """Compute and sample once for all sequences that are ready."""
         with self._lock:
+            self._take_out()
             plan = self._scheduler.plan()
             if not plan:
                 return
@@ -109,6 +124,8 @@ class Engine:
             for sequence, count in plan:
                 sequence.computed += count
             for sequence, row in zip(ready, logits, strict=True):
+                if sequence.reason is not None:  # cancelled meanwhile
+                    continue
                 sequence.accept(sequence.sampler.choose(row, sequence.tokens))
                 if sequence.reason is not None:
                     self._scheduler.finish(sequence)
@@ -120,6 +137,7 @@ class Engine:
         if len(tokens) > self.context_length:
             raise PromptTooLong(len(tokens), self.context_length)
         with self._lock:
+            self._take_out()
             blocks: list[int] = []
             if not self._scheduler.blocks.extend(blocks, len(tokens)):
                 raise RequestError("the cache is taken by running sequences; finish or cancel them first")

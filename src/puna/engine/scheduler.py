@@ -61,11 +61,13 @@ class Scheduler:
         self.waiting.appendleft(sequence)
 
     def finish(self, sequence: Sequence) -> None:
-        """Take an ended sequence out; what it computed is kept for one that continues it."""
+        """Take an ended sequence out, if it is in; what it computed is kept for one that continues it."""
         if sequence in self.running:
             self.running.remove(sequence)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
+        else:
+            return
         if self.whole_prompts:
             self.blocks.release(sequence.blocks)
         else:
