@@ -49,7 +49,7 @@ class Lowering:
         self._views: dict[Tensor, View] = {}
         self._done: set[Tensor] = set()
         for node in topological(outputs):
-            if node not in self.deferred:
+            if node not in self.deferred and node.op != "weight":  # those are made as their readers want them
                 self.view(node)
         self.outputs = [self._output(node) for node in outputs]
 
