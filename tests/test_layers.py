@@ -25,7 +25,7 @@ LAYERS = {
     "rendering": f"model opened store template {_FILES}",
     "model": f"opened generation {_ROADS} {_RUN} {_FILES}",
     "opened": f"create store {_FILES}",
-    "generation": "engine errors",
+    "generation": "engine tokenizer errors",
     "create": f"store tokenizer template {_RUN} {_FILES}",
     "engine": f"store tokenizer {_RUN} {_FILES}",  # token ids: no templates, no HTTP
     "store": f"{_FILES}",
