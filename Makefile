@@ -69,7 +69,7 @@ native: ## Build the native CPU backend in place (PYTHON=, SANITIZE=)
 
 clean: ## Remove everything that was built or installed here
 	rm -rf $(VENV) build dist wheelhouse .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f src/puna/backends/cpu/_native*
+	rm -f src/puna/backends/cpu/_native*.so src/puna/backends/cpu/_native*.pyd
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The files below .venv/ say what it holds; each is renewed when what it was made from changes.
