@@ -18,7 +18,7 @@ from puna import cache
 from puna.arch.base import Architecture, Hparams, bind
 from puna.create.tensors import Constant, Converted
 from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
-from puna.errors import ConversionError
+from puna.errors import ConversionError, GraphError
 from puna.formats.safetensors import open_safetensors
 
 POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}
@@ -95,12 +95,13 @@ def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: 
     for name in ("token_embd.weight", "output.weight"):
         rows = tensors[name].shape[0] if name in tensors else hp.vocab_size
         if rows != hp.vocab_size:
-            raise ConversionError(
-                f"{arch.name}: '{name}' has {rows} rows; vocab_size in config.json is {hp.vocab_size}"
-            )
+            raise ConversionError(f"{arch.name}: '{name}' has {rows} rows; vocab_size is {hp.vocab_size}")
     if "lm_head" in arch.hf_names and not config.get("tie_word_embeddings") and "output.weight" not in tensors:
         raise ConversionError(f"{arch.name}: there is no tensor 'lm_head.weight' and no 'tie_word_embeddings': true")
-    arch.forward(net, hp, cache.batch(1), cache.states(arch.caches(hp), cache.BLOCK, F32))
+    try:
+        arch.forward(net, hp, cache.batch(1), cache.states(arch.caches(hp), cache.BLOCK, F32))
+    except GraphError as error:
+        raise ConversionError(f"{arch.name}: the tensors' shapes do not fit config.json: {error}") from error
 
 
 def read_config(root: Path) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""What Puna writes, llama.cpp loads, and computes the same: tiny random models of every architecture and type."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import puna
+from arch.run import BACKENDS, run
+from golden.cases import CASES, LLAMA3, YARN, tokens
+from golden.checkpoints import write_wide
+from puna.opened import open_model
+
+pytestmark = pytest.mark.peer
+
+TYPES = {"F32": 1e-6, "F16": 1e-5, "Q8_0": 3e-3, "Q4_0": 3e-3, "Q4_K_M": 4e-3}
+"""Squared error that a difference in rounding may make, as a part of the squared logits; the peer rounds activations
+to 8 bits where weights are quantized, and reads GELU from a table of float16."""
+
+NEWS = 32
+"""Tokens continued greedily."""
+
+
+def peer_of(path: Path, **options: Any) -> Any:
+    import llama_cpp
+
+    kept = {"n_ctx": 256, "n_batch": 256, "n_threads": 2, "type_k": 0, "type_v": 0, "verbose": False}
+    return llama_cpp.Llama(str(path), **{**kept, **options})
+
+
+def logits_of(peer: Any, ids: list[int]) -> np.ndarray[Any, Any]:
+    peer.reset()
+    peer.eval(ids)
+    return np.array(peer.scores[: len(ids)])
+
+
+def converted(folder: Path, case: str, kind: str, **changes: Any) -> Path:
+    write_wide(folder, case, **changes)
+    plain = {"F32": "f32", "F16": "f16"}
+    puna.convert(folder, folder / "model.gguf", dtype=plain.get(kind, "f32"), quantize=None if kind in plain else kind)
+    return folder / "model.gguf"
+
+
+def distance(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
+    return float(((got - want) ** 2).sum() / (want**2).sum())
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("case", ["llama3", "qwen2", "qwen3", "gemma3"])
+def test_greedy_tokens_and_logits_are_the_same(case: str, kind: str, tmp_path: Path) -> None:
+    path = converted(tmp_path, case, kind)
+    peer, opened = peer_of(path, logits_all=True), open_model(path)
+    ids = tokens(CASES[case]["vocab_size"])
+    for _ in range(NEWS):  # the peer's own greedy text, so that one tie does not make two different ones
+        ids.append(int(logits_of(peer, ids)[-1].argmax()))
+    theirs = logits_of(peer, ids)
+    ours = run(opened, "numpy", [(ids, list(range(len(ids))))])
+    assert distance(ours, theirs) < TYPES[kind]
+    spread = np.sqrt(TYPES[kind] * (theirs**2).mean())
+    for own, other in zip(ours, theirs, strict=True):
+        assert own.argmax() == other.argmax() or other.max() - other[own.argmax()] < 6 * spread
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("case", "changes", "options"),
+    [
+        ("llama2", {}, {}),
+        ("llama_one_kv", {}, {}),
+        ("llama_linear", {}, {}),
+        ("mistral", {}, {}),
+        ("llama_yarn", {"max_position_embeddings": 256}, {}),
+        ("llama_yarn", {"max_position_embeddings": 256, "rope_scaling": {**YARN, "attention_factor": 1.3}}, {}),
+        (  # the peer takes these two from its caller, not from the file
+            "llama_yarn",
+            {"max_position_embeddings": 256, "rope_scaling": {**YARN, "beta_fast": 16.0, "beta_slow": 2.0}},
+            {"yarn_beta_fast": 16.0, "yarn_beta_slow": 2.0},
+        ),
+        ("qwen2", {"rope_scaling": YARN}, {}),
+        ("llama3", {"rope_scaling": {**LLAMA3, "factor": 32.0}}, {}),
+        ("gemma3", {"final_logit_softcapping": 20.0, "rope_scaling": None}, {}),
+        ("gemma3", {"layer_types": ["full_attention", *["sliding_attention"] * 6]}, {}),
+    ],
+)
+def test_variants_compute_the_same(
+    case: str, changes: dict[str, Any], options: dict[str, Any], backend: str, tmp_path: Path
+) -> None:
+    path = converted(tmp_path, case, "F32", **changes)
+    ids = tokens(CASES[case]["vocab_size"])
+    theirs = logits_of(peer_of(path, logits_all=True, **options), ids)
+    assert distance(run(open_model(path), backend, [(ids, list(range(len(ids))))]), theirs) < TYPES["F32"]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("mode", ["mean", "cls"])
+def test_embeddings_are_the_same(mode: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": mode}))
+    (tmp_path / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.Pooling", "path": "1_Pooling"}]))
+    path = converted(tmp_path, "bert", kind)
+    peer = peer_of(path, embedding=True)
+    texts = ["w5 w6 w7", "a b zebra", "w100 w101 w102 w103 word", "the quick brown fox w9 jumps over"]
+    theirs = np.array([peer.embed(text, normalize=True) for text in texts])
+    assert distance(puna.load(path, backend="numpy").embed(texts), theirs) < TYPES[kind]
