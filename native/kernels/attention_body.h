@@ -66,16 +66,30 @@ int64_t slot_of(const AttentionArgs &args, const Span &span, int64_t position) {
     return 0;
 }
 
-// Keys and values of positions [begin, begin + n) as floats; within a block of the table they are neighbours.
-void read_tile(const AttentionArgs &args, const Span &span, int64_t group, int64_t begin, int64_t n, const Scratch &s) {
+inline void fetch_ahead(const uint8_t *row, int64_t bytes) {
+#if defined(__GNUC__)
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(row + i, 0, 2);
+#else
+    (void)row, (void)bytes;
+#endif
+}
+
+// Keys and values of positions [begin, begin + n) as floats; within a block of the table they are neighbours. A head's
+// rows lie apart, which the processor does not foresee: those of the next tile are asked for now.
+void read_tile(const AttentionArgs &args, const Span &span, int64_t group, int64_t begin, int64_t n, int64_t end, const Scratch &s) {
     const int64_t k_part = kept_bytes(args.k_kept, args.size), v_part = kept_bytes(args.v_kept, args.value_size);
+    const int64_t k_row = args.groups * k_part, v_row = args.groups * v_part;
     for (int64_t i = 0; i < n;) {
-        const int64_t slot = slot_of(args, span, begin + i);
-        const int64_t run = std::min(n - i, args.block_size - (begin + i) % args.block_size);
-        const uint8_t *k = args.k + (slot * args.groups + group) * k_part, *v = args.v + (slot * args.groups + group) * v_part;
-        for (int64_t j = 0; j < run; j++, i++, k += args.groups * k_part, v += args.groups * v_part) {
+        const int64_t position = begin + i, slot = slot_of(args, span, position);
+        const int64_t run = std::min(n - i, args.block_size - position % args.block_size);
+        const int64_t later = position + tile < end ? slot_of(args, span, position + tile) : slot;
+        const uint8_t *k = args.k + slot * k_row + group * k_part, *v = args.v + slot * v_row + group * v_part;
+        for (int64_t j = 0; j < run; j++, i++) {
+            fetch_ahead(k + (later - slot) * k_row, k_part);
+            fetch_ahead(v + (later - slot) * v_row, v_part);
             recall_row(args.k_kept, k, s.keys + i * s.depth, args.size);
             recall_row(args.v_kept, v, s.values + i * s.width, args.value_size);
+            k += k_row, v += v_row;
         }
     }
 }
@@ -126,7 +140,7 @@ void read_range(const AttentionArgs &args, const Span &span, int64_t group, int6
     std::fill(s.total, s.total + rows, 0.0f);
     for (int64_t at = begin; at < end; at += tile) {
         const int64_t n = std::min(tile, end - at);
-        read_tile(args, span, group, at, n, s);
+        read_tile(args, span, group, at, n, end, s);
         if (span.tokens == 1) {
             dot_rows(s.q, s.depth, rows, s.keys, s.depth, (n + W - 1) / W * W, s.scores, tile, s.depth);
         } else {
