@@ -6,6 +6,7 @@ Run `python tests/golden/make.py`. Weights do not come from torch: `cases.values
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,14 @@ def model_of(case: str) -> Any:
     return model
 
 
-def outputs(model: Any, ids: list[int]) -> np.ndarray[Any, Any]:
-    """Logits, or an encoder's hidden states, at the positions on record: float32 (len(ROWS), width)."""
+def outputs(model: Any, ids: list[int], rows: Iterable[int] = ROWS) -> np.ndarray[Any, Any]:
+    """Logits, or an encoder's hidden states, at some positions: float32 (len(rows), width)."""
     import torch
 
     with torch.no_grad():
         result = model(torch.tensor([ids]))
     array = result.logits if "logits" in result else result.last_hidden_state
-    return np.ascontiguousarray(array[0, list(ROWS)].numpy(), np.float32)
+    return np.ascontiguousarray(array[0, list(rows)].numpy(), np.float32)
 
 
 def description(model: Any) -> dict[str, Any]:
