@@ -41,17 +41,16 @@ inline void write_special(const float *x, int64_t count, uint8_t *q, uint8_t *wo
     write_words(words, width, d, sums[0], sums[1]);
 }
 
-// Rows of x to places first.. of a tile; `block` quantizes up to 32 values, zero values beyond them.
+// Rows of x to places first.. of a tile, 32 columns of every row before the next 32, as they lie there; `block` quantizes up to 32 values, zero values beyond them.
 template <void (*block)(const float *, int64_t, uint8_t *, uint8_t *, int)>
 void quantize_tile(const float *x, int64_t stride, int64_t rows, int64_t k, uint8_t *tile, int width, int first) {
-    for (int64_t j = 0; j < rows; j++) {
-        const float *row = x + j * stride;
-        uint8_t *q = tile + 32 * (first + j), *words = tile + 32 * width + 4 * (first + j);
-        for (int64_t c = 0, end = 32 * act_blocks(k); c < end; c += 32) {
-            block(row + c, k - c >= 32 ? 32 : k > c ? k - c : 0, q, words, width);
-            q += width * record_bytes;
-            words += width * record_bytes;
+    for (int64_t c = 0, end = 32 * act_blocks(k); c < end; c += 32) {
+        const int64_t count = k - c >= 32 ? 32 : k > c ? k - c : 0;
+        for (int64_t j = 0; j < rows; j++) {
+            const int64_t place = first + j;
+            block(x + j * stride + c, count, tile + 32 * place, tile + 32 * width + 4 * place, width);
         }
+        tile += width * record_bytes;
     }
 }
 
