@@ -1,4 +1,8 @@
 // The matrix kernels and activation quantization in plain C++: a vector is an array of 16, left to the compiler.
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "../../blocks.h"
 #include "../q8.h"
 #include "../tile.h"
@@ -63,11 +67,9 @@ struct Plain {
     }
     template <int bits, int count, int side> static PUNA_INLINE void dot(Ints *sum, const Bytes *w, const uint8_t *q) {
         for (int i = 0; i < count; i++) {
-            const auto *x = reinterpret_cast<const int8_t *>(q + 4 * i);
-            for (int r = 0; r < 16; r++) {
-                const uint8_t *b = w[i].at + 4 * r;
-                sum->at[r] += b[0] * x[0] + b[1] * x[1] + b[2] * x[2] + b[3] * x[3];
-            }
+            int8_t x[4];
+            std::memcpy(x, q + 4 * i, 4);
+            add_line(sum->at, w[i].at, x);
         }
     }
 
@@ -116,6 +118,27 @@ struct Plain {
     }
     static PUNA_INLINE void store(float *p, const Floats &a) { std::memcpy(p, a.at, 64); }
     static PUNA_INLINE void prefetch(const uint8_t *, int) {}
+
+private:
+    // Four columns of 16 rows. Compilers find no good vector code for it, and every x86-64 has SSE2.
+    static PUNA_INLINE void add_line(int32_t sum[16], const uint8_t w[64], const int8_t x[4]) {
+#if defined(__SSE2__)
+        const __m128i even = _mm_set1_epi32((x[0] & 0xffff) | x[2] * 65536);
+        const __m128i odd = _mm_set1_epi32((x[1] & 0xffff) | x[3] * 65536);
+        for (int v = 0; v < 4; v++) {
+            auto *place = reinterpret_cast<__m128i *>(sum + 4 * v);
+            const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i *>(w + 16 * v));
+            const __m128i products = _mm_add_epi32(_mm_madd_epi16(_mm_and_si128(b, _mm_set1_epi32(0x00ff00ff)), even),
+                                                   _mm_madd_epi16(_mm_srli_epi16(b, 8), odd));
+            _mm_storeu_si128(place, _mm_add_epi32(_mm_loadu_si128(place), products));
+        }
+#else
+        for (int r = 0; r < 16; r++) {
+            const uint8_t *b = w + 4 * r;
+            sum[r] += b[0] * x[0] + b[1] * x[1] + b[2] * x[2] + b[3] * x[3];
+        }
+#endif
+    }
 };
 
 // To the nearest integer, ties to even: adding 1.5 x 2^23 leaves no room for a fraction.
