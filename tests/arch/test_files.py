@@ -1,0 +1,41 @@
+"""Architecture files keep their size and the order of their parts."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from puna import arch as archs
+
+FOLDER = Path(archs.__file__).parent
+ORDER = ("HF_CLASSES", "Hparams", "Block", "Network", "forward", "attention", "feed_forward", "HF_NAMES", "from_hf")
+
+
+def parts(path: Path) -> list[str]:
+    """Names that a file defines itself, in order."""
+    out: list[str] = []
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            out.append(node.name)
+        elif isinstance(node, ast.Assign):
+            out += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return out
+
+
+@pytest.mark.parametrize("name", archs.names())
+def test_the_parts_of_an_architecture_are_in_order(name: str) -> None:
+    siblings = {"HF_NAMES", "Hparams"} if name in ("qwen2", "qwen3") else set()  # taken from another file, on top
+    found = [part for part in parts(FOLDER / f"{name}.py") if part in ORDER and part not in siblings]
+    assert found == [part for part in ORDER if part in found]
+    assert {"HF_CLASSES", "Block", "Network", "forward", "attention"} <= set(found)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+def test_no_file_has_more_than_250_lines(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= 250
+
+
+@pytest.mark.parametrize("name", archs.names())
+def test_the_docstring_links_to_the_reference(name: str) -> None:
+    docstring = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text("utf-8"))) or ""
+    assert "https://" in docstring
