@@ -1,6 +1,6 @@
 """Time of one run of a Llama-shaped program with random weights: decode and prefill, and where it goes.
 
-    python benchmarks/program.py [--shape smollm2] [--threads 2] [--backend cpu] [--context 0]
+python benchmarks/program.py [--shape smollm2] [--threads 2] [--backend cpu] [--context 0]
 """
 
 from __future__ import annotations
@@ -97,7 +97,15 @@ def block(hp: Shape, i: int, x: Tensor, leaves: dict[str, Tensor], slots: int, b
 
 def graph(hp: Shape, context: int, block_size: int = 32) -> Tensor:
     columns, size = context // block_size, hp.hidden // hp.heads
-    shapes = {"tokens": (T,), "positions": (T,), "sequence": (T,), "slots": (T,), "table": (S, columns), "lengths": (S,), "outputs": (O,)}
+    shapes = {
+        "tokens": (T,),
+        "positions": (T,),
+        "sequence": (T,),
+        "slots": (T,),
+        "table": (S, columns),
+        "lengths": (S,),
+        "outputs": (O,),
+    }
     leaves = {name: input_(name, shape, dtypes.I32) for name, shape in shapes.items()}
     leaves["frequencies"] = constant(10000.0 ** -(np.arange(size // 2) * 2 / size))
     table = hp.weight("token_embd", hp.vocabulary, hp.hidden, dtype=hp.tied)

@@ -72,3 +72,17 @@ def nmse(result: np.ndarray, expected: np.ndarray) -> float:
         return 0.0
     error, power = np.mean((a - b) ** 2), np.mean(b**2)
     return float(error / power) if power else float(error)
+
+
+def check(what: str, result: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    """Same shape; NaN and infinities in the same places; the rest within the tolerance, equal where that is 0."""
+    assert result.shape == expected.shape, what
+    if expected.dtype.kind != "f" or tolerance == 0:
+        np.testing.assert_array_equal(result, expected, err_msg=what)
+        return
+    np.testing.assert_array_equal(np.isnan(result), np.isnan(expected), err_msg=what)
+    infinite = np.isinf(expected)
+    np.testing.assert_array_equal(np.isinf(result), infinite, err_msg=what)
+    np.testing.assert_array_equal(result[infinite], expected[infinite], err_msg=what)
+    error = nmse(result, expected)
+    assert error <= tolerance, f"{what}: error {error:.2e} is above {tolerance:.0e}"

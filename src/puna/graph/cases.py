@@ -20,9 +20,26 @@ from puna.graph.tensor import Dim, S, T, Tensor, constant, input_, state, weight
 
 Array = NDArray[Any]
 BY_NUMPY = {"f": dtypes.F32, "i": dtypes.I32, "b": dtypes.BOOL}
-LINEAR_TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K")
+LINEAR_TYPES = (
+    "F32",
+    "F16",
+    "BF16",
+    "Q4_0",
+    "Q4_1",
+    "Q5_0",
+    "Q5_1",
+    "Q8_0",
+    "Q2_K",
+    "Q3_K",
+    "Q4_K",
+    "Q5_K",
+    "Q6_K",
+    "Q8_K",
+)
 STATE_TYPES = ("F32", "F16", "Q8_0")
-ODD = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, 88.0, -88.0, 1e30, -1e30, 1e-30, 3.0, -3.0, 0.1], np.float32)
+ODD = np.array(
+    [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, 88.0, -88.0, 1e30, -1e30, 1e-30, 3.0, -3.0, 0.1], np.float32
+)
 """Values at which functions differ."""
 
 
@@ -94,7 +111,7 @@ def unary(op: str) -> Iterator[Case]:
     yield _symbolic("rows", op, positive)
     yield _symbolic("no rows", op, positive[:0])
     yield _fixed("odd values", op, ODD)
-    yield _fixed("a scalar", op, np.float32(0.25).reshape(()))
+    yield _fixed("a scalar", op, np.full((), 0.25, np.float32))
     yield _fixed("many elements", op, np.abs(Maker().floats(3, 5000)))
     make = Maker()
     yield make.case("a turned view", apply(op, make.input(positive).permute(1, 0)))
@@ -110,7 +127,7 @@ def binary(op: str) -> Iterator[Case]:
     yield _symbolic("no rows", op, a[:0], b[:0])
     yield _fixed("a row", op, a, b[0])
     yield _fixed("a column and a row", op, a[:, :1], b[:1])
-    yield _fixed("a scalar", op, np.float32(2.5).reshape(()), b)
+    yield _fixed("a scalar", op, np.full((), 2.5, np.float32), b)
     yield _fixed("odd values", op, ODD[:, None], ODD[None])
     yield _fixed("an axis in the middle", op, make.floats(3, 4, 5), make.floats(3, 1, 5))
     yield make.case("two turned views", apply(op, *(make.input(make.floats(4, 9)).permute(1, 0) for _ in range(2))))
@@ -131,7 +148,7 @@ def where(op: str) -> Iterator[Case]:
     make = Maker()
     condition = make.floats(6, 1) > 0
     yield _symbolic("rows", op, condition, make.floats(6, 7), make.floats(6, 7))
-    yield _fixed("int32 and a scalar", op, condition, np.arange(7, dtype=np.int32)[None], np.int32(-1).reshape(()))
+    yield _fixed("int32 and a scalar", op, condition, np.arange(7, dtype=np.int32)[None], np.full((), -1, np.int32))
     yield _fixed("bool", op, condition, ~condition, condition)
     yield _fixed("nan on the other side", op, np.array([True, False]), ODD[3:5], ODD[:2])
 
@@ -236,7 +253,9 @@ def matmul(op: str) -> Iterator[Case]:
     make = Maker()
     yield _fixed("two axes", op, make.floats(5, 33), make.floats(33, 7))
     yield _fixed("batches", op, make.floats(2, 3, 4, 8), make.floats(2, 3, 8, 5))
-    yield make.case("by a turned view", apply(op, make.input(make.floats(5, 8), T), make.input(make.floats(6, 8)).permute(1, 0)))
+    yield make.case(
+        "by a turned view", apply(op, make.input(make.floats(5, 8), T), make.input(make.floats(6, 8)).permute(1, 0))
+    )
     yield make.case("no rows", apply(op, make.input(make.floats(0, 8), T), make.input(make.floats(8, 3))))
 
 
@@ -291,7 +310,9 @@ def linear(op: str) -> Iterator[Case]:
     yield make.case("of part of a row", apply(op, x, make.weight(make.floats(20, 64), dtypes.Q4_0), None))
     make = Maker()
     w = make.weight(make.floats(7, 33), dtypes.F32)
-    yield make.case("33 columns", apply(op, make.input(make.floats(4, 33), T), w, make.weight(make.floats(7), dtypes.F16)))
+    yield make.case(
+        "33 columns", apply(op, make.input(make.floats(4, 33), T), w, make.weight(make.floats(7), dtypes.F16))
+    )
 
 
 def embedding(op: str) -> Iterator[Case]:
@@ -340,7 +361,9 @@ def activation(op: str) -> Iterator[Case]:
         make = Maker()
         yield _symbolic(f"rows {attrs or ''}", op, *(make.floats(5, 97) * 3 for _ in range(count)), **attrs)
         yield _symbolic(f"no rows {attrs or ''}", op, *(make.floats(0, 9) for _ in range(count)), **attrs)
-        yield _fixed(f"odd values {attrs or ''}", op, *((ODD[None], np.ones((1, len(ODD)), np.float32))[:count]), **attrs)
+        yield _fixed(
+            f"odd values {attrs or ''}", op, *((ODD[None], np.ones((1, len(ODD)), np.float32))[:count]), **attrs
+        )
         yield _fixed(f"three axes {attrs or ''}", op, *(make.floats(2, 3, 16) for _ in range(count)), **attrs)
 
 
@@ -352,18 +375,22 @@ def rope(op: str) -> Iterator[Case]:
             frequencies = constant(10000.0 ** -(np.arange(half) / half))
             positions = make.input(np.array([0, 1, 77, 4000], np.int32), T)
             x = make.input(make.floats(4, 3, size), T)
-            yield make.case(f"{style}, {2 * half} of {size}", apply(op, x, positions, frequencies, style=style, scale=1.25))
+            yield make.case(
+                f"{style}, {2 * half} of {size}", apply(op, x, positions, frequencies, style=style, scale=1.25)
+            )
         make = Maker()
         x, frequencies = make.input(make.floats(0, 3, 8), T), make.weight(make.floats(4))
-        yield make.case(f"{style}, no rows", apply(op, x, make.input(np.zeros(0, np.int32), T), frequencies, style=style, scale=1.0))
+        yield make.case(
+            f"{style}, no rows", apply(op, x, make.input(np.zeros(0, np.int32), T), frequencies, style=style, scale=1.0)
+        )
         part = make.input(make.floats(5, 48)).slice(1, 16, 48).reshape(5, 4, 8)
         positions = constant(np.arange(5))
         yield make.case(f"{style}, of a view", apply(op, part, positions, frequencies, style=style, scale=1.0))
 
 
 def attention_case(
-    what: str, runs: Mapping[int, tuple[int, int]], *, heads: tuple[int, int] = (4, 2), sizes: tuple[int, int] = (16, 16),
-    dtype: str = "F32", block_size: int = 4, sinks: bool = False, blocks: int = 0, **attrs: Any,
+    what: str, runs: Mapping[int, tuple[int, int]], *, heads: tuple[int, int] = (4, 2),
+    sizes: tuple[int, int] = (16, 16), dtype: str = "F32", block_size: int = 4, sinks: bool = False, blocks: int = 0, **attrs: Any,
 ) -> Case:  # fmt: skip
     """Tokens of several sequences over filled states. `runs`: by sequence, its length and how many tokens ask."""
     make = Maker()
@@ -377,7 +404,12 @@ def attention_case(
         written[slots] = slots
     every = constant(written)
     k, v = (
-        apply("write", state(name, (capacity, heads[1], size), DTYPES[dtype]), every, make.input(make.floats(capacity, heads[1], size)))
+        apply(
+            "write",
+            state(name, (capacity, heads[1], size), DTYPES[dtype]),
+            every,
+            make.input(make.floats(capacity, heads[1], size)),
+        )
         for name, size in (("k", sizes[0]), ("v", sizes[1]))
     )
     positions = np.concatenate([np.arange(length - n, length) for length, n in runs.values()]).astype(np.int32)
@@ -407,7 +439,9 @@ def attention(op: str) -> Iterator[Case]:
     yield attention_case("sinks", {0: (20, 20), 1: (5, 1)}, sinks=True)
     yield attention_case("sinks, softcap and a window", {0: (90, 3)}, sinks=True, softcap=5.0, window=70)
     yield attention_case("a long context", {0: (1300, 1)}, sizes=(8, 8), block_size=16)
-    yield attention_case("long contexts of many", {s: (600 + s, 1) for s in range(3)} | {3: (40, 40)}, sizes=(4, 4), heads=(2, 1))
+    yield attention_case(
+        "long contexts of many", {s: (600 + s, 1) for s in range(3)} | {3: (40, 40)}, sizes=(4, 4), heads=(2, 1)
+    )
     yield attention_case("blocks of one", {0: (9, 3)}, block_size=1)
     yield attention_case("a table with room", {0: (9, 3), 1: (2, 2)}, blocks=7)
 

@@ -40,13 +40,15 @@ def constant(lowering: Lowering, node: Tensor) -> View:
 def weight(lowering: Lowering, node: Tensor) -> View:
     """Its values; ops that have kernels for stored matrices do not ask for them."""
     values = lowering.weights.values(node.name, numbers(node.shape))
-    return lowering.outside(values, node.dtype, extents(node.shape))
+    dtype = dtypes.F32 if values.dtype == dtypes.F32.numpy else node.dtype
+    return lowering.outside(values, dtype, extents(node.shape))
 
 
 @emits("state")
 def state(lowering: Lowering, node: Tensor) -> View:
     """Memory of the program, zero at first."""
     nbytes = node.dtype.nbytes(numbers(node.shape))
+    lowering.state_bytes += nbytes
     return lowering.outside(_native.allocate(nbytes, True), node.dtype, extents(node.shape))
 
 
@@ -104,7 +106,7 @@ def concat(lowering: Lowering, node: Tensor) -> View:
     for source in node.sources:
         size = int(source.shape[axis])  # type: ignore[arg-type]  # the shape rule wants numbers there
         part = views.slice_axis(out, axis, at, at + size)
-        lowering.step("copy", part, lowering.view(source), group=node)  # type: ignore[arg-type]  # the offset is a number
+        lowering.step("copy", part, lowering.view(source), group=node)
         at += size
     return out
 
@@ -153,14 +155,8 @@ def dequantize(lowering: Lowering, node: Tensor) -> View:
     """A weight's values are made once; a state's are read each run."""
     (source,) = node.sources
     if source.op == "weight" or source.dtype is dtypes.F32:
-        return lowering.view(source) if source.op != "weight" else weight_values(lowering, source)
+        return lowering.view(source)
     return recall(lowering, lowering.view(source), KEPT[source.dtype.name], numbers(node.shape))
-
-
-def weight_values(lowering: Lowering, node: Tensor) -> View:
-    """A weight of any dtype as float32."""
-    values = lowering.weights.values(node.name, numbers(node.shape))
-    return lowering.outside(values, dtypes.F32, extents(node.shape))
 
 
 def recall(lowering: Lowering, state: View, kept: int, shape: tuple[int, ...]) -> View:

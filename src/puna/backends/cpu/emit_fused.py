@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from puna import dtypes
 from puna.backends.cpu import _native, fuse, views
-from puna.backends.cpu.emit_core import elementwise, numbers, weight_values
+from puna.backends.cpu.emit_core import elementwise, numbers
 from puna.backends.cpu.lowering import Lowering, emits
 from puna.backends.cpu.supports import KEPT
 from puna.backends.cpu.views import ONE, Extents, View, extents, number, product
+from puna.backends.cpu.weights import type_id
 from puna.graph.tensor import Tensor
 
 ROWS = ("rms_norm", "layer_norm", "softmax", "silu", "gelu", "gelu_tanh", "silu_mul", "gelu_mul", "gelu_tanh_mul")
@@ -64,13 +65,13 @@ def _product(lowering: Lowering, node: Tensor, out: View, add: bool) -> View:
     x, w, bias = node.inputs
     n, k = numbers(w.shape)
     act = activations(lowering, x, fuse.act_kind(node))
-    array = lowering.weights.packed(w.name, (n, k))
+    array = lowering.weights.packed(w.name, (n, k), w.dtype)
     panels = lowering.outside(array, dtypes.U8, (number(array.nbytes),))
     offset = None
     if bias is not None:
-        offset = weight_values(lowering, bias) if bias.op == "weight" else lowering.view(bias)
+        offset = lowering.view(bias)
         offset = offset if offset.contiguous else lowering.copied(offset)
-    ints = (w.dtype.ggml_id, n, k, int(add), array.nbytes)
+    ints = (type_id(w.dtype), n, k, int(add), array.nbytes)
     return lowering.step("linear", out, act, panels, offset, ints=ints, tiny=False, label=f"linear {w.name}")
 
 
@@ -104,13 +105,13 @@ def embedding(lowering: Lowering, node: Tensor) -> View:
     tied = lowering.weights.is_packed(w.name) or any(
         r.op == "linear" for other, readers in lowering.consumers.items() if other.name == w.name for r in readers
     )
-    array = lowering.weights.packed(w.name, (n, k)) if tied else lowering.weights.raw(w.name, (n, k))
+    array = lowering.weights.packed(w.name, (n, k), w.dtype) if tied else lowering.weights.raw(w.name, (n, k), w.dtype)
     table = lowering.outside(array, dtypes.U8, (number(array.nbytes),))
     index = lowering.view(ids)
     out = lowering.new(dtypes.F32, extents(node.shape))
     count = product(index.shape)
     rows = views.whole(out.storage, dtypes.F32, (count, number(k)))
-    ints = (w.dtype.ggml_id, n, k, int(tied), array.nbytes)
+    ints = (type_id(w.dtype), n, k, int(tied), array.nbytes)
     lowering.step("embedding", rows, lowering.reshaped(index, (count,)), table, ints=ints, label=f"embedding {w.name}")
     return out
 
@@ -184,11 +185,22 @@ def attention(lowering: Lowering, node: Tensor) -> View:
     sink = None if sinks is None else lowering.view(sinks)
     operands = [
         *(lowering.rows(lowering.view(q)), lowering.view(k), lowering.view(v), lowering.view(positions)),
-        *(lowering.view(table), lowering.view(lengths), sink if sink is None or sink.contiguous else lowering.copied(sink)),
+        *(
+            lowering.view(table),
+            lowering.view(lengths),
+            sink if sink is None or sink.contiguous else lowering.copied(sink),
+        ),
         *(_spans(lowering, node, share), partial, done),
     ]
     ints = (
-        *(int(node.attrs["causal"]), int(node.attrs["window"]), int(node.attrs["block_size"]), groups, size, value_size),
+        *(
+            int(node.attrs["causal"]),
+            int(node.attrs["window"]),
+            int(node.attrs["block_size"]),
+            groups,
+            size,
+            value_size,
+        ),
         *(KEPT[k.dtype.name], KEPT[v.dtype.name], capacity),
     )
     out = lowering.new(dtypes.F32, extents(node.shape))

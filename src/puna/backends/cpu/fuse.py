@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from puna.backends.cpu import _native
+from puna.backends.cpu.weights import type_id
 from puna.graph.tensor import Tensor, topological
 
 VIEW_OPS = frozenset({"reshape", "permute", "slice", "expand", "write"})
@@ -35,7 +36,7 @@ def consumers_of(outputs: Sequence[Tensor]) -> Consumers:
 
 def act_kind(linear: Tensor) -> int:
     """What kind of activations a linear's weight reads."""
-    return int(_native.act_kind(linear.sources[1].dtype.ggml_id))
+    return _native.act_kind(type_id(linear.sources[1].dtype))
 
 
 def _into_activations(node: Tensor, readers: list[Tensor]) -> bool:

@@ -40,6 +40,7 @@ class Lowering:
     def __init__(self, outputs: Sequence[Tensor], weights: Weights) -> None:
         self.weights = weights
         self.steps: list[Step] = []
+        self.state_bytes = 0
         self.storages: list[Storage] = []
         self.shared: dict[object, View] = {}  # values that several nodes read and no node is: activations, tables
         self.consumers = fuse.consumers_of(outputs)
@@ -117,12 +118,16 @@ class Lowering:
         return quiet and made and self.consumers[node].count(by) == 1 and self.view(node).contiguous
 
     def _output(self, node: Tensor) -> View:
-        view = self._views[node]
-        if view.storage.array is not None or view.storage.fixed and node.op == "input" or not view.contiguous or view.offset:
+        view = self.view(node)
+        if not self._may_be_returned(view, node):
             state = node.op in ("state", "write") and node.dtype is not dtypes.F32
             view = EMIT["dequantize"](self, _reading(node)) if state else self.copied(view)
         view.storage.fixed = True
         return view
+
+    def _may_be_returned(self, view: View, node: Tensor) -> bool:
+        outside = view.storage.array is not None or node.op == "input"
+        return view.contiguous and not view.offset and not outside
 
 
 def _reading(state: Tensor) -> Tensor:

@@ -29,7 +29,9 @@ SYMBOLS = ("T", "O", "S")
 class Schedule:
     """Phases, and where each storage lies while they run."""
 
-    def __init__(self, steps: Sequence[Step], storages: Sequence[Storage], sizes: Mapping[str, int], *, own: bool) -> None:
+    def __init__(
+        self, steps: Sequence[Step], storages: Sequence[Storage], sizes: Mapping[str, int], *, own: bool
+    ) -> None:
         self.phases = phases(steps, own=own)
         lives = _lives(steps, self.phases, storages, sizes)
         mine = {s for phase in self.phases for i in phase.own for s in steps[i].writes}
@@ -81,8 +83,7 @@ class Program:
         self._arena = _native.allocate(max(s.arena.size for s in self.schedules), True)
         stride = max(s.own.size for s in self.schedules)
         own = _native.allocate(max(1, stride) * pool.size, True)
-        states = sum(int(n.dtype.nbytes(n.shape)) for n in topological(outputs) if n.op == "state")  # type: ignore[arg-type]
-        self.memory = Memory(self._arena.nbytes + own.nbytes, states)
+        self.memory = Memory(self._arena.nbytes + own.nbytes, lowering.state_bytes)
         self._outputs = [self._output(lowering, node, i) for i, node in enumerate(outputs)]
         self._native = _native.Program(
             pool,
@@ -110,7 +111,9 @@ class Program:
         if fault:
             raise BackendError(f"backend 'cpu': {self.steps[fault - 1].label}: an index lies outside what it names")
         return [
-            np.ndarray([sizes[d.name] if isinstance(d, Dim) else d for d in shape], dtype, self._arena, offsets[schedule])
+            np.ndarray(
+                [sizes[d.name] if isinstance(d, Dim) else d for d in shape], dtype, self._arena, offsets[schedule]
+            )
             for shape, dtype, offsets in self._outputs
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from puna.backends.cpu import _native
+from puna.backends.cpu.weights import type_id
 from puna.graph.tensor import Tensor
 
 ELEMENTS = ("F32", "I32", "BOOL")
@@ -20,8 +21,7 @@ def _plain(node: Tensor) -> bool:
 
 def has_kernel(weight: Tensor) -> bool:
     """Whether a tensor is a stored matrix that the product kernels read."""
-    kind = weight.dtype.ggml_id
-    return weight.op == "weight" and len(weight.shape) == 2 and kind is not None and bool(_native.is_linear_type(kind))
+    return weight.op == "weight" and len(weight.shape) == 2 and _native.is_linear_type(type_id(weight.dtype))
 
 
 def _linear(node: Tensor) -> bool:
@@ -43,7 +43,7 @@ def _write(node: Tensor) -> bool:
 def _attention(node: Tensor) -> bool:
     _, k, v, *_ = node.inputs
     kept = all(t.op in ("state", "write") and t.dtype.name in KEPT for t in (k, v))
-    return kept and all(t.dtype.name != "Q8_0" or t.shape[2] % 32 == 0 for t in (k, v))  # type: ignore[operator]
+    return kept and all(t.dtype.name != "Q8_0" or t.shape[2] % 32 == 0 for t in (k, v))
 
 
 SPECIAL: dict[str, Callable[[Tensor], bool]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def value(e: Extent, sizes: Mapping[str, int]) -> int:
 class Storage:
     """Memory of one value: planned (`nbytes` of the run's sizes) or outside (an array).
 
-    `fixed` memory is one for all threads and keeps its place while the program lives; of others each thread may have one.
+    `fixed` memory is one for all threads and keeps its place; of others each thread may have one.
     """
 
     index: int
@@ -139,7 +140,7 @@ def reshape(view: View, shape: Extents) -> View | None:
     at = 0
     while at < len(old):
         at, group, new = _match(old, at, shape, len(strides))
-        if not group or any(a[1] != times(b[0], b[1]) for a, b in zip(group, group[1:], strict=False)):
+        if not group or any(a[1] != times(b[0], b[1]) for a, b in pairwise(group)):
             return None
         strides.extend(times(product(new[i + 1 :]), group[-1][1]) for i in range(len(new)))
     strides.extend(ONE for _ in shape[len(strides) :])  # what is left has length 1

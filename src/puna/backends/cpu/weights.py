@@ -1,6 +1,6 @@
 """Weights in the layouts that kernels read: packed panels for matrices, float32 for the rest; made when first used.
 
-The stored bytes of a mapped file are read once and given back to the system; a matrix that is only looked up stays there.
+Bytes of a mapped file are read once and given back to the system; a matrix that is only looked up stays there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from puna.backends.base import Progress
 from puna.backends.cpu import _native
-from puna.dtypes import Stored
+from puna.dtypes import DType, Stored
 from puna.errors import BackendError
 
 Bytes = NDArray[np.uint8]
@@ -23,7 +23,7 @@ Bytes = NDArray[np.uint8]
 class Weights:
     """Stored tensors by name, and what was made of them so far."""
 
-    def __init__(self, stored: Mapping[str, Stored], pool: Any, progress: Progress | None) -> None:
+    def __init__(self, stored: Mapping[str, Stored], pool: _native.Pool, progress: Progress | None) -> None:
         self._stored = stored
         self._pool = pool
         self._progress = progress
@@ -36,33 +36,32 @@ class Weights:
         """Bytes made so far; what stays in the mapped file is not counted."""
         return sum(a.nbytes for a in (*self._packed.values(), *self._values.values()))
 
-    def stored(self, name: str, shape: tuple[int, ...]) -> Stored:
-        """The handle of a weight; BackendError where it was not loaded or has another shape."""
+    def stored(self, name: str, shape: tuple[int, ...], dtype: DType | None = None) -> Stored:
+        """The handle of a weight; BackendError where it was not loaded, or differs from what the graph says."""
         tensor = self._stored.get(name)
-        if tensor is None or tuple(tensor.shape) != shape:
-            found = "nothing by that name" if tensor is None else f"shape {tuple(tensor.shape)}"
-            raise BackendError(f"backend 'cpu': weight '{name}' of shape {shape} was not loaded; found {found}")
-        return tensor
+        if tensor is not None and tuple(tensor.shape) == shape and dtype in (None, tensor.dtype):
+            return tensor
+        found = "nothing by that name" if tensor is None else f"shape {tuple(tensor.shape)}, {tensor.dtype}"
+        wanted = f"shape {shape}" + (f", {dtype}" if dtype else "")
+        raise BackendError(f"backend 'cpu': weight '{name}' of {wanted} was not loaded; found {found}")
 
     def is_packed(self, name: str) -> bool:
         """Whether the panels exist already."""
         return name in self._packed
 
-    def packed(self, name: str, shape: tuple[int, int]) -> Bytes:
+    def packed(self, name: str, shape: tuple[int, int], dtype: DType) -> Bytes:
         """A matrix's panels, packed now if they are not yet."""
         if name not in self._packed:
-            tensor = self.stored(name, shape)
-            kind, (n, k) = tensor.dtype.ggml_id, shape
-            out: Bytes = _native.allocate(_native.packed_bytes(kind, n, k), False)
-            raw = tensor.raw
+            raw, (n, k), kind = self.raw(name, shape, dtype), shape, type_id(dtype)
+            out = _native.allocate(_native.packed_bytes(kind, n, k), False)
             _native.pack(self._pool, kind, n, k, raw, out)
             self._packed[name] = out
             self._count(raw)
         return self._packed[name]
 
-    def raw(self, name: str, shape: tuple[int, ...]) -> Bytes:
+    def raw(self, name: str, shape: tuple[int, ...], dtype: DType) -> Bytes:
         """The stored bytes, as they are."""
-        return self.stored(name, shape).raw
+        return self.stored(name, shape, dtype).raw
 
     def values(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """The values: float32, or the integers stored."""
@@ -78,6 +77,11 @@ class Weights:
         if self._progress is not None:
             total = sum(tensor.dtype.nbytes(tuple(tensor.shape)) for tensor in self._stored.values())
             self._progress(self._done, total)
+
+
+def type_id(dtype: DType) -> int:
+    """The number of a stored type; -1, which no kernel has, where ggml has none."""
+    return -1 if dtype.ggml_id is None else dtype.ggml_id
 
 
 def release(raw: Bytes) -> None:
