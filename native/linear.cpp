@@ -36,15 +36,14 @@ struct Cut {
 Cut cut(const Packed &weight, int64_t t, int threads) {
     const int64_t bytes = panel_bytes(layout_of(weight.type), weight.k), all = panels(weight.n), tiles = tile_count(t);
     const int64_t wanted = units_per_thread * threads;
-    int64_t group = t <= 4 ? weight_bytes_per_unit / bytes : cached_bytes / bytes;
+    const int64_t least = t <= 4 && act_kind(weight.type) == ActKind::f32 ? float_panels_at_once : 1;
+    int64_t group = std::max(least, (t <= 4 ? weight_bytes_per_unit : cached_bytes) / bytes);
     int64_t band = tiles;
     if (t > 4) {
         while (group > 4 && (all + group - 1) / group < wanted) group /= 2;
         while (band > 4 && (all + group - 1) / group * ((tiles + band - 1) / band) < wanted) band = (band + 1) / 2;
         while (group > 1 && (all + group - 1) / group * ((tiles + band - 1) / band) < wanted) group /= 2;
     }
-    const int64_t least = t <= 4 && act_kind(weight.type) == ActKind::f32 ? float_panels_at_once : 1;
-    group = std::max(least, group);
     const int64_t bands = (tiles + band - 1) / band;
     return {group, band, bands, (all + group - 1) / group * bands};
 }

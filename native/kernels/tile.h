@@ -13,6 +13,8 @@ namespace {
 
 #define PUNA_INLINE inline __attribute__((always_inline))
 
+constexpr int prefetch_distance = 2048;  // bytes; the hardware's own stops at every page and slows with many rows
+
 // Scales of 32 columns for the lanes of one vector; two of each where they change after 16 columns.
 template <class V> struct BlockScales {
     typename V::Floats d[2], m[2];
@@ -148,7 +150,7 @@ PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int fir
             read_block<V, layout.scales>(weight, lane, b, group, scales);
             typename V::Bytes w[8];
             const uint8_t *planes = weight + header + b * block_bytes + 4 * lane;
-            if constexpr (count == 1) V::prefetch(planes + 2048, block_bytes);
+            V::prefetch(planes + prefetch_distance, block_bytes);
             lines<V, layout.bits>(planes, w);
 #pragma GCC unroll 16
             for (int j = 0; j < count; j += side)
@@ -180,6 +182,7 @@ PUNA_INLINE void panel_floats(const TileJob &job, int64_t v, int first) {
 #pragma GCC unroll 8
         for (int a = 0; a < across; a++) {
             const uint8_t *p = weight[a] + c * size * panel_rows;
+            V::prefetch(p + prefetch_distance, 64);
             typename V::Floats w;
             if constexpr (type == Type::F32) w = V::load_f32(p);
             else if constexpr (type == Type::F16) w = V::load_f16(p);

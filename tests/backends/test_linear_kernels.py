@@ -88,6 +88,15 @@ def test_many_rows_on_two_threads_are_exact_too(name, isa):
         assert error(native.linear(weight, x, isa, threads=2), rounded(name, x), w) < 1e-6, t
 
 
+@pytest.mark.parametrize("name", TYPES)
+def test_a_panel_larger_than_a_cache_is_still_cut(name):
+    n, k = 40, 16384
+    weight, w = packed(name, n, k)
+    for t in (1, 4, 17):
+        x = inputs(t, k)
+        assert error(native.linear(weight, x, threads=2), rounded(name, x), w) < 1e-6, t
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("name", TYPES)
 def test_rounding_activations_loses_less_than_one_percent(name, isa):
