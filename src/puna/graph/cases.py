@@ -390,7 +390,8 @@ def rope(op: str) -> Iterator[Case]:
 
 def attention_case(
     what: str, runs: Mapping[int, tuple[int, int]], *, heads: tuple[int, int] = (4, 2),
-    sizes: tuple[int, int] = (16, 16), dtype: str = "F32", block_size: int = 4, sinks: bool = False, blocks: int = 0, **attrs: Any,
+    sizes: tuple[int, int] = (16, 16), dtype: str = "F32", block_size: int = 4, sinks: bool = False, blocks: int = 0,
+    **attrs: Any,
 ) -> Case:  # fmt: skip
     """Tokens of several sequences over filled states. `runs`: by sequence, its length and how many tokens ask."""
     make = Maker()

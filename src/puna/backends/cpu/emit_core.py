@@ -104,9 +104,10 @@ def concat(lowering: Lowering, node: Tensor) -> View:
     if any(out.strides[axis][1:]):  # parts would start at symbolic offsets
         out = _with_axis_last(out, axis, lambda view: lowering.new(view.dtype, view.shape))
     for source in node.sources:
-        size = int(source.shape[axis])  # type: ignore[arg-type]  # the shape rule wants numbers there
+        view = lowering.view(source)
+        size, *_ = view.shape[axis]  # a number, by the shape rule
         part = views.slice_axis(out, axis, at, at + size)
-        lowering.step("copy", part, lowering.view(source), group=node)
+        lowering.step("copy", part, view, group=node)  # type: ignore[arg-type]  # the offset is one too
         at += size
     return out
 
