@@ -6,11 +6,15 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+
 from benchmarks.contenders import CONTENDERS, Contender
+from puna.dtypes import F32
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -37,12 +41,21 @@ def prefill_rate(contender: Contender, prompt: list[int]) -> float:
     return len(prompt) / timed(lambda: contender.prefill(prompt))
 
 
-def read_bandwidth(threads: int) -> float:
-    """GB a second that `threads` threads read from memory far larger than the caches."""
+@cache
+def _unread_memory() -> list[Any]:
+    """Half a gigabyte, far larger than the caches."""
     from puna.backends.cpu import _native
 
-    block = np.ones(1 << 28, np.uint8)
-    return float(_native.time_read([block], threads=threads, rounds=3))
+    rows, columns = 1 << 15, 1 << 12
+    return [_native.linear_pack(F32.ggml_id, rows, columns, np.zeros(rows * columns * 4, np.uint8))]
+
+
+def read_bandwidth(threads: int) -> float:
+    """GB a second that `threads` threads read."""
+    from puna.backends.cpu import _native
+
+    memory = _unread_memory()
+    return float(sum(w.nbytes for w in memory) / min(_native.time_read(memory, threads=threads, rounds=3)) / 1e9)
 
 
 @click.command()

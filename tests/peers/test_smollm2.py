@@ -16,8 +16,6 @@ PROMPTS = [
     "The capital of France is",
     "Once upon a time, in a small village by the mountains,",
 ]
-CLOSE = 0.05
-"""Logits nearer than this are a tie between different roundings."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,7 @@ def model(path):
 
 
 def greedy(peer, tokens, count):
-    """llama.cpp's greedy continuation, and the logits that each token was taken from."""
+    """llama.cpp's greedy continuation, the logits that each token was taken from, and those of the whole at once."""
     peer.reset()
     peer.eval(tokens)
     ids, rows = [], []
@@ -46,21 +44,33 @@ def greedy(peer, tokens, count):
         rows.append(np.array(peer.scores[peer.n_tokens - 1]))
         ids.append(int(rows[-1].argmax()))
         peer.eval([ids[-1]])
-    return ids, rows
+    peer.reset()
+    peer.eval([*tokens, *ids])
+    return ids, np.array(rows), np.array(peer.scores[len(tokens) - 1 : len(tokens) - 1 + count])
+
+
+def own_difference(rows, whole):
+    """How far llama.cpp moves the gap between two leading tokens when it computes the same text in another way.
+
+    Activations rounded to 8 bits make it chaotic: the last bit of a sum decides how a later one is rounded.
+    """
+    leading = np.argsort(rows, axis=1)[:, -2:]
+    gaps = [np.diff(np.take_along_axis(r, leading, 1), axis=1) for r in (rows, whole)]
+    return float(np.abs(gaps[0] - gaps[1]).max())
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_greedy_answers_are_the_same_for_64_tokens(model, peer, prompt):
+def test_greedy_answers_are_the_same_for_64_tokens_but_for_what_llama_cpp_leaves_open(model, peer, prompt):
     tokens = model.tokenizer.encode(prompt)
     assert tokens == peer.tokenize(prompt.encode(), add_bos=False, special=True)
     ours = []
     for chunk in model.generate(tokens, temperature=0, num_predict=64, ignore_eos=True):
         ours += chunk.tokens
-    theirs, rows = greedy(peer, tokens, 64)
+    theirs, rows, whole = greedy(peer, tokens, 64)
     assert len(ours) == 64
     place = next((i for i in range(64) if ours[i] != theirs[i]), None)
-    if place is not None:  # from a tie on, the two texts are different ones
-        assert rows[place][theirs[place]] - rows[place][ours[place]] < CLOSE
+    if place is not None:  # from here on the two texts are different ones
+        assert rows[place][theirs[place]] - rows[place][ours[place]] <= own_difference(rows, whole)
 
 
 def perplexity(logits, tokens):
@@ -79,3 +89,21 @@ def test_perplexity_is_within_half_a_percent(model, peer, long_text):
     peer.eval(tokens)
     theirs = perplexity(np.asarray(peer.scores[: len(tokens)]), tokens)
     assert ours == pytest.approx(theirs, rel=0.005)
+
+
+def divergence(reference, logits):
+    """Mean Kullback-Leibler divergence of the distributions, in nats."""
+    a, b = (
+        x - np.logaddexp.reduce(x, axis=1, keepdims=True)
+        for x in (reference.astype(np.float64), logits.astype(np.float64))
+    )
+    return float((np.exp(a) * (a - b)).sum(1).mean())
+
+
+def test_the_distributions_are_no_further_from_float32_than_llama_cpps(path, model, peer, long_text):
+    tokens = model.tokenizer.encode(long_text)[:400]
+    reference = puna.load(path, backend="numpy", context_length=512, kv_type="f32").logits(tokens)
+    peer.reset()
+    peer.eval(tokens)
+    theirs = divergence(reference, np.array(peer.scores[: len(tokens)]))
+    assert divergence(reference, model.logits(tokens)) < 1.1 * theirs
