@@ -18,7 +18,7 @@ from puna import cache
 from puna.arch.base import Architecture, Hparams, bind
 from puna.create.tensors import Constant, Converted
 from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
-from puna.errors import ConversionError, GraphError
+from puna.errors import ConversionError, GraphError, ModelError
 from puna.formats.safetensors import open_safetensors
 
 POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}
@@ -100,7 +100,7 @@ def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: 
         raise ConversionError(f"{arch.name}: there is no tensor 'lm_head.weight' and no 'tie_word_embeddings': true")
     try:
         arch.forward(net, hp, cache.batch(1), cache.states(arch.caches(hp), cache.BLOCK, F32))
-    except GraphError as error:
+    except (GraphError, ModelError) as error:
         raise ConversionError(f"{arch.name}: the tensors' shapes do not fit config.json: {error}") from error
 
 

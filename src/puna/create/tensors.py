@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from puna import quants
 from puna.arch.base import Transform
-from puna.dtypes import F32, DType, Stored
+from puna.dtypes import F16, F32, DType, Stored
+from puna.errors import ConversionError
 from puna.formats.mapped import to_values
 
 Array = NDArray[Any]
@@ -97,7 +98,14 @@ class Converted:
             yield self._encoded(values)
 
     def _encoded(self, values: Array) -> NDArray[np.uint8]:
-        return quants.quantize(values, self.dtype.name)
+        try:
+            encoded = quants.quantize(values, self.dtype.name).reshape(-1)
+        except ConversionError as error:
+            raise ConversionError(f"converting '{self.source_name}': {error}") from error
+        if self.dtype is F16 and (np.isinf(encoded.view("<f2")) & np.isfinite(values).reshape(-1)).any():
+            most = np.abs(values[np.isfinite(values)]).max()
+            raise ConversionError(f"converting '{self.source_name}': F16 cannot hold {most:g}; BF16 or F32 would work")
+        return encoded
 
 
 @dataclass(frozen=True)
