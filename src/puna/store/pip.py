@@ -3,7 +3,6 @@
 It does not know what is in the wheel.
 """
 
-import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -55,6 +54,8 @@ def _pip() -> list[str]:
 
 def _progress_bar() -> str:
     """'raw' prints lines to read, but only pip 24.1 and later know it."""
+    import importlib.metadata  # slow, and this module is imported wherever a store is
+
     try:
         version = importlib.metadata.version("pip").split(".")
     except importlib.metadata.PackageNotFoundError:

@@ -1,0 +1,152 @@
+"""The interactive prompt, with typed lines from a list and the tiny model that says the alphabet."""
+
+import re
+
+import pytest
+
+import puna as library
+from puna.cli.chat import Chat
+from puna.generation import Chunk
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    from cli.tiny import write_tiny
+
+    return library.load(write_tiny(tmp_path_factory.mktemp("tiny") / "tiny.gguf"), backend="numpy")
+
+
+@pytest.fixture
+def talk(model, capsys):
+    """Types the lines in a new chat; gives it with what it wrote to stdout and stderr."""
+
+    def talk(*lines, model=model, **settings):
+        typed = iter(lines)
+
+        def ask(prompt):
+            line = next(typed, None)
+            if line is None:
+                raise EOFError
+            if isinstance(line, BaseException):
+                raise line
+            return line
+
+        chat = Chat(model, {"temperature": 0}, ask=ask, **settings)
+        chat.loop()
+        return chat, *capsys.readouterr()
+
+    return talk
+
+
+def roles(chat):
+    return [(message["role"], message["content"]) for message in chat.messages]
+
+
+def test_questions_are_answered_and_the_conversation_is_kept(talk):
+    chat, out, err = talk("hi", "more", "/bye", "never asked")
+    assert (out, err) == (f"{ALPHABET}\n\n{ALPHABET}\n\n", "")
+    assert roles(chat) == [("user", "hi"), ("assistant", ALPHABET), ("user", "more"), ("assistant", ALPHABET)]
+
+
+def test_nothing_is_asked_by_an_empty_line(talk):
+    assert talk("", "   ")[1:] == ("", "")
+
+
+def test_triple_quotes_hold_text_of_several_lines(talk):
+    chat, _, _ = talk('"""one', "/two", 'three"""', '"""', "four", '"""', '"""five"""')
+    assert [text for role, text in roles(chat) if role == "user"] == ["one\n/two\nthree", "four", "five"]
+
+
+def test_clear_forgets_the_conversation(talk):
+    chat, _, _ = talk("hi", "/clear", "again")
+    assert roles(chat) == [("user", "again"), ("assistant", ALPHABET)]
+
+
+def test_parameters_are_set_and_shown(talk):
+    _, out, err = talk("/set parameter num_predict 3", "hi", "/set parameter stop b z", "hi", "/show parameters")
+    assert out == 'abc\n\na\n\ntemperature 0\nnum_predict 3\nstop "b"\nstop "z"\n'
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/set parameter heat 1", "PARAMETER heat: no such option"),
+        ("/set parameter top_p 3", "option 'top_p' is 3.0"),
+        ("/set parameter top_k many", "PARAMETER top_k: 'many' does not fit"),
+        ("/set parameter num_ctx 5", "'num_ctx' belongs to loading"),
+        ("/set verbos", "closest: /set verbose"),
+        ("/shwo", "closest: /show"),
+        ("/xyzzy", "there are help, ?, bye"),
+        ("/show", "there are summary"),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_the_loop_goes_on(talk, line, words):
+    _, out, err = talk(line, "hi")
+    assert out == f"{ALPHABET}\n\n"
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_the_system_message_is_set_and_shown(talk):
+    chat, out, _ = talk(
+        "/show system", "/set system be kind", "/show system", '/set system """a', 'b"""', "/show system"
+    )
+    assert out == "There is no system message.\nbe kind\na\nb\n"
+    assert chat.system == "a\nb"
+
+
+def test_the_template_and_a_summary_are_shown(talk):
+    _, out, _ = talk("/show template", "/show info")
+    assert out.startswith("{% for m in messages %}")
+    assert re.search(r"^architecture +llama$", out, re.MULTILINE)
+
+
+def test_verbose_gives_figures_after_each_answer(talk):
+    _, out, err = talk("/set verbose", "hi", "/set quiet", "hi", verbose=False)
+    assert [line.split()[0] for line in err.splitlines() if line] == ["load", "prompt", "answer"]
+    assert "27 tokens" in err
+
+
+def test_help_lists_the_commands(talk):
+    assert "/set parameter NAME VALUE" in talk("/?")[1]
+    assert talk("/help")[1] == talk("/?")[1]
+
+
+def test_a_full_context_is_one_line_and_the_question_is_forgotten(talk):
+    chat, out, err = talk("hi", "a" * 300, "ok")
+    assert err.count("\n") == 1
+    assert "the context holds 256" in err
+    assert [text for role, text in roles(chat) if role == "user"] == ["hi", "ok"]
+
+
+def test_ctrl_c_at_the_prompt_tells_how_to_end(talk):
+    _, out, err = talk(KeyboardInterrupt(), "hi")
+    assert (out, err) == (f"{ALPHABET}\n\n", "\nCtrl-D or /bye ends.\n")
+
+
+class Interrupted:
+    """A model whose second answer is stopped by Ctrl-C."""
+
+    backend = "none"
+
+    def __init__(self):
+        self.asked = []
+
+    def prepare(self):
+        raise library.errors.ModelError("said again when a question is asked")
+
+    def chat(self, messages, **options):
+        self.asked.append(messages)
+        yield Chunk("one ")
+        if len(self.asked) == 2:
+            raise KeyboardInterrupt
+        yield Chunk("two", done=True)
+
+
+def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(talk):
+    chat, out, err = talk("a", "b", "c", model=Interrupted())
+    assert (out, err) == ("one two\n\none  ...\n\none two\n\n", "")
+    assert [text for role, text in roles(chat) if role == "assistant"] == ["one two", "one ", "one two"]

@@ -1,0 +1,116 @@
+"""The command as a process of its own: exit statuses, signals, pipes, a terminal."""
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+
+PUNA = [sys.executable, "-m", "puna"]
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+
+
+def test_statuses():
+    assert subprocess.run([*PUNA, "list"], capture_output=True).returncode == 0
+    assert subprocess.run([*PUNA, "rm", "none"], capture_output=True).returncode == 1
+    assert subprocess.run([*PUNA, "wat"], capture_output=True).returncode == 2
+
+
+def test_run_reads_a_pipe(tiny):
+    words = [*PUNA, "run", str(tiny), "--raw", "-p", "temperature=0", "--backend", "numpy"]
+    done = subprocess.run(words, input="uvw", capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "xyz\n", "")
+
+
+def test_a_reader_that_goes_away_ends_it_silently(tiny):
+    for words in (["run", str(tiny), "hi", "--backend", "numpy"], ["show", "--archs"], ["--help"]):
+        with subprocess.Popen(
+            [*PUNA, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            process.stdout.close()
+            assert process.stderr.read() == b"", words
+        assert process.returncode == 1
+
+
+INTERRUPTED = """
+import os, signal
+from puna.cli import main
+
+sync = os.fsync
+def fsync(descriptor):
+    os.kill(os.getpid(), signal.SIGINT)
+    sync(descriptor)
+os.fsync = fsync
+main(["create", "m"])
+"""
+
+
+def test_ctrl_c_in_the_middle_of_create_leaves_the_store_as_it_was(home, tiny):
+    (home / "Modelfile").write_text(f"FROM {tiny}\n")
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "puna: interrupted"
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in (home / "models").rglob("*") if path.is_file()] == ["lock"]
+
+
+def test_what_is_imported_for_help_and_list_stays_small():
+    code = (
+        "import sys\n"
+        "from puna.cli import main\n"
+        "try:\n    main([WORD])\n"
+        "except SystemExit:\n    print(*sorted(sys.modules), file=sys.stderr)\n"
+    )
+    heavy = {"numpy", "jinja2", "tokenizers", "prompt_toolkit", "gotpl", "huggingface_hub"}
+    for word in ("--help", "list"):
+        words = [sys.executable, "-c", code.replace("WORD", repr(word))]
+        loaded = subprocess.run(words, capture_output=True, text=True).stderr.split()
+        assert "puna.cli" in loaded
+        assert heavy & set(loaded) == set(), word
+
+
+def test_run_imports_nothing_that_an_answer_does_not_need(stored):
+    code = (
+        "import sys\n"
+        "from puna.cli import main\n"
+        f"try:\n    main(['run', {stored!r}, 'hi', '--backend', 'numpy'])\n"
+        "except SystemExit:\n    print(*sorted(sys.modules), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, input="")
+    unneeded = {"gotpl", "prompt_toolkit", "huggingface_hub", "importlib.metadata", "zipfile", "asyncio", "socket"}
+    unneeded |= {"puna.create.convert", "puna.quants.recipe", "puna.cli.chat"}
+    assert "puna.engine.engine" in done.stderr.split()
+    assert unneeded & set(done.stderr.split()) == set()
+
+
+def test_a_conversation_in_a_terminal(tiny):
+    ours, theirs = pty.openpty()
+    words = [*PUNA, "run", str(tiny), "-p", "temperature=0", "--backend", "numpy"]
+    environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    try:
+        expect(ours, ">>> ")
+        os.write(ours, b"hello\r")
+        expect(ours, ALPHABET)
+        expect(ours, ">>> ")
+        os.write(ours, b"\x03")  # Ctrl-C
+        expect(ours, "Ctrl-D or /bye ends.")
+        expect(ours, ">>> ")
+        os.write(ours, b"\x04")  # Ctrl-D
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def expect(terminal, text, seconds=30):
+    """Read until `text` is on the screen."""
+    end, seen = time.monotonic() + seconds, ""
+    while text not in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen):
+        ready, _, _ = select.select([terminal], [], [], max(end - time.monotonic(), 0))
+        assert ready, f"{text!r} did not come; there was {seen!r}"
+        seen += os.read(terminal, 4096).decode(errors="replace")

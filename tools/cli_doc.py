@@ -1,0 +1,53 @@
+"""Writes docs/cli.md from the commands themselves:  python tools/cli_doc.py"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from puna.cli import COMMANDS, cli
+
+PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
+HEAD = """\
+# The command line
+
+Made by `tools/cli_doc.py`; do not edit.
+
+Status 0: done. 1: failed, with one line on stderr that says what and what would work. 2: called wrongly. 130: interrupted.
+Models are kept in `$PUNA_MODELS`, else in `~/.puna/models`.
+"""
+
+
+def page() -> str:
+    """The text of docs/cli.md."""
+    context = click.Context(cli, info_name="puna")
+    parts = [HEAD, *_table(cli, context)]
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        parts += _section(command, click.Context(command, info_name=name, parent=context))
+    return "\n".join(parts)
+
+
+def _section(command: click.Command, context: click.Context) -> Iterator[str]:
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    yield f"## puna {context.info_name}\n\n    {usage}\n\n{inspect.cleandoc(command.help or '')}\n"
+    yield from _table(command, context)
+
+
+def _table(command: click.Command, context: click.Context) -> Iterator[str]:
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    if not options:
+        return
+    yield "| Option | |\n|---|---|"
+    for option in options:
+        name, text = option.get_help_record(context) or ("", "")
+        yield f"| `{name}` | {text} |".replace("  ", " ")
+    yield ""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
