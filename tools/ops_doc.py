@@ -31,7 +31,8 @@ def row(op: Op) -> str:
     example = max(found, key=lambda case: len(case.node.sources), default=None)
     shapes = "" if example is None else f"{', '.join(map(_shape, example.node.sources))} → {_shape(example.node)}"
     attrs = "" if example is None else ", ".join(f"`{name}`" for name in sorted(example.node.attrs))
-    return f"| `{op.name}` | {op.meaning.replace('|', chr(92) + '|')} | {attrs} | {shapes} | {'' if op.leaf else tolerance} |"
+    meaning = op.meaning.replace("|", "\\|")
+    return f"| `{op.name}` | {meaning} | {attrs} | {shapes} | {'' if op.leaf else tolerance} |"
 
 
 def _shape(node: object) -> str:
