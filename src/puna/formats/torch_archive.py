@@ -61,8 +61,10 @@ def _read_zip(file: MappedFile) -> Saved:
     top = tops[0]
     if f"{top}constants.pkl" in entries:
         raise FormatError("it is a TorchScript program (torch.jit.save); save the state_dict() of the loaded module")
-    order = _contents(file, entries, f"{top}byteorder", 16) if f"{top}byteorder" in entries else b"little"
-    if order not in (b"little", b"big"):
+    order = "little"
+    if f"{top}byteorder" in entries:
+        order = _contents(file, entries, f"{top}byteorder", 16).tobytes().decode("latin-1")
+    if order not in ("little", "big"):
         raise FormatError(f"byteorder is {order!r}; little and big are known")
     pickled = _contents(file, entries, f"{top}data.pkl", MAX_PICKLE)
     storages = Storages()
@@ -76,7 +78,7 @@ def _read_zip(file: MappedFile) -> Saved:
         begins[key], there = _range(file, entries, name)
         if there != nbytes:
             raise FormatError(f"storage {name!r} has {there} bytes, its tensors say {nbytes}; fetch the file again")
-    return Saved(value, len(pickled), begins, order == b"big")
+    return Saved(value, len(pickled), begins, order == "big")
 
 
 def _entries(file: MappedFile) -> dict[str, zipfile.ZipInfo]:

@@ -196,7 +196,8 @@ _REBUILDS: _Calls = {
     "torch._utils._rebuild_parameter": (lambda tensor, *rest: tensor, (View,)),
     "torch._utils._rebuild_parameter_with_state": (lambda tensor, *rest: tensor, (View,)),
 }
-_CALLS: _Calls = _REBUILDS | {
+_CALLS: _Calls = {
+    **_REBUILDS,
     "torch._tensor._rebuild_from_type_v2": (_rebuild_subclass, (Name, Name, tuple)),
     "torch.Size": (lambda sizes, *rest: sizes, (tuple,)),
     "torch.device": (lambda kind, *index: ":".join([kind, *map(str, index[:1])]), (str,)),

@@ -2,7 +2,7 @@
 
     pickle := opcode*, one byte each with its arguments, on a stack; marks bound runs of it; a memo names values
 
-Binary protocols 1 to 5. Memory grows with the bytes read, whatever they say; values may share parts, so what walks them
+Protocols 2 to 5. Memory grows with the bytes read, whatever they say; values may share parts, so what walks them
 must count its steps. Sets come back as lists, so that nothing in the stream is ever hashed but plain dictionary keys.
 """
 
