@@ -16,7 +16,7 @@ HEAD = """\
 
 Made by `tools/cli_doc.py`; do not edit.
 
-Status 0: done. 1: failed, with one line on stderr that says what and what would work. 2: called wrongly. 130: interrupted.
+Status 0: done. 1: failed, and one line on stderr says what, and what would work. 2: called wrongly. 130: interrupted.
 Models are kept in `$PUNA_MODELS`, else in `~/.puna/models`.
 """
 

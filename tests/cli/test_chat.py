@@ -105,7 +105,7 @@ def test_the_template_and_a_summary_are_shown(talk):
 
 
 def test_verbose_gives_figures_after_each_answer(talk):
-    _, out, err = talk("/set verbose", "hi", "/set quiet", "hi", verbose=False)
+    _, _, err = talk("/set verbose", "hi", "/set quiet", "hi", verbose=False)
     assert [line.split()[0] for line in err.splitlines() if line] == ["load", "prompt", "answer"]
     assert "27 tokens" in err
 
@@ -116,7 +116,7 @@ def test_help_lists_the_commands(talk):
 
 
 def test_a_full_context_is_one_line_and_the_question_is_forgotten(talk):
-    chat, out, err = talk("hi", "a" * 300, "ok")
+    chat, _, err = talk("hi", "a" * 300, "ok")
     assert err.count("\n") == 1
     assert "the context holds 256" in err
     assert [text for role, text in roles(chat) if role == "user"] == ["hi", "ok"]

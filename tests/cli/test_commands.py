@@ -107,7 +107,7 @@ def test_run_says_the_system_message(puna, home, tiny):
 
 
 def test_a_prompt_beyond_the_context_is_one_line_with_both_counts(puna, stored):
-    status, out, err = puna("run", stored, "a" * 300, "--backend", "numpy")
+    status, _, err = puna("run", stored, "a" * 300, "--backend", "numpy")
     assert (status, err.count("\n")) == (1, 1)
     assert err.startswith("puna: the prompt has 319 tokens, the context holds 256")
 

@@ -4,9 +4,11 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 PUNA = [sys.executable, "-m", "puna"]
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -32,6 +34,19 @@ def test_a_reader_that_goes_away_ends_it_silently(tiny):
             process.stdout.close()
             assert process.stderr.read() == b"", words
         assert process.returncode == 1
+
+
+def test_a_missing_native_backend_is_said_once_and_the_answer_comes(home, tiny, monkeypatch):
+    source = Path(os.environ["PYTHONPATH"])
+    shutil.copytree(source / "puna", home / "src" / "puna", ignore=shutil.ignore_patterns("_native*", "__pycache__"))
+    monkeypatch.setenv("PYTHONPATH", str(home / "src"))
+    words = [*PUNA, "run", str(tiny), "hi", "-p", "temperature=0"]
+    done = subprocess.run(words, capture_output=True, text=True, input="")
+    assert (done.returncode, done.stdout) == (0, f"{ALPHABET}\n")
+    assert re.fullmatch(r"backend 'cpu': .* not built .*; running on numpy, which is slow\n", done.stderr)
+    done = subprocess.run([*words, "--backend", "cpu"], capture_output=True, text=True, input="")
+    assert done.returncode == 1
+    assert re.fullmatch(r"puna: backend 'cpu': .* not built .*\n", done.stderr)
 
 
 INTERRUPTED = """

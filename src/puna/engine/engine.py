@@ -96,12 +96,11 @@ class Engine:
     def tokens(self, sequence: Sequence) -> Iterator[Choice]:
         """The sequence's tokens as they come. Asking for one advances every sequence; leaving early cancels."""
         try:
-            while True:
-                while not sequence.choices and sequence.reason is None:
+            while sequence.choices or sequence.reason is None:
+                if sequence.choices:
+                    yield sequence.choices.popleft()
+                else:
                     self.step()
-                if not sequence.choices:
-                    return
-                yield sequence.choices.popleft()
         finally:
             self.cancel(sequence)
 
@@ -124,9 +123,8 @@ class Engine:
             for sequence, count in plan:
                 sequence.computed += count
             for sequence, row in zip(ready, logits, strict=True):
-                if sequence.reason is not None:  # cancelled meanwhile
-                    continue
-                sequence.accept(sequence.sampler.choose(row, sequence.tokens))
+                if sequence.reason is None:  # not cancelled meanwhile
+                    sequence.accept(sequence.sampler.choose(row, sequence.tokens))
                 if sequence.reason is not None:
                     self._scheduler.finish(sequence)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import puna.backends.cpu._native as _native  # in this form an absent module is named by the error
 from puna.backends import numpy as definition
 from puna.backends.base import Bounds, Progress
-from puna.backends.cpu import _native, emit_core, emit_fused  # noqa: F401 - the emit files fill the table
+from puna.backends.cpu import emit_core, emit_fused  # noqa: F401 - the emit files fill the table
 from puna.backends.cpu.program import Program
 from puna.backends.cpu.supports import supports
 from puna.backends.cpu.threads import default_threads
