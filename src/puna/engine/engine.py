@@ -96,7 +96,7 @@ class Engine:
     def tokens(self, sequence: Sequence) -> Iterator[Choice]:
         """The sequence's tokens as they come. Asking for one advances every sequence; leaving early cancels."""
         try:
-            while sequence.choices or sequence.reason is None:
+            while sequence.choices or not sequence.ended:
                 if sequence.choices:
                     yield sequence.choices.popleft()
                 else:

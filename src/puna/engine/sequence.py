@@ -45,6 +45,11 @@ class Sequence:
         self.submitted = self.clock()
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.reason is not None
+
+    @property
     def generated(self) -> int:
         """Tokens chosen so far."""
         return len(self.tokens) - self.prompt_length
