@@ -94,7 +94,7 @@ class Chat:
             for chunk in echoed(self.model.chat(self._conversation(), **self.options)):
                 said.append(chunk)
         except KeyboardInterrupt:
-            print(" ...", end="")
+            print(" ...", end="" if said else "\n\n")
         finally:
             if said:
                 print("\n")
