@@ -56,8 +56,8 @@ class Chat:
     def loop(self) -> None:
         """Ask and answer until the end; the model loads while the first question is typed."""
         _ = self.model.backend  # what it has to say about a missing one comes before the first prompt
-        threading.Thread(target=self._load, daemon=True).start()
         self._ask = self._ask or terminal()
+        threading.Thread(target=self._load, daemon=True).start()  # last, so that the prompt does not wait for it
         while True:
             try:
                 entry, plain = self._read(self._ask)
