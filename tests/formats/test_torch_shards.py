@@ -53,9 +53,9 @@ def write(folder: Path, parts: list[dict[str, NDArray[Any]]], params: dict[str, 
     for number, part in enumerate(parts):
         storages = {name: array.tobytes() for name, array in part.items()}
         value = {
-            name: tensor(storage(name, array.size), array.shape, tuple(s // 4 for s in np.ascontiguousarray(array).strides))
+            name: tensor(storage(name, array.size), array.shape, (array.shape[1], 1) if array.ndim == 2 else (1,))
             for name, array in part.items()
-        }  # fmt: skip
+        }
         (folder / f"consolidated.{number:02}.pth").write_bytes(zip_file(value, storages))
     if params is not None:
         (folder / "params.json").write_text(json.dumps(params))

@@ -5,6 +5,7 @@ import struct
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -206,10 +207,9 @@ def test_a_stream_ends_at_the_longest_length(monkeypatch: pytest.MonkeyPatch) ->
     st.lists(st.one_of(st.sampled_from([pickled([1, "a"])[2:-1], b"(", b"t", b"}", b"u"]), st.binary()), max_size=20)
 )
 def test_random_streams_are_values_or_refused(parts: list[bytes]) -> None:
-    try:
-        unpickle(memoryview(b"".join(parts) + b"."), {})
-    except FormatError as error:
-        assert str(error).startswith("at byte ")
+    with suppress(FormatError):
+        _, end = unpickle(memoryview(b"".join(parts) + b"."), {})
+        assert 0 < end <= len(b"".join(parts)) + 1
 
 
 def test_code_of_the_writer_is_what_python_reads() -> None:

@@ -60,28 +60,33 @@ def to_stored(file: MappedFile, name: str, view: View, begin: int, *, big: bool)
     FormatError for an unknown type, and for elements outside of the storage. Only tensors that are not contiguous, or
     big-endian, will be copied when read.
     """
-    where = f"reading {file.name}: tensor {name!r}"
-    dtype, itemsize, storage = view.type.dtype, view.type.itemsize, view.storage
-    if dtype is None:
-        raise FormatError(f"{where}: Puna has no torch.{view.type.name}; save it as another type")
     try:
-        nbytes = tensor_bytes(dtype, view.shape)
+        dtype, nbytes = _check(file, view)
     except FormatError as error:
-        raise FormatError(f"{where}: {error}") from error
-    last = sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
-    used = (view.first + (last + 1 if prod(view.shape) else 0)) * itemsize
-    if used > storage.nbytes:
-        raise FormatError(
-            f"{where}: shape {view.shape}, strides {view.strides} from element {view.first} reach to byte {used} "
-            f"of a storage of {storage.nbytes}"
-        )
-    if nbytes > max(storage.nbytes, file.size, MAX_REPEATED):
-        raise FormatError(f"{where}: {nbytes} bytes that repeat {storage.nbytes}; save its contiguous() copy")
-    offset = begin + storage.begin + view.first * itemsize
-    if _row_major(view) and not (big and itemsize > 1):
+        raise FormatError(f"reading {file.name}: tensor {name!r}: {error}") from error
+    offset = begin + view.storage.begin + view.first * view.type.itemsize
+    if _row_major(view) and not (big and view.type.itemsize > 1):
         return MappedTensor(file, name, view.shape, dtype, offset, nbytes)
-    strides = tuple(stride * itemsize for stride in view.strides)
+    strides = tuple(stride * view.type.itemsize for stride in view.strides)
     return StridedTensor(file, name, view.shape, dtype, offset, strides, big=big)
+
+
+def _check(file: MappedFile, view: View) -> tuple[DType, int]:
+    """The type of a view and its bytes when laid out in rows; FormatError where it is not inside of its storage."""
+    dtype, there = view.type.dtype, view.storage.nbytes
+    if dtype is None:
+        raise FormatError(f"Puna has no torch.{view.type.name}; save it as another type")
+    nbytes = tensor_bytes(dtype, view.shape)
+    last = sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
+    used = (view.first + (last + 1 if prod(view.shape) else 0)) * view.type.itemsize
+    if used > there:
+        raise FormatError(
+            f"shape {view.shape}, strides {view.strides} from element {view.first} reach to byte {used} of a storage "
+            f"of {there}"
+        )
+    if nbytes > max(there, file.size, MAX_REPEATED):
+        raise FormatError(f"{nbytes} bytes that repeat {there}; save its contiguous() copy")
+    return dtype, nbytes
 
 
 def _row_major(view: View) -> bool:

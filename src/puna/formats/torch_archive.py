@@ -9,6 +9,7 @@ Storages of legacy files are little-endian whatever the system was, and begin at
 
 import struct
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,18 +55,8 @@ def read_saved(file: MappedFile) -> Saved:
 
 def _read_zip(file: MappedFile) -> Saved:
     entries = _entries(file)
-    tops = [name[: -len("data.pkl")] for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
-    tops = [top for top in tops if top.count("/") <= 1]
-    if len(tops) != 1:
-        raise FormatError(f"the zip archive has {len(tops)} data.pkl in its top folders; torch.save writes one")
-    top = tops[0]
-    if f"{top}constants.pkl" in entries:
-        raise FormatError("it is a TorchScript program (torch.jit.save); save the state_dict() of the loaded module")
-    order = "little"
-    if f"{top}byteorder" in entries:
-        order = _contents(file, entries, f"{top}byteorder", 16).tobytes().decode("latin-1")
-    if order not in ("little", "big"):
-        raise FormatError(f"byteorder is {order!r}; little and big are known")
+    top = _top_folder(entries)
+    big = _is_big_endian(file, entries, f"{top}byteorder")
     pickled = _contents(file, entries, f"{top}data.pkl", MAX_PICKLE)
     storages = Storages()
     try:
@@ -78,7 +69,25 @@ def _read_zip(file: MappedFile) -> Saved:
         begins[key], there = _range(file, entries, name)
         if there != nbytes:
             raise FormatError(f"storage {name!r} has {there} bytes, its tensors say {nbytes}; fetch the file again")
-    return Saved(value, len(pickled), begins, order == "big")
+    return Saved(value, len(pickled), begins, big)
+
+
+def _top_folder(entries: Collection[str]) -> str:
+    """What the names of all entries begin with: a folder with its slash, or nothing."""
+    tops = [name[: -len("data.pkl")] for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
+    tops = [top for top in tops if top.count("/") <= 1]
+    if len(tops) != 1:
+        raise FormatError(f"the zip archive has {len(tops)} data.pkl in its top folders; torch.save writes one")
+    if f"{tops[0]}constants.pkl" in entries:
+        raise FormatError("it is a TorchScript program (torch.jit.save); save the state_dict() of the loaded module")
+    return tops[0]
+
+
+def _is_big_endian(file: MappedFile, entries: dict[str, zipfile.ZipInfo], name: str) -> bool:
+    order = _contents(file, entries, name, 16).tobytes().decode("latin-1") if name in entries else "little"
+    if order not in ("little", "big"):
+        raise FormatError(f"byteorder is {order!r}; little and big are known")
+    return order == "big"
 
 
 def _entries(file: MappedFile) -> dict[str, zipfile.ZipInfo]:
