@@ -74,23 +74,39 @@ inline void fetch_ahead(const uint8_t *row, int64_t bytes) {
 #endif
 }
 
-// Keys and values of positions [begin, begin + n) as floats; within a block of the table they are neighbours. A head's
-// rows lie apart, which the processor does not foresee: those of the next tile are asked for now.
-void read_tile(const AttentionArgs &args, const Span &span, int64_t group, int64_t begin, int64_t n, int64_t end, const Scratch &s) {
-    const int64_t k_part = kept_bytes(args.k_kept, args.size), v_part = kept_bytes(args.v_kept, args.value_size);
-    const int64_t k_row = args.groups * k_part, v_row = args.groups * v_part;
+// n rows as floats; those `ahead` bytes further on are asked for.
+void read_rows(Kept kept, const uint8_t *from, int64_t row, int64_t ahead, int64_t n, float *to, int64_t to_row, int64_t size) {
+    const int64_t part = kept_bytes(kept, size);
+    if (kept != Kept::f16 || size % W != 0) {
+        for (int64_t i = 0; i < n; i++, from += row, to += to_row) {
+            fetch_ahead(from + ahead, part);
+            recall_row(kept, from, to, size);
+        }
+        return;
+    }
+    for (int64_t i = 0; i < n; i++, from += row, to += to_row) {
+        fetch_ahead(from + ahead, part);
+        for (int64_t d = 0; d < size; d += W) store(to + d, load_half(reinterpret_cast<const uint16_t *>(from) + d));
+    }
+}
+
+struct Part {  // of the states: keys, or values
+    const uint8_t *from;
+    Kept kept;
+    int64_t size;
+};
+
+// Positions [at, at + n) of one group as floats; within a block of the table they are neighbours. Its rows lie apart,
+// which the processor does not foresee: those of the next tile are asked for now.
+void read_tile(const AttentionArgs &args, const Span &span, const Part &part, int64_t group, int64_t at, int64_t n, int64_t end,
+               float *to, int64_t to_row) {
+    const int64_t bytes = kept_bytes(part.kept, part.size), row = args.groups * bytes;
     for (int64_t i = 0; i < n;) {
-        const int64_t position = begin + i, slot = slot_of(args, span, position);
+        const int64_t position = at + i, slot = slot_of(args, span, position);
         const int64_t run = std::min(n - i, args.block_size - position % args.block_size);
         const int64_t later = position + tile < end ? slot_of(args, span, position + tile) : slot;
-        const uint8_t *k = args.k + slot * k_row + group * k_part, *v = args.v + slot * v_row + group * v_part;
-        for (int64_t j = 0; j < run; j++, i++) {
-            fetch_ahead(k + (later - slot) * k_row, k_part);
-            fetch_ahead(v + (later - slot) * v_row, v_part);
-            recall_row(args.k_kept, k, s.keys + i * s.depth, args.size);
-            recall_row(args.v_kept, v, s.values + i * s.width, args.value_size);
-            k += k_row, v += v_row;
-        }
+        read_rows(part.kept, part.from + slot * row + group * bytes, row, (later - slot) * row, run, to + i * to_row, to_row, part.size);
+        i += run;
     }
 }
 
@@ -135,12 +151,13 @@ void weigh(const AttentionArgs &args, int64_t row, int64_t begin, int64_t n, con
 
 void read_range(const AttentionArgs &args, const Span &span, int64_t group, int64_t rows, int64_t begin, int64_t end,
                 const Scratch &s) {
+    const Part keys{args.k, args.k_kept, args.size}, values{args.v, args.v_kept, args.value_size};
     std::fill(s.o, s.o + rows * s.width, 0.0f);
     std::fill(s.most, s.most + rows, -INFINITY);
     std::fill(s.total, s.total + rows, 0.0f);
     for (int64_t at = begin; at < end; at += tile) {
         const int64_t n = std::min(tile, end - at);
-        read_tile(args, span, group, at, n, end, s);
+        read_tile(args, span, keys, group, at, n, end, s.keys, s.depth);
         if (span.tokens == 1) {
             dot_rows(s.q, s.depth, rows, s.keys, s.depth, (n + W - 1) / W * W, s.scores, tile, s.depth);
         } else {
@@ -148,6 +165,7 @@ void read_range(const AttentionArgs &args, const Span &span, int64_t group, int6
             multiply(s.q, s.depth, rows, s.turned, tile, tile, s.scores, tile, args.size, false);
         }
         for (int64_t row = 0; row < rows; row++) weigh(args, row, at, n, s);
+        read_tile(args, span, values, group, at, n, end, s.values, s.width);
         multiply(s.scores, tile, rows, s.values, s.width, s.width, s.o, s.width, n, true);
     }
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from puna import dtypes
-from puna.backends.cpu import _native, views
+from puna.backends.cpu import views
 from puna.backends.cpu.lowering import Lowering, emits
 from puna.backends.cpu.supports import KEPT
 from puna.backends.cpu.views import View, extents, number, product
@@ -47,9 +47,7 @@ def weight(lowering: Lowering, node: Tensor) -> View:
 @emits("state")
 def state(lowering: Lowering, node: Tensor) -> View:
     """Memory of the program, zero at first."""
-    nbytes = node.dtype.nbytes(numbers(node.shape))
-    lowering.state_bytes += nbytes
-    return lowering.outside(_native.allocate(nbytes, True), node.dtype, extents(node.shape))
+    return lowering.outside(lowering.states[node], node.dtype, extents(node.shape))
 
 
 @emits(*ELEMENTWISE)

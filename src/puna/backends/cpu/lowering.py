@@ -6,17 +6,19 @@ A node that its reader makes better itself is *deferred* (fuse.py names them) an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from puna import dtypes
-from puna.backends.cpu import fuse, views
+from puna.backends.cpu import _native, fuse, views
 from puna.backends.cpu.steps import Step
 from puna.backends.cpu.views import Extents, Storage, View
 from puna.backends.cpu.weights import Weights
 from puna.dtypes import DType
+from puna.graph.plan import ALIGNMENT
 from puna.graph.tensor import Tensor, topological
 
 Emit = Callable[["Lowering", Tensor], View]
@@ -34,15 +36,23 @@ def emits(*ops: str) -> Callable[[Emit], Emit]:
     return register
 
 
+def allocate_states(nodes: Sequence[Tensor]) -> dict[Tensor, NDArray[np.uint8]]:
+    """Memory of each state, zero; all in one block, so that the system can use huge pages."""
+    sizes = [node.dtype.nbytes(tuple(d for d in node.shape if isinstance(d, int))) for node in nodes]
+    starts = [0, *accumulate(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)]
+    block = _native.allocate(starts[-1], True)
+    return {node: block[start : start + size] for node, start, size in zip(nodes, starts, sizes, strict=False)}
+
+
 class Lowering:
     """The steps and storages of one program while they are made."""
 
     def __init__(self, outputs: Sequence[Tensor], weights: Weights) -> None:
         self.weights = weights
         self.steps: list[Step] = []
-        self.state_bytes = 0
         self.storages: list[Storage] = []
         self.shared: dict[object, View] = {}  # values that several nodes read and no node is: activations, tables
+        self.states = allocate_states([n for n in topological(outputs) if n.op == "state"])
         self.consumers = fuse.consumers_of(outputs)
         self.deferred = fuse.deferred(outputs, self.consumers)
         self._wanted = set(outputs)

@@ -83,7 +83,7 @@ class Program:
         self._arena = _native.allocate(max(s.arena.size for s in self.schedules), True)
         stride = max(s.own.size for s in self.schedules)
         own = _native.allocate(max(1, stride) * pool.size, True)
-        self.memory = Memory(self._arena.nbytes + own.nbytes, lowering.state_bytes)
+        self.memory = Memory(self._arena.nbytes + own.nbytes, sum(array.nbytes for array in lowering.states.values()))
         self._outputs = [self._output(lowering, node, i) for i, node in enumerate(outputs)]
         self._native = _native.Program(
             pool,
