@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import puna
+from formats.torch_files import storage, tensor, zip_file
 from golden.cases import values
 from golden.checkpoints import config_of, recorded, weights_of, write_checkpoint, write_safetensors, write_wide
 from puna.create.convert import TensorReport
-from puna.errors import ConversionError, FormatError, ModelError, PunaError, UnknownArchitecture
+from puna.errors import ConversionError, ModelError, PunaError, UnknownArchitecture
 
 UP = "model.layers.1.mlp.up_proj.weight"
 
@@ -255,6 +256,33 @@ def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
     assert {name: t.raw.tobytes() for name, t in one.items()} == {name: t.raw.tobytes() for name, t in two.items()}
 
 
+def test_pytorch_weights_are_read_without_torch(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "a/model", "llama2")
+    folder = write_checkpoint(tmp_path / "b/model", "llama2")
+    (folder / "model.safetensors").unlink()
+    state, storages = {}, {}
+    for number, (name, array) in enumerate(weights_of("llama2").items()):
+        strides = tuple(step // 4 for step in array.strides)
+        state[name] = tensor(storage(str(number), array.size), array.shape, strides)
+        storages[str(number)] = array.tobytes()
+    (folder / "pytorch_model.bin").write_bytes(zip_file(state, storages))
+    assert converted(tmp_path / "a/model") == converted(folder)
+
+
+def test_a_directory_of_gguf_files_is_not_a_checkpoint(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama2")
+    puna.convert(tmp_path, tmp_path / "m.gguf")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ConversionError, match="name that file"):
+        puna.convert(tmp_path, tmp_path / "n.gguf")
+
+
+def test_weights_of_another_format_beside_safetensors_do_not_count(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama2")
+    write_safetensors(tmp_path / "consolidated.safetensors", {"layers.0.wq": np.zeros((2, 2), np.float32)})
+    assert len(puna.convert(tmp_path, tmp_path / "m.gguf").tensors) == 21
+
+
 def test_an_embedding_with_more_rows_than_tokens_gets_unused_tokens(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama2")
     tokenizer = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
@@ -350,7 +378,7 @@ def test_a_config_that_is_none_is_an_error(text: str | None, error: type[Excepti
 def test_a_directory_without_weights_is_an_error(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama2")
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(FormatError, match="safetensors"):
+    with pytest.raises(ConversionError, match=r"no weights; model\*\.safetensors"):
         puna.convert(tmp_path, tmp_path / "m.gguf")
 
 

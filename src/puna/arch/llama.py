@@ -17,7 +17,7 @@ from puna.graph import Tensor
 
 HF_CLASSES = ("LlamaForCausalLM", "MistralForCausalLM")
 HF_DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0}
-HF_REQUIRES = {"hidden_act": ("silu",), "layer_types": (None, "full_attention", "sliding_attention")}
+HF_REQUIRES = {"hidden_act": ("silu",), "layer_types": (None, "full_attention")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +113,12 @@ def from_hf(name: str, hp: Hparams) -> Transform | None:
     """ggml turns pairs of neighbours, HF turns halves."""
     heads = {"attn_q": hp.n_heads, "attn_k": hp.n_kv_heads}.get(name.split(".")[-2])
     return None if heads is None else base.permute_rope(heads)
+
+
+def hparams_from_hf(config: Config) -> Hparams:
+    """Only Mistral's class heeds a window."""
+    heeds = "MistralForCausalLM" in config["architectures"]
+    return Hparams.from_hf("llama", config if heeds else {**config, "sliding_window": None})
 
 
 def extra_tensors(config: Config, hp: Hparams) -> dict[str, list[float]]:

@@ -16,6 +16,7 @@ from typing import Any
 from puna import arch as archs
 from puna import cache
 from puna.arch.base import Architecture, Hparams, bind
+from puna.create.source import find_files
 from puna.create.tensors import Constant, Converted
 from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
 from puna.errors import ConversionError, GraphError, ModelError
@@ -35,6 +36,9 @@ MODULES = ("Transformer", "Pooling", "Normalize")
 ALWAYS_F32 = ("position_embd.weight", "token_types.weight")
 """Tables that stay float32, as do vectors and biases."""
 
+WEIGHTS = (".safetensors", ".bin", ".pth")
+"""Endings of files of weights."""
+
 DTYPE_CHOICES = {"auto": None, "f32": F32, "f16": F16, "bf16": BF16}
 """What matrices may become; auto keeps a 16-bit or 32-bit float as it is."""
 
@@ -52,7 +56,7 @@ class Checkpoint:
 
 
 def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Checkpoint:
-    """Open a directory with config.json, safetensors and tokenizer files; nothing large is read.
+    """Open a directory with config.json, safetensors or PyTorch weights, and tokenizer files; nothing large is read.
 
     `dtype`: auto, f32, f16, bf16. ConversionError, ModelError or FormatError names the file, key or tensor that does
     not fit.
@@ -64,7 +68,7 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     arch = archs.find_hf(_class_of(root, said))
     config = arch.understood(said)
     hp = arch.hparams_from_hf(config)
-    sources = open_safetensors(root).tensors
+    sources = _open_weights(root)
     names = _names(root, arch, config, sources)
     tensors: dict[str, Stored] = {
         name: Converted(name, sources[s], s, policy(name, sources[s], DTYPE_CHOICES[dtype]), arch.from_hf(name, hp))
@@ -74,6 +78,24 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     _check(arch, hp, config, tensors)
     metadata = _metadata(root, arch, hp, said, tensors)
     return Checkpoint(root, arch, hp, metadata, tensors, tuple(sorted(sources.keys() - set(names.values()))))
+
+
+def _open_weights(root: Path) -> Mapping[str, Stored]:
+    """Tensors by name: of safetensors before PyTorch's files, and as an index says where there is one."""
+    names = [name for name in find_files(root) if name.endswith(WEIGHTS) and "/" not in name]
+    if not names:
+        raise ConversionError(f"converting {root}: its weights are GGUF; name that file instead of the directory")
+    kind = Path(names[0]).suffix
+    of_kind = [root / name for name in names if name.endswith(kind)]
+    index = root / ("model.safetensors.index.json" if kind == ".safetensors" else "pytorch_model.bin.index.json")
+    paths = [index] if index.is_file() else of_kind
+    return open_safetensors(paths[0] if len(paths) == 1 else paths).tensors if kind == ".safetensors" else _torch(paths)
+
+
+def _torch(paths: list[Path]) -> Mapping[str, Stored]:
+    from puna.formats.torch_pickle import open_torch
+
+    return open_torch(paths).tensors
 
 
 def _names(root: Path, arch: Architecture, config: Mapping[str, Any], sources: Iterable[str]) -> dict[str, str]:
