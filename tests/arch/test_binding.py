@@ -79,10 +79,8 @@ def test_an_unknown_class_names_the_closest() -> None:
 
 def test_every_class_belongs_to_one_architecture() -> None:
     classes = [c for name in archs.names() for c in archs.find(name).hf_classes]
-    assert sorted(classes) == [
-        *("BertModel", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "LlamaForCausalLM"),
-        *("MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"),
-    ]
+    assert len(classes) == len(set(classes))
+    assert {"BertModel", "Gemma3ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM"} <= set(classes)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import puna
 from arch.run import BACKENDS, run
 from golden.cases import CASES, ROWS, tokens
 from golden.checkpoints import DATA, DIALECTS, weights_of, write_checkpoint
+from puna import arch as archs
 from puna.opened import Opened, open_model
 
 RELATIVE = {"numpy": 2e-5, "cpu": 2e-5}
@@ -94,6 +95,10 @@ def differs(case: str, tmp_path: Path, **changes: Any) -> float:
 )
 def test_a_wrong_config_is_far_from_the_record(case: str, changes: dict[str, Any], tmp_path: Path) -> None:
     assert differs(case, tmp_path, **changes) > 100 * RELATIVE["numpy"]
+
+
+def test_every_architecture_is_on_record() -> None:
+    assert {archs.find_hf(config["architectures"][0]).name for config in CASES.values()} == set(archs.names())
 
 
 def test_no_golden_file_is_large() -> None:

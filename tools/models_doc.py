@@ -1,0 +1,76 @@
+"""Writes docs/models.md from the architectures themselves:  python tools/models_doc.py"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from puna import arch as archs
+from puna.arch.base import Architecture, Biased
+from puna.arch.hparams import FIELDS
+
+PAGE = Path(__file__).parent.parent / "docs" / "models.md"
+HEAD = """\
+# Models
+
+Made by `tools/models_doc.py` from `src/puna/arch/`; do not edit. Each architecture runs from a GGUF file whose
+`general.architecture` is its name, and is converted from a Hugging Face checkpoint of one of its classes.
+[How to add one](add-an-architecture.md).
+
+| Architecture | Hugging Face classes | |
+|---|---|---|
+"""
+ROPE = "rope.freq_base", "rope.dimension_count", "rope.scaling.*"
+
+
+def page() -> str:
+    """The text of docs/models.md."""
+    found = [archs.find(name) for name in archs.names()]
+    rows = [f"| [{a.name}](#{a.name}) | {', '.join(a.hf_classes)} | {_docstring(a).splitlines()[0]} |" for a in found]
+    return HEAD + "\n".join(rows) + "\n\n" + "\n".join("\n".join(_section(arch)) for arch in found)
+
+
+def _docstring(arch: Architecture) -> str:
+    return inspect.getdoc(importlib.import_module(f"puna.arch.{arch.name}")) or ""
+
+
+def _section(arch: Architecture) -> Iterator[str]:
+    _, _, rest = _docstring(arch).partition("\n\n")
+    yield f"## {arch.name}\n\n{rest or _docstring(arch)}\n"
+    yield f"Metadata, after `{arch.name}.`: {', '.join(f'`{key}`' for key in _keys(arch))}.\n"
+    hints = get_type_hints(arch.network)
+    (block,) = get_args(hints.pop("blk"))
+    yield f"Tensors: {_tensors(hints)}; of each block `blk.N`: {_tensors(get_type_hints(block))}.\n"
+    if arch.hf_ignored:
+        yield f"Tensors of a checkpoint that are left out: {', '.join(f'`{part}`' for part in arch.hf_ignored)}.\n"
+    yield "Keys of config.json that have to be as listed, where they are there:\n\n| Key | |\n|---|---|"
+    for key, values in arch.hf_requires.items():
+        known = [f"`{value!r}`" for value in values if value is not None]
+        yield f"| `{key}` | {', '.join(known) or 'only absent or null'} |"
+    yield ""
+
+
+def _keys(arch: Architecture) -> Iterator[str]:
+    for field in fields(arch.hparams):
+        if field.name == "rope":
+            yield from ROPE
+        else:
+            yield FIELDS[field.name].gguf.split()[0]
+
+
+def _tensors(hints: dict[str, Any]) -> str:
+    """Names of declared weights; `?` marks one that may be absent, `+ bias` one that needs its bias."""
+
+    def text(name: str, hint: Any) -> str:
+        kinds = get_args(hint) or (hint,)
+        return f"`{name}`" + (" + bias" if Biased in kinds else "") + ("?" if type(None) in kinds else "")
+
+    return ", ".join(text(name, hint) for name, hint in hints.items())
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
