@@ -1,5 +1,7 @@
 """Programs: inputs, outputs, states, errors, threads."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -187,3 +189,22 @@ def test_the_older_cgroups_limit_is_read(tmp_path):
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     assert quota(tmp_path) == 4
     assert quota(tmp_path / "nowhere") is None
+
+
+@pytest.fixture
+def not_built(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("puna.backends.cpu")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "puna.backends.cpu._native", None)
+
+
+@pytest.mark.usefixtures("not_built")
+def test_where_the_native_module_was_not_built_the_error_says_how_to_get_it():
+    with pytest.raises(BackendError, match=r"the native module was not built .* install a C\+\+20 compiler"):
+        open_backend("cpu")
+
+
+@pytest.mark.usefixtures("not_built")
+def test_where_the_native_module_was_not_built_auto_is_numpy_and_says_so(caplog):
+    assert open_backend().name == "numpy"
+    assert "running on numpy" in caplog.text

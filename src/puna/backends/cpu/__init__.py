@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import puna.backends.cpu._native as _native  # in this form an absent module is named by the error
+import puna.backends.cpu._native as native  # in this form an absent module is named by the error
 from puna.backends import numpy as definition
 from puna.backends.base import Bounds, Progress
 from puna.backends.cpu import emit_core, emit_fused  # noqa: F401 - the emit files fill the table
@@ -24,13 +24,13 @@ class CpuBackend:
     name = "cpu"
 
     def __init__(self, threads: int | None, isa: str) -> None:
-        if isa not in ("auto", *_native.isas()):
-            raise BackendError(f"backend 'cpu': this machine does not run '{isa}'; it runs {', '.join(_native.isas())}")
+        if isa not in ("auto", *native.isas()):
+            raise BackendError(f"backend 'cpu': this machine does not run '{isa}'; it runs {', '.join(native.isas())}")
         self.threads = default_threads() if threads is None else threads
         if self.threads < 1:
             raise BackendError(f"backend 'cpu': {self.threads} threads; at least 1 is needed")
         self.isa = isa
-        self._pool = _native.Pool(self.threads)
+        self._pool = native.Pool(self.threads)
 
     def supports(self, node: Tensor) -> bool:
         """Whether there is a kernel for this node."""
