@@ -31,12 +31,24 @@ using Bytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Source = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Input = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 
+using Block = nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>>;
+
 // Aligned bytes, on huge pages where large; not zeroed where every byte will be written.
-nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>> array_of_bytes(size_t bytes, bool zero) {
+Block array_of_bytes(size_t bytes, bool zero) {
     uint8_t *memory = allocate(bytes).release();
     if (zero) std::memset(memory, 0, bytes);
     nb::capsule owner(memory, [](void *p) noexcept { FreeMemory()(static_cast<uint8_t *>(p)); });
     return {memory, {bytes}, owner};
+}
+
+// Zeros that take memory only where they are written, a small page at a time: for states that fill slowly.
+Block array_of_zeros(size_t bytes) {
+    constexpr size_t alignment = 64;
+    void *memory = std::calloc(bytes + alignment, 1);
+    if (!memory) throw std::bad_alloc();
+    const size_t past = reinterpret_cast<uintptr_t>(memory) % alignment;
+    nb::capsule owner(memory, [](void *p) noexcept { std::free(p); });
+    return {static_cast<uint8_t *>(memory) + (alignment - past), {bytes}, owner};
 }
 
 struct PackJob {
@@ -150,6 +162,7 @@ struct Loaded {  // a program, and the arrays that it reads and writes
 NB_MODULE(_native, m) {
     m.doc() = "Kernels and program executor of the CPU backend.";
     m.def("allocate", array_of_bytes);
+    m.def("zeros", array_of_zeros);
     m.def("act_kind", [](int type) { return int(act_kind(Type(type))); });
     m.def("act_bytes", [](int kind, int64_t t, int64_t k) { return act_bytes(ActKind(kind), t, k); });
     m.def("packed_bytes", [](int type, int64_t n, int64_t k) { return packed_bytes(Type(type), n, k); });

@@ -37,10 +37,10 @@ def emits(*ops: str) -> Callable[[Emit], Emit]:
 
 
 def allocate_states(nodes: Sequence[Tensor]) -> dict[Tensor, NDArray[np.uint8]]:
-    """Memory of each state, zero; all in one block, so that the system can use huge pages."""
+    """Memory of each state, zero, and taken only where it is written."""
     sizes = [node.dtype.nbytes(tuple(d for d in node.shape if isinstance(d, int))) for node in nodes]
     starts = [0, *accumulate(-(-size // ALIGNMENT) * ALIGNMENT for size in sizes)]
-    block = _native.allocate(starts[-1], True)
+    block = _native.zeros(starts[-1])
     return {node: block[start : start + size] for node, start, size in zip(nodes, starts, sizes, strict=False)}
 
 
