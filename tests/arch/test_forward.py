@@ -12,7 +12,7 @@ from puna.opened import Opened
 Array = np.ndarray[Any, Any]
 Open = Callable[[str], Opened]
 
-DECODERS = ("llama3", "smollm", "mistral", "qwen2", "qwen3", "gemma3", "gemma3_tuned")
+DECODERS = ("llama3", "smollm", "mistral_window", "qwen2", "qwen3", "gemma3", "gemma3_tuned")
 EVERY = (*DECODERS, "bert")
 TOLERANCE = 2e-5
 

@@ -83,6 +83,7 @@ def differs(case: str, tmp_path: Path, **changes: Any) -> float:
         ("llama2", {"rms_norm_eps": 1e-2}),
         ("llama2", {"rope_theta": 20000.0}),
         ("llama3", {"rope_scaling": None}),
+        ("mistral_window", {"sliding_window": 17}),
         ("qwen2", {"rope_theta": 10000.0}),
         ("gemma3", {"sliding_window": 17}),
         ("gemma3", {"sliding_window_pattern": 4}),
