@@ -6,6 +6,7 @@ A key that is not understood is an error, as it would change numbers. What the s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import pi
 from typing import Any
 
@@ -50,7 +51,7 @@ def from_gguf(find: Find, head_dim: int) -> Rope:
     times = find(TIMES_DEFAULT)
     if scaling != "yarn" or times in (None, 1.0):
         return rope
-    return _changed(rope, attention_factor=float(times) * _changed(rope, attention_factor=0.0).scale)
+    return replace(rope, attention_factor=float(times) * replace(rope, attention_factor=0.0).scale)
 
 
 def to_gguf(rope: Rope) -> dict[str, Any]:
@@ -62,12 +63,8 @@ def to_gguf(rope: Rope) -> dict[str, Any]:
         fields = ("original_context", "beta_fast", "beta_slow")
         out |= {GGUF_KEYS[field]: getattr(rope, field) for field in fields}
         if rope.attention_factor:
-            out[TIMES_DEFAULT] = rope.attention_factor / _changed(rope, attention_factor=0.0).scale
+            out[TIMES_DEFAULT] = rope.attention_factor / replace(rope, attention_factor=0.0).scale
     return out
-
-
-def _changed(rope: Rope, **changes: Any) -> Rope:
-    return Rope(**{name: changes.get(name, getattr(rope, name)) for name in Rope.__slots__})
 
 
 # ---- config.json ----------------------------------------------------------------------------------------------------
@@ -113,14 +110,14 @@ def from_hf(config: Config, head_dim: int, layer_type: str = "full_attention") -
     plain = Rope(theta=float(p["rope_theta"]), dim=int(head_dim * part))
     if p["rope_type"] in ("default", "llama3"):
         return plain
-    rope = _changed(plain, scaling=p["rope_type"], factor=float(p["factor"]))
+    rope = replace(plain, scaling=p["rope_type"], factor=float(p["factor"]))
     if rope.scaling != "yarn":
         return rope
     options = {name: float(p[name]) for name in YARN_OPTIONS if name in p}
     if "attention_factor" not in p and p.keys() >= YARN_SCALES:
         up, down = (_magnitude(rope.factor, float(p[name])) for name in ("mscale", "mscale_all_dim"))
         options["attention_factor"] = up / down
-    return _changed(rope, original_context=int(p["original_max_position_embeddings"]), **options)
+    return replace(rope, original_context=int(p["original_max_position_embeddings"]), **options)
 
 
 def _magnitude(factor: float, by: float) -> float:
