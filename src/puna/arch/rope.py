@@ -113,7 +113,7 @@ def from_hf(config: Config, head_dim: int, layer_type: str = "full_attention") -
     rope = replace(plain, scaling=p["rope_type"], factor=float(p["factor"]))
     if rope.scaling != "yarn":
         return rope
-    options = {name: float(p[name]) for name in YARN_OPTIONS if name in p}
+    options: dict[str, Any] = {name: float(p[name]) for name in YARN_OPTIONS if name in p}
     if "attention_factor" not in p and p.keys() >= YARN_SCALES:
         up, down = (_magnitude(rope.factor, float(p[name])) for name in ("mscale", "mscale_all_dim"))
         options["attention_factor"] = up / down
