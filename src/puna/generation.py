@@ -121,7 +121,7 @@ def _stops(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 class StopText:
-    """Passes text through until a stop string appears; holds back what may be the beginning of one."""
+    """Passes text through until a stop string is complete; holds back what may be the beginning of one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
@@ -133,9 +133,9 @@ class StopText:
         if self.stopped:
             return ""
         text = self._held + text
-        if ends := [at for stop in self._stops if (at := text.find(stop)) >= 0]:
+        if found := [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]:
             self.stopped, self._held = True, ""
-            return text[: min(ends)]
+            return text[: min(found)[1]]  # the first to be complete, as if characters came one by one
         held = max((self._overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]

@@ -20,8 +20,10 @@ def test_what_only_looks_like_a_stop_is_given_late():
     assert through(["END"], ["xE", "N", "x", "EN"]) == (["x", "", "ENx", "", "EN"], False)
 
 
-def test_the_earliest_of_several_stops_counts():
+def test_the_stop_that_is_complete_first_counts():
     assert through(["yy", "x"], ["a x yy"])[0] == ["a "]
+    assert through(["a", "EaE"], ["EaE"])[0] == ["E"]
+    assert through(["aE", "EaE"], ["EaE"])[0] == [""]
 
 
 @given(
@@ -34,8 +36,10 @@ def test_text_is_the_same_however_it_is_cut(text, cuts, stops):
     for cut in cuts:
         pieces.append(rest[:cut])
         rest = rest[cut:]
-    ends = [text.find(s) for s in stops if s in text]
-    assert "".join(through(stops, [*pieces, rest])[0]) == (text[: min(ends)] if ends else text)
+    complete = next((n for n in range(len(text) + 1) if text[:n].endswith(tuple(stops))), None)
+    longest = max((len(s) for s in stops if complete and text[:complete].endswith(s)), default=0)
+    expected = text if complete is None else text[: complete - longest]
+    assert "".join(through(stops, [*pieces, rest])[0]) == expected
 
 
 def test_options_of_the_caller_win_over_the_models():

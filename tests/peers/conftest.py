@@ -1,6 +1,7 @@
 """Real models and texts for the peer tests."""
 
 import pytest
+
 from peers import downloads
 
 

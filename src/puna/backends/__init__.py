@@ -14,7 +14,7 @@ MODULES = {"numpy": "puna.backends.numpy", "null": "puna.backends.null", "cpu": 
 
 NOT_BUILT = (
     "backend 'cpu': the native module was not built on this machine; "
-    "install a C++20 compiler (Debian: apt install g++) and reinstall puna"
+    "install a C++20 compiler (Debian: apt install g++ python3-dev) and reinstall puna"
 )
 _log = logging.getLogger("puna")
 

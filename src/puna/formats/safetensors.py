@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from struct import Struct
 from types import MappingProxyType
 from typing import Any
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from puna.dtypes import DTYPES, DType, Stored
 from puna.errors import FormatError
 from puna.formats.mapped import MappedFile, MappedFiles, MappedTensor, tensor_bytes
+from puna.formats.shard_index import MAX_HEADER, parse_json, read_index
 from puna.formats.whole import whole_file
 
 _LENGTH = Struct("<Q")
-MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 MAX_DIMS = 32
 
 _KNOWN: dict[str, DType] = {name: dtype for name, dtype in DTYPES.items() if not dtype.quantized}
@@ -95,7 +95,7 @@ def _open_all(paths: Sequence[Path]) -> Safetensors:
 
 def _open_index(path: Path) -> Safetensors:
     """Open the shards that an index names, with the tensors it lists."""
-    where = _read_index(path)
+    where = read_index(path)
     metadata: dict[str, str] = {}
     by_shard: dict[str, dict[str, MappedTensor]] = {}
     files = []
@@ -116,48 +116,6 @@ def _open_index(path: Path) -> Safetensors:
     return Safetensors(files, {name: by_shard[shard][name] for name, shard in where.items()}, metadata)
 
 
-def _read_index(path: Path) -> dict[str, str]:
-    size = path.stat().st_size
-    if size > MAX_HEADER:
-        raise FormatError(f"reading {path.name}: {size} bytes are more than {MAX_HEADER}; this is no index")
-    index = _parse_json(path.read_bytes(), path.name)
-    where = index.get("weight_map")
-    if not isinstance(where, dict) or not all(isinstance(shard, str) for shard in where.values()):
-        raise FormatError(f"reading {path.name}: 'weight_map' is not an object of tensor and file names")
-    for name, shard in where.items():
-        if not _stays_inside(shard):
-            raise FormatError(f"reading {path.name}: tensor {name!r} is in {shard!r}, outside of the index's folder")
-    return where
-
-
-def _stays_inside(name: str) -> bool:
-    """Whether a file name stays in its folder on every system; what links in the folder point at is their owner's."""
-    path = PureWindowsPath(name)  # knows both kinds of slash, drives and roots
-    return bool(path.name) and not path.anchor and ".." not in path.parts and "\0" not in name
-
-
-def _parse_json(text: bytes, name: str) -> dict[str, Any]:
-    """Parse an object whose keys, at every depth, are there once."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        members = dict(pairs)
-        if len(members) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise FormatError(f"reading {name}: {twice!r} is there twice; one must go")
-        return members
-
-    try:
-        value = json.loads(text.decode(), object_pairs_hook=once)
-    except FormatError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"reading {name}: its JSON is broken: {error}; fetch or write the file again") from error
-    if not isinstance(value, dict):
-        raise FormatError(f"reading {name}: its JSON is no object")
-    return value
-
-
 def _read_file(file: MappedFile) -> tuple[dict[str, MappedTensor], dict[str, str]]:
     """Check a file's header; return its tensors and its text."""
     if file.size < _LENGTH.size:
@@ -169,7 +127,7 @@ def _read_file(file: MappedFile) -> tuple[dict[str, MappedTensor], dict[str, str
             "it is no safetensors file, or incomplete"
         )
     begin = _LENGTH.size + size
-    header = _parse_json(file.data[_LENGTH.size : begin].tobytes(), file.name)
+    header = parse_json(file.data[_LENGTH.size : begin].tobytes(), file.name)
     texts = header.pop("__metadata__", {})
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise FormatError(f"reading {file.name}: '__metadata__' is not an object of texts")

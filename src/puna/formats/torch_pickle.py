@@ -19,7 +19,7 @@ from typing import Any
 from puna.dtypes import Stored
 from puna.errors import FormatError
 from puna.formats.mapped import MappedFile, MappedFiles
-from puna.formats.safetensors import MAX_HEADER, _parse_json, _read_index
+from puna.formats.shard_index import MAX_HEADER, parse_json, read_index
 from puna.formats.strided import to_stored
 from puna.formats.torch_archive import Saved, read_saved
 from puna.formats.torch_shards import join_shards
@@ -105,7 +105,7 @@ def _read_params(path: Path) -> dict[str, Any]:
         return {}
     if path.stat().st_size > MAX_HEADER:
         raise FormatError(f"reading {path.name}: {path.stat().st_size} bytes are more than {MAX_HEADER}")
-    return _parse_json(path.read_bytes(), path.name)
+    return parse_json(path.read_bytes(), path.name)
 
 
 _Combine = Callable[[Mapping[Path, Mapping[str, Stored]]], dict[str, Stored]]
@@ -141,7 +141,7 @@ def _union(found: Mapping[Path, Mapping[str, Stored]]) -> dict[str, Stored]:
 
 def _open_index(path: Path) -> Torch:
     """Open the shards that an index names, with the tensors it lists."""
-    where = _read_index(path)
+    where = read_index(path)
     shards = sorted(set(where.values()))
     for shard in shards:
         if not (path.parent / shard).is_file():

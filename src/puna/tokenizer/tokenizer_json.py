@@ -133,9 +133,8 @@ def _word_pieces(spec: Json, model: Json) -> Draft:
         "normalizer.lowercase": lowercase,
         "normalizer.strip_accents": lowercase if strips is None else strips,
     }
-    special = {token["content"] for token in spec.get("added_tokens") or () if token.get("special")}
     for i, token in enumerate(tokens):
-        if types[i] == TokenType.NORMAL and token not in special:
+        if not (token.startswith("[") and token.endswith("]")):  # those never come out of splitting a text
             tokens[i] = token[2:] if token.startswith("##") else SPACE + token
     unknown = draft.find(model.get("unk_token", "[UNK]"))
     if unknown is not None:
