@@ -7,7 +7,7 @@ import pytest
 
 import puna
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.slow]  # llama-cpp-python is built from source
 
 PROMPTS = [
     "Why is the sky blue?",
