@@ -13,7 +13,7 @@ from golden.cases import CASES, LLAMA3, YARN, tokens
 from golden.checkpoints import write_wide
 from puna.opened import open_model
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.llama_cpp]
 
 TYPES = {"F32": 1e-6, "F16": 1e-5, "Q8_0": 3e-3, "Q4_0": 3e-3, "Q4_K_M": 4e-3}
 """Squared error that a difference in rounding may make, as a part of the squared logits; the peer rounds activations

@@ -53,6 +53,7 @@ def test_embeddings_are_those_of_sentence_transformers(source: Path, converted: 
 
 
 @pytest.mark.peer
+@pytest.mark.llama_cpp
 def test_embeddings_are_those_of_llama_cpp(converted: Path) -> None:
     import llama_cpp
 

@@ -7,7 +7,7 @@ import pytest
 
 import puna
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]  # llama-cpp-python is built from source
+pytestmark = [pytest.mark.peer, pytest.mark.llama_cpp]
 
 PROMPTS = [
     "Why is the sky blue?",
