@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 
 from puna.errors import FormatError, StoreError
@@ -33,6 +34,17 @@ def test_without_a_file_type_the_type_of_most_bytes_counts(tmp_path: Path) -> No
     data = write_gguf(tmp_path / "m.gguf").read_bytes()
     (tmp_path / "n.gguf").write_bytes(data.replace(b"general.file_type", b"general.file_typo"))
     assert describe_gguf(tmp_path / "n.gguf").file_type == "F32"  # 2,048 bytes against 1,088
+
+
+def test_a_file_type_that_is_no_number_does_not_count(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(str(tmp_path / "m.gguf"), "llama")
+    writer.add_array("general.file_type", [7, 8])
+    writer.add_tensor("output.weight", np.ones((2, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert describe_gguf(tmp_path / "m.gguf").file_type == "F32"
 
 
 def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:

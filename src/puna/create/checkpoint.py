@@ -20,6 +20,7 @@ from puna.create.source import find_files
 from puna.create.tensors import Constant, Converted
 from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
 from puna.errors import ConversionError, GraphError, ModelError
+from puna.formats.file_types import FILE_TYPE_IDS
 from puna.formats.safetensors import open_safetensors
 
 POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}
@@ -205,10 +206,3 @@ def _main_type(tensors: Mapping[str, Stored]) -> DType:
     for tensor in tensors.values():
         sizes[tensor.dtype.name] = sizes.get(tensor.dtype.name, 0) + prod(tensor.shape)
     return DTYPES[max(sizes, key=lambda name: sizes[name])]
-
-
-FILE_TYPE_IDS = {
-    "F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q5_1": 9, "Q2_K": 10, "Q3_K_S": 11, "Q3_K_M": 12,
-    "Q3_K_L": 13, "Q4_K_S": 14, "Q4_K_M": 15, "Q5_K_S": 16, "Q5_K_M": 17, "Q6_K": 18, "BF16": 32,
-}  # fmt: skip
-"""`general.file_type` of each mix, as llama.cpp numbers them (llama.h)."""

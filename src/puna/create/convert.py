@@ -16,10 +16,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from puna.create.checkpoint import FILE_TYPE_IDS, open_checkpoint
+from puna.create.checkpoint import open_checkpoint
 from puna.create.tensors import Converted
 from puna.dtypes import DTYPES, DType, Stored
 from puna.errors import ConversionError
+from puna.formats.file_types import FILE_TYPE_IDS
 from puna.formats.gguf import open_gguf
 from puna.formats.gguf_writer import write_gguf
 from puna.quants.recipe import file_type, plan_types

@@ -6,28 +6,18 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from puna.errors import FormatError, StoreError
+from puna.errors import StoreError
+from puna.formats.file_types import FILE_TYPES
 from puna.formats.gguf import GGUF, open_gguf
 from puna.store.blobs import Progress
 from puna.store.manifest import Config, Layer
 from puna.store.store import Addition
-
-# general.file_type, as the ggml ecosystem numbers it.
-_FILE_TYPES = {
-    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S"},
-    **{12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K"},
-    **{19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL"},
-    **{26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16"},
-    **{36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4"},
-}
 
 
 def describe_gguf(path: Path) -> Config:
     """Reads a model's GGUF header into a config; FormatError where it is broken, StoreError where it is no model."""
     try:
         gguf = open_gguf(path)
-    except FormatError:
-        raise
     except OSError as error:
         raise StoreError(f"reading {path}: {error.strerror}; a readable GGUF file works") from error
     with gguf:
@@ -68,9 +58,9 @@ def _count(gguf: GGUF) -> int:
 
 
 def _file_type(gguf: GGUF) -> str:
-    known = _FILE_TYPES.get(gguf.metadata.get("general.file_type", -1))
-    if known:
-        return known
+    number = gguf.metadata.get("general.file_type")
+    if isinstance(number, int) and number in FILE_TYPES:
+        return FILE_TYPES[number]
     sizes: Counter[str] = Counter()
     for tensor in gguf.tensors.values():
         sizes[tensor.dtype.name] += tensor.nbytes
