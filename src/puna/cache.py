@@ -69,11 +69,6 @@ class KV:
     v: Tensor
 
 
-def full(n_blocks: int, heads: int, size: int) -> list[Spec]:
-    """Every block remembers every position."""
-    return [Spec(heads, size, size)] * n_blocks
-
-
 def encoder(n_blocks: int, heads: int, size: int) -> list[Spec]:
     """No block remembers anything; tokens see both ways."""
     return [Spec(heads, size, size, encoder=True)] * n_blocks

@@ -23,7 +23,7 @@ class Memory:
     """Stands in for a compiled model: keeps tokens in slots, and answers from what it reads back through the blocks."""
 
     def __init__(self, limits):
-        self.limits, self.encoder, self.width = limits, False, VOCAB
+        self.limits, self.width = limits, VOCAB
         self.slots = np.full(limits.slots, -1)
         self.steps = []
 

@@ -48,9 +48,7 @@ class Engine:
         self._clock = clock
         self._lock = threading.Lock()
         self._ended: deque[Sequence] = deque()  # cancelled, and perhaps still in the scheduler
-        self._scheduler = Scheduler(
-            Blocks(size.slots // BLOCK), size.tokens, min(size.sequences, size.outputs), runner.encoder
-        )
+        self._scheduler = Scheduler(Blocks(size.slots // BLOCK), size.tokens, min(size.sequences, size.outputs))
 
     def submit(
         self, tokens: Iterable[int], sampling: Sampling, *, limit: int = -1, stop_ids: Iterable[int] = ()
@@ -74,14 +72,14 @@ class Engine:
                 self._scheduler.waiting.append(sequence)
         return sequence
 
-    def cancel(self, sequence: Sequence, reason: StopReason = StopReason.CANCELLED) -> None:
+    def cancel(self, sequence: Sequence) -> None:
         """End a sequence now; what it computed stays for a later one.
 
         Never waits for a step, in whose middle the garbage collector may close a generator, and so come here.
         """
         if sequence.reason is not None:
             return
-        sequence.reason = reason
+        sequence.reason = StopReason.CANCELLED
         self._ended.append(sequence)
         if self._lock.acquire(blocking=False):
             try:

@@ -47,13 +47,11 @@ class Runner:
     ) -> None:
         if kv_type not in KV_TYPES:
             raise RequestError(f"kv_type '{kv_type}' is unknown; known: {', '.join(KV_TYPES)}")
-        specs = arch.caches(hp)
-        states = cache.states(specs, limits.slots, DTYPES[kv_type.upper()])
+        states = cache.states(arch.caches(hp), limits.slots, DTYPES[kv_type.upper()])
         output = arch.forward(bind(arch, hp, tensors), hp, cache.batch(limits.table), states)
         output = last_hidden(output) if hidden else output
         bounds = Bounds(T=limits.tokens, O=limits.outputs, S=limits.sequences)
         self.limits = limits
-        self.encoder = any(spec.encoder for spec in specs)
         self.width = int(output.shape[-1])  # type: ignore[arg-type]  # only the first axis is symbolic
         self._program = backend.compile([output], weights, bounds)
         self._rows = {n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "slots")}

@@ -20,7 +20,6 @@ class Scheduler:
     blocks: Blocks
     max_tokens: int
     max_sequences: int
-    whole_prompts: bool = False  # an encoder sees both ways: its text is computed in one step
     waiting: deque[Sequence] = field(default_factory=deque)
     running: list[Sequence] = field(default_factory=list)
 
@@ -30,7 +29,7 @@ class Scheduler:
         room, step = self.max_tokens, []
         for sequence in sorted(self.running, key=lambda s: s.pending > 1):
             count = min(sequence.pending, room)
-            if count == 0 or sequence not in self.running or (self.whole_prompts and count < sequence.pending):
+            if count == 0 or sequence not in self.running:
                 continue
             if self._allot(sequence, sequence.computed + count):
                 step.append((sequence, count))
@@ -40,7 +39,7 @@ class Scheduler:
     def _admit(self) -> None:
         while self.waiting and len(self.running) < self.max_sequences:
             sequence = self.waiting.popleft()
-            if not sequence.blocks and not self.whole_prompts:
+            if not sequence.blocks:
                 sequence.blocks, sequence.computed = self.blocks.reuse(sequence.tokens[:-1])
                 sequence.cached = sequence.cached or sequence.computed
             self.running.append(sequence)
@@ -68,8 +67,5 @@ class Scheduler:
             self.waiting.remove(sequence)
         else:
             return
-        if self.whole_prompts:
-            self.blocks.release(sequence.blocks)
-        else:
-            self.blocks.keep(sequence.tokens[: sequence.computed], sequence.blocks)
+        self.blocks.keep(sequence.tokens[: sequence.computed], sequence.blocks)
         sequence.blocks = []

@@ -143,9 +143,6 @@ def _rope_meaning(node: Tensor) -> Tensor:
     return y if 2 * half == size else apply("concat", y, x.slice(2, 2 * half, size), axis=2)
 
 
-ATTENTION_INPUTS = ("q", "k", "v", "positions", "sequence", "table", "lengths", "sinks")
-
-
 def _attention(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
     q, k, v, positions, sequence, table, lengths, sinks = inputs
     ok = len(q.shape) == len(k.shape) == len(v.shape) == 3 and q.shape[2] == k.shape[2] and k.shape[:2] == v.shape[:2]

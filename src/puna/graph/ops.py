@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from puna import dtypes
 from puna.dtypes import DType
 from puna.errors import GraphError
@@ -247,8 +245,3 @@ for _op in (
     Op("write", "The state after state[slots] = values, rounded to its dtype. A slot below 0 is not written.", _write),
 ):
     define(_op)
-
-
-def constant_value(node: Tensor) -> np.ndarray[Any, Any] | None:
-    """The array of a constant node, else None."""
-    return node.attrs["value"] if node.op == "constant" else None

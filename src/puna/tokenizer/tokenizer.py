@@ -79,11 +79,6 @@ class Tokenizer:
         """Every token after which generation ends."""
         return self.vocabulary.stop_ids
 
-    @property
-    def adds_bos(self) -> bool:
-        """Whether the model wants its begin token before a text."""
-        return self.vocabulary.add_bos
-
     def token_type(self, identity: int) -> TokenType:
         """What token `identity` is."""
         return TokenType(self._types[self._checked(identity)])
