@@ -21,24 +21,16 @@ const AttentionKernels &attention_kernels(Isa isa) {
 
 int64_t attention_padded(int64_t size) { return (size + 15) / 16 * 16; }
 
-int64_t attention_chunk_size(int64_t positions) {
-    const int64_t even = (positions + attention_chunks - 1) / attention_chunks;
-    return std::max(attention_chunk, (even + attention_tile - 1) / attention_tile * attention_tile);
-}
-
 int64_t attention_scratch(int64_t share, int64_t size, int64_t value_size) {
     const int64_t rows = std::max(share, attention_rows), depth = attention_padded(size), width = attention_padded(value_size);
-    const int64_t keys = attention_tile * (std::max(depth, width) + depth + width);
-    const int64_t floats = rows * (depth + width + attention_tile + 4) + keys + share * (width + 2);
-    return (floats + 12 * 16) * int64_t(sizeof(float));
+    const int64_t keys = attention_tile * (2 * depth + width), sums = 2 * attention_partial(rows, value_size);
+    return (rows * (depth + attention_tile + 2) + keys + sums + 12 * 16) * int64_t(sizeof(float));
 }
 
-int64_t attention_plan_bytes(int64_t t) {
-    return 64 + (t + attention_split_tokens * attention_chunks) * int64_t(sizeof(Span));
-}
+int64_t attention_plan_bytes(int64_t t) { return 64 + (t + attention_slots) * int64_t(sizeof(Span)); }
 
 int64_t attention_partial_bytes(int64_t groups, int64_t share, int64_t value_size) {
-    return attention_split_tokens * attention_chunks * groups * attention_partial(share, value_size) * int64_t(sizeof(float));
+    return attention_slots * groups * attention_partial(share, value_size) * int64_t(sizeof(float));
 }
 
 namespace {
@@ -66,7 +58,9 @@ Span span_of(const Bound &bound, int64_t first, int64_t n, int64_t sequence, int
         high = std::max(high, end);
         low = std::min(low, window ? std::max<int64_t>(0, position - window + 1) : 0);
     }
-    return {int32_t(first), int32_t(n), int32_t(sequence), int32_t(std::min(low, high)), int32_t(high), 0, 1, 0};
+    low = std::min(low, high);
+    const int64_t chunks = high == low ? 0 : (high - 1) / attention_chunk - low / attention_chunk + 1;
+    return {int32_t(first), int32_t(n), int32_t(sequence), int32_t(low), int32_t(high), -1, int32_t(chunks), 0};
 }
 
 struct Spans {
@@ -75,16 +69,14 @@ struct Spans {
     int32_t slots = 0;
 
     void add(Span span, int64_t t) {
-        const int64_t positions = span.end - span.begin, step = attention_chunk_size(positions);
-        span.chunks = span.tokens == 1 ? int32_t(std::max<int64_t>(1, (positions + step - 1) / step)) : 1;
-        span.slot = slots;
-        if (span.chunks == 1 || t > attention_split_tokens) {
-            span.chunk = span.chunks == 1 ? 0 : -1;
+        const int32_t wanted = span.chunks * span.tokens;
+        if (span.chunks < 2 || t > attention_cut_tokens || slots + wanted > attention_slots) {
             spans[count++] = span;
             return;
         }
+        span.slot = slots;
         for (span.chunk = 0; span.chunk < span.chunks; span.chunk++) spans[count++] = span;
-        slots += span.chunks;
+        slots += wanted;
     }
 };
 
@@ -112,9 +104,10 @@ void attention_plan(const Bound &bound, const Run &run, int64_t, int64_t) {
 }
 
 // ---- attention: views out, q, k, v (bytes), positions, table, lengths, sinks, plan, partial, done
-// ints: causal, window, block_size, groups, size, value_size, k kept, v kept, capacity; floats: scale, softcap
+// ints: causal, window, block_size, groups, size, value_size, of k and v how they are kept and in which order, capacity
+// floats: scale, softcap
 
-enum { causal, window, block_size, groups, size, value_size, k_kept, v_kept, capacity };
+enum { causal, window, block_size, groups, size, value_size, k_kept, v_kept, k_order, v_order, capacity };
 enum { view_out, view_q, view_k, view_v, view_positions, view_table, view_lengths, view_sinks, view_plan, view_partial, view_done };
 
 int64_t attention_units(const Bound &bound, const Run &) {
@@ -127,6 +120,7 @@ AttentionArgs arguments(const Bound &bound, const Run &run) {
     args.q = q.as<float>(), args.q_token = q.strides[0], args.q_head = q.strides[1], args.heads = q.shape[1];
     args.k = bound.views[view_k].data, args.v = bound.views[view_v].data;
     args.k_kept = Kept(bound.integer(k_kept)), args.v_kept = Kept(bound.integer(v_kept));
+    args.k_order = Order(bound.integer(k_order)), args.v_order = Order(bound.integer(v_order));
     args.capacity = bound.integer(capacity), args.groups = bound.integer(groups);
     args.size = bound.integer(size), args.value_size = bound.integer(value_size);
     args.positions = bound.views[view_positions].as<int32_t>(), args.position_stride = bound.views[view_positions].strides[0];

@@ -168,7 +168,8 @@ NB_MODULE(_native, m) {
     m.def("packed_bytes", [](int type, int64_t n, int64_t k) { return packed_bytes(Type(type), n, k); });
     m.def("attention_plan_bytes", attention_plan_bytes);
     m.def("attention_partial_bytes", attention_partial_bytes);
-    m.attr("ATTENTION_SLOTS") = attention_split_tokens * attention_chunks;
+    m.attr("ATTENTION_SLOTS") = attention_slots;
+    m.attr("PAGE_SLOTS") = page_slots;
     m.def("pack", pack_all, "Packs a weight's stored bytes into its panels, on all threads.");
 
     nb::class_<Pool>(m, "Pool").def(nb::init<int>()).def_prop_ro("size", &Pool::size);

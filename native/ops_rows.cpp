@@ -1,6 +1,7 @@
 // Steps on rows: norms, activations, rotation by position, and what states keep.
 
 #include <cmath>
+#include <cstring>
 
 #include "program.h"
 
@@ -97,15 +98,45 @@ void rope(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     }
 }
 
-// ---- write: views state (bytes), slots (t), x (t, heads, n), table or none; ints: pairs, kept, slots in all
+// ---- write: views state (bytes), slots (t), x (t, heads, n), table or none; ints: pairs, kept, slots in all, order
 
-enum { write_pairs, write_kept, write_capacity };
+enum { write_pairs, write_kept, write_capacity, write_order };
+
+template <int size> void spread(const uint8_t *from, int64_t n, uint8_t *to) {  // elements of one slot of a turned page
+    for (int64_t i = 0; i < n; i++) std::memcpy(to + i * size * page_slots, from + i * size, size);
+}
+
+// One slot's row, already in the kept type, to its place in a turned page.
+void turn(Kept kept, const uint8_t *row, int64_t n, uint8_t *page, int64_t slot) {
+    switch (kept) {
+    case Kept::f32: return spread<4>(row, n, page + 4 * slot);
+    case Kept::q8_0:
+        for (int64_t block = 0; block < n / 32; block++, row += 34, page += 34 * page_slots) {
+            spread<2>(row, 1, page + 2 * slot);
+            spread<1>(row + 2, 32, page + 2 * page_slots + slot);
+        }
+        return;
+    default: return spread<2>(row, n, page + 2 * slot);
+    }
+}
+
+void keep(const Run &run, Kept kept, Order order, const float *x, int64_t n, uint8_t *state, int64_t slot, int64_t head, int64_t heads) {
+    const int64_t part = kept_bytes(kept, n);
+    if (order == Order::slots) return run.rows->keep(kept, x, state + (slot * heads + head) * part, n);
+    uint8_t *page = state + (slot / page_slots * heads + head) * page_slots * part;
+    const int64_t place = slot % page_slots;
+    if (order == Order::pages) return run.rows->keep(kept, x, page + place * part, n);
+    uint8_t *row = run.scratch + n * int64_t(sizeof(float));
+    run.rows->keep(kept, x, row, n);
+    turn(kept, row, n, page, place);
+}
 
 void write(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const View &slots = bound.views[1], &x = bound.views[2], &table = bound.views[3];
     const Kept kept = Kept(bound.integer(write_kept));
     const int64_t grain = grain_of(x, run), last = std::min(x.shape[0], end * grain);
-    const int64_t part = kept_bytes(kept, x.shape[2]), capacity = bound.integer(write_capacity);
+    const Order order = Order(bound.integer(write_order));
+    const int64_t capacity = bound.integer(write_capacity);
     float *turned = reinterpret_cast<float *>(run.scratch);
     for (int64_t i = begin * grain; i < last; i++) {
         const int64_t slot = slots.as<int32_t>()[i * slots.strides[0]];
@@ -114,7 +145,6 @@ void write(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
             run.fail(bound);
             continue;
         }
-        uint8_t *to = bound.views[0].data + slot * x.shape[1] * part;
         for (int64_t j = 0; j < x.shape[1]; j++) {
             const float *from = row_of(x, i, j);
             if (table.data) {
@@ -122,14 +152,14 @@ void write(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
                                  bound.integer(write_pairs) != 0);
                 from = turned;
             }
-            run.rows->keep(kept, from, to + j * part, x.shape[2]);
+            keep(run, kept, order, from, x.shape[2], bound.views[0].data, slot, j, x.shape[1]);
         }
     }
 }
 
 int64_t write_units(const Bound &bound, const Run &run) { return units_of(bound.views[2], run); }
 
-size_t write_scratch(const Step &step) { return size_t(step.operands[2].shape[2].factor) * sizeof(float); }
+size_t write_scratch(const Step &step) { return 2 * size_t(step.operands[2].shape[2].factor) * sizeof(float); }
 
 // ---- recall: views out (rows, n), state (bytes); ints: kept
 

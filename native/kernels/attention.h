@@ -2,8 +2,11 @@
 //
 // A *span* is a few consecutive tokens of one sequence and the positions that they read. A unit of work is one span and
 // one group (a K/V head with the query heads that share it): each tile of keys and values is read once for all of them.
-// A lone token (decode) with a long context is cut into chunks of positions; the thread that ends a token's last chunk
-// combines them in order, so its result does not depend on threads or on the rest of the batch.
+//
+// What one token gets does not depend, to the last bit, on what is computed beside it. Tiles and *chunks* of tiles begin
+// at fixed positions; a row is summed up tile by tile within a chunk, its chunks are combined in order, and positions
+// that it does not read leave no trace. So a span of a small batch may be cut: its chunks are then units of their own,
+// and the thread that ends the last one combines them.
 #pragma once
 
 #include <atomic>
@@ -15,15 +18,15 @@
 
 namespace puna {
 
-constexpr int64_t attention_tile = 64;          // keys
+constexpr int64_t attention_tile = page_slots;  // keys
 constexpr int64_t attention_rows = 96;          // tokens of a span times query heads of a group, at most (or one token)
-constexpr int64_t attention_chunk = 512;        // positions, for a lone token
-constexpr int64_t attention_chunks = 16;        // of one token, at most
-constexpr int64_t attention_split_tokens = 32;  // a larger batch keeps all threads busy without sharing a token
+constexpr int64_t attention_chunk = 256;        // positions
+constexpr int64_t attention_slots = 512;        // chunks times tokens of all spans that are cut, at most
+constexpr int64_t attention_cut_tokens = 32;    // a larger batch keeps all threads busy without cuts
 
 struct Span {
     int32_t token, tokens, sequence, begin, end;  // positions [begin, end) hold all that its tokens read
-    int32_t chunk, chunks, slot;  // chunk -1: all of them; slot: where partial results of chunk 0 are kept
+    int32_t chunk, chunks, slot;  // chunk -1: all of them; slot: where results of the first chunk are kept
 };
 
 struct AttentionArgs {
@@ -31,6 +34,7 @@ struct AttentionArgs {
     int64_t q_token, q_head;  // strides in elements
     const uint8_t *k, *v;
     Kept k_kept, v_kept;
+    Order k_order, v_order;
     int64_t capacity;  // slots
     int64_t heads, groups, size, value_size;
     const int32_t *positions, *lengths, *table;
@@ -47,9 +51,8 @@ struct AttentionArgs {
 };
 
 int64_t attention_padded(int64_t size);                                          // to whole vectors
-int64_t attention_chunk_size(int64_t positions);
 int64_t attention_scratch(int64_t share, int64_t size, int64_t value_size);      // bytes
-inline int64_t attention_partial(int64_t share, int64_t value_size) { return share * (attention_padded(value_size) + 2); }
+inline int64_t attention_partial(int64_t share, int64_t value_size) { return share * (attention_padded(value_size) + 16); }
 
 struct AttentionKernels {
     void (*attend)(const AttentionArgs &args, const Span &span, int64_t group, uint8_t *scratch);

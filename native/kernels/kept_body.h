@@ -23,7 +23,7 @@ inline void recall_q8_0(const uint8_t *x, float *out, int64_t n) {
     for (int64_t block = 0; block < n / 32; block++, x += 34, out += 32) {
         uint16_t scale;
         std::memcpy(&scale, x, 2);
-        const V d = set(half_to_float(scale));
+        const V d = splat_half(scale);
         for (int i = 0; i < 32; i += W) store(out + i, d * load_int8((const int8_t *)x + 2 + i));
     }
 }

@@ -9,15 +9,29 @@ namespace {
 constexpr int block_rows = W == 16 ? 6 : 4;    // a block of sums fills the registers: 6 x 4 of 32, 4 x 2 of 16
 constexpr int block_vectors = W == 16 ? 4 : 2;
 
-template <int R, int C>
-void multiply_block(const float *a, int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row, int64_t depth, bool add) {
+// The second factor of a product, by vectors: element (k, j) and its right neighbours.
+struct Floats {
+    const float *from;
+    int64_t row;
+    V operator()(int64_t k, int64_t j) const { return load(from + k * row + j); }
+};
+
+struct Halves {
+    const uint16_t *from;
+    int64_t row;
+    V operator()(int64_t k, int64_t j) const { return load_half(from + k * row + j); }
+};
+
+template <int R, int C, class B>
+inline __attribute__((always_inline)) void multiply_block(const float *a, int64_t a_row, const B &b, int64_t column, float *c,
+                                                          int64_t c_row, int64_t depth, bool add) {
     V sums[R][C];
     for (int r = 0; r < R; r++) {
         for (int j = 0; j < C; j++) sums[r][j] = add ? load(c + r * c_row + j * W) : set(0);
     }
     for (int64_t k = 0; k < depth; k++) {
         V row[C];
-        for (int j = 0; j < C; j++) row[j] = load(b + k * b_row + j * W);
+        for (int j = 0; j < C; j++) row[j] = b(k, column + j * W);
         for (int r = 0; r < R; r++) {
             const V factor = set(a[r * a_row + k]);
             for (int j = 0; j < C; j++) sums[r][j] = fma(factor, row[j], sums[r][j]);
@@ -28,25 +42,26 @@ void multiply_block(const float *a, int64_t a_row, const float *b, int64_t b_row
     }
 }
 
-template <int C>
-void multiply_columns(const float *a, int64_t a_row, int64_t rows, const float *b, int64_t b_row, float *c, int64_t c_row,
-                      int64_t depth, bool add) {
-    int64_t r = 0;
-    for (; r + block_rows <= rows; r += block_rows) {
-        multiply_block<block_rows, C>(a + r * a_row, a_row, b, b_row, c + r * c_row, c_row, depth, add);
+// `rows` rows, R at a time, then the rest: each with as many sums as there are rows.
+template <int R, int C, class B>
+void multiply_rows(const float *a, int64_t a_row, int64_t rows, const B &b, int64_t column, float *c, int64_t c_row, int64_t depth,
+                   bool add) {
+    for (; rows >= R; rows -= R, a += R * a_row, c += R * c_row) multiply_block<R, C>(a, a_row, b, column, c, c_row, depth, add);
+    if constexpr (R > 1) {
+        if (rows > 0) multiply_rows<R - 1, C>(a, a_row, rows, b, column, c, c_row, depth, add);
     }
-    for (; r + 2 <= rows; r += 2) multiply_block<2, C>(a + r * a_row, a_row, b, b_row, c + r * c_row, c_row, depth, add);
-    if (r < rows) multiply_block<1, C>(a + r * a_row, a_row, b, b_row, c + r * c_row, c_row, depth, add);
 }
 
-// c (rows, columns) = a (rows, depth) b (depth, columns), or added to it; columns is a multiple of W.
-void multiply(const float *a, int64_t a_row, int64_t rows, const float *b, int64_t b_row, int64_t columns, float *c, int64_t c_row,
-              int64_t depth, bool add) {
+// c (rows, columns) = a (rows, depth) b (depth, columns), or added to it; columns is a multiple of W. Every element is
+// one chain of fused multiply-adds in the order of depth, whatever else is computed beside it.
+template <class B>
+void multiply(const float *a, int64_t a_row, int64_t rows, const B &b, int64_t columns, float *c, int64_t c_row, int64_t depth,
+              bool add) {
     int64_t j = 0;
     for (; j + block_vectors * W <= columns; j += block_vectors * W) {
-        multiply_columns<block_vectors>(a, a_row, rows, b + j, b_row, c + j, c_row, depth, add);
+        multiply_rows<block_rows, block_vectors>(a, a_row, rows, b, j, c + j, c_row, depth, add);
     }
-    for (; j < columns; j += W) multiply_columns<1>(a, a_row, rows, b + j, b_row, c + j, c_row, depth, add);
+    for (; j < columns; j += W) multiply_rows<block_rows, 1>(a, a_row, rows, b, j, c + j, c_row, depth, add);
 }
 
 #if defined(__AVX512F__)
@@ -114,26 +129,6 @@ void transpose(const float *x, int64_t x_row, int64_t rows, int64_t columns, flo
             for (int k = 0; k < W; k++) square[k] = load(x + (i + k) * x_row + j);
             transpose(square);
             for (int k = 0; k < W; k++) store(out + (j + k) * rows + i, square[k]);
-        }
-    }
-}
-
-// out[r, j] = a[r] . b[j] for few rows of a; depth and columns (rows of b) are multiples of W.
-void dot_rows(const float *a, int64_t a_row, int64_t rows, const float *b, int64_t b_row, int64_t columns, float *out,
-              int64_t out_row, int64_t depth) {
-    for (int64_t j = 0; j < columns; j += W) {
-        for (int64_t r = 0; r < rows; r++) {
-            V sums[W];
-            for (int i = 0; i < W; i++) sums[i] = set(0);
-            for (int64_t k = 0; k < depth; k += W) {
-                const V x = load(a + r * a_row + k);
-                for (int i = 0; i < W; i++) sums[i] = fma(x, load(b + (j + i) * b_row + k), sums[i]);
-            }
-            transpose(sums);
-            for (int n = W / 2; n > 0; n /= 2) {
-                for (int i = 0; i < n; i++) sums[i] = sums[i] + sums[i + n];
-            }
-            store(out + r * out_row + j, sums[0]);
         }
     }
 }

@@ -96,6 +96,7 @@ inline V swap_pairs(V a) { return {_mm512_permute_ps(a.v, 0xb1)}; }
 inline V round_even(V a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 inline V scale_by_power(V a, V n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 inline V load_half(const uint16_t *p) { return {_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p))}; }
+inline V splat_half(uint16_t h) { return {_mm512_cvtph_ps(_mm256_set1_epi16(short(h)))}; }
 inline void store_half(uint16_t *p, V a) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
@@ -149,6 +150,7 @@ inline V scale_by_power(V a, V n) {  // in two factors: one alone cannot reach 2
     return {_mm256_mul_ps(_mm256_mul_ps(a.v, _mm256_castsi256_ps(low)), _mm256_castsi256_ps(high))};
 }
 inline V load_half(const uint16_t *p) { return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p))}; }
+inline V splat_half(uint16_t h) { return {_mm256_cvtph_ps(_mm_set1_epi16(short(h)))}; }
 inline void store_half(uint16_t *p, V a) {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
@@ -220,6 +222,7 @@ inline V swap_pairs(V a) {
 inline V load_half(const uint16_t *p) {
     return lanes([&](int i) { return half_to_float(p[i]); });
 }
+inline V splat_half(uint16_t h) { return set(half_to_float(h)); }
 inline void store_half(uint16_t *p, V a) {
     for (int i = 0; i < W; i++) p[i] = float_to_half(a.v[i]);
 }

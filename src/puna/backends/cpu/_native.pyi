@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ATTENTION_SLOTS: int
+PAGE_SLOTS: int
 
 def isas() -> list[str]: ...
 def allocate(nbytes: int, zero: bool, /) -> NDArray[np.uint8]: ...

@@ -154,7 +154,7 @@ def write(lowering: Lowering, node: Tensor) -> View:
     shape = (count, product(part[:-1]), part[-1])
     x = lowering.rows(lowering.reshaped(lowering.view(values), shape))
     index = lowering.reshaped(lowering.view(slots), (count,))
-    ints = (pairs, KEPT[target.dtype.name], numbers(target.shape)[0])
+    ints = (pairs, KEPT[target.dtype.name], numbers(target.shape)[0], lowering.order(target))
     return lowering.step("write", state, index, x, table, ints=ints, tiny=False, label=f"write {target.name}")
 
 
@@ -176,7 +176,7 @@ def _spans(lowering: Lowering, node: Tensor, share: int) -> View:
 
 @emits("attention")
 def attention(lowering: Lowering, node: Tensor) -> View:
-    """One step; long contexts of lone tokens are combined from parts in memory of the step's own."""
+    """One step; long contexts of few tokens are combined from parts in memory of the step's own."""
     q, k, v, positions, _, table, lengths, sinks = node.inputs
     heads, (capacity, groups, size), value_size = int(q.shape[1]), numbers(k.shape), numbers(v.shape)[2]
     share = heads // groups
@@ -201,7 +201,7 @@ def attention(lowering: Lowering, node: Tensor) -> View:
             size,
             value_size,
         ),
-        *(KEPT[k.dtype.name], KEPT[v.dtype.name], capacity),
+        *(KEPT[k.dtype.name], KEPT[v.dtype.name], lowering.order(k), lowering.order(v), capacity),
     )
     out = lowering.new(dtypes.F32, extents(node.shape))
     floats = (float(node.attrs["scale"]), float(node.attrs["softcap"]))

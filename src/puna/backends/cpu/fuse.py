@@ -6,6 +6,8 @@
 | linear                                 | one add         | adds to the residual where it lies                       |
 | rope                                   | one write       | turned on the way into the state                         |
 
+States that only attention reads lie in pages, its keys turned (native/kernels/rows.h).
+
 A deferred node whose reader cannot take it after all is emitted by itself.
 """
 
@@ -64,3 +66,31 @@ def deferred(outputs: Sequence[Tensor], consumers: Consumers) -> set[Tensor]:
     wanted = set(outputs)
     found = {node for node, readers in consumers.items() if node.op in RULES and readers and node not in wanted}
     return {node for node in found if RULES[node.op](node, consumers[node])}
+
+
+SLOTS, PAGES, TURNED = range(3)
+"""How a state's slots lie; the number is the kernels'."""
+PAGED = {"F32", "F16", "Q8_0"}
+
+
+def state_of(node: Tensor) -> Tensor:
+    """The state behind its writes."""
+    return state_of(node.inputs[0]) if node.op == "write" else node
+
+
+def paged(outputs: Sequence[Tensor], consumers: Consumers) -> dict[Tensor, int]:
+    """The order of states that nothing but attention reads, always as keys or always as values, in whole pages."""
+    orders: dict[Tensor, set[int]] = {}
+    for node, readers in consumers.items():
+        if node.op in ("state", "write") and node.dtype.name in PAGED:
+            found = {_order_for(reader, node) for reader in readers} | ({SLOTS} if node in outputs else set())
+            orders.setdefault(state_of(node), set()).update(o for o in found if o is not None)
+    return {state: next(iter(found)) for state, found in orders.items() if len(found) == 1}
+
+
+def _order_for(reader: Tensor, node: Tensor) -> int | None:
+    if reader.op == "write" and reader.inputs[0] is node and node not in reader.inputs[1:]:
+        return None  # which readers the write has is asked of it
+    whole = reader.op == "attention" and not (int(node.shape[0]) | reader.attrs["block_size"]) % _native.PAGE_SLOTS
+    places = [i for i, source in enumerate(reader.inputs) if source is node]
+    return {(1,): TURNED, (2,): PAGES}.get(tuple(places), SLOTS) if whole else SLOTS

@@ -55,6 +55,7 @@ class Lowering:
         self.states = allocate_states([n for n in topological(outputs) if n.op == "state"])
         self.consumers = fuse.consumers_of(outputs)
         self.deferred = fuse.deferred(outputs, self.consumers)
+        self._orders = fuse.paged(outputs, self.consumers)
         self._wanted = set(outputs)
         self._outside: dict[int, Storage] = {}  # by address, so that one array is one storage
         self._views: dict[Tensor, View] = {}
@@ -78,6 +79,10 @@ class Lowering:
     def is_emitted(self, node: Tensor) -> bool:
         """Whether a deferred node had to be made by itself after all."""
         return node in self._views
+
+    def order(self, state: Tensor) -> int:
+        """How the slots of a state, or of what was written to one, lie."""
+        return self._orders.get(fuse.state_of(state), fuse.SLOTS)
 
     def planned(self, nbytes: Callable[[Mapping[str, int]], int]) -> Storage:
         """A storage that the planner places."""

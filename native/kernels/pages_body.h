@@ -1,0 +1,61 @@
+// Keys and values of attention as factors of products, read from the states as they are kept. Text compiled once for
+// each instruction set.
+#pragma once
+
+#include "kernels/kept_body.h"
+#include "kernels/matrix_body.h"
+
+namespace puna::PUNA_ISA {
+namespace {
+
+constexpr int64_t q8_block = 34;  // bytes: a scale and 32 integers
+
+struct QuantizedRows {  // q8_0 values: element (slot, j)
+    const uint8_t *from;
+    int64_t row;  // bytes
+    V operator()(int64_t k, int64_t j) const {
+        const uint8_t *block = from + k * row + j / 32 * q8_block;
+        uint16_t scale;
+        std::memcpy(&scale, block, 2);
+        return splat_half(scale) * load_int8(reinterpret_cast<const int8_t *>(block) + 2 + j % 32);
+    }
+};
+
+struct QuantizedTurned {  // q8_0 keys: element (j, slot)
+    const uint8_t *from;
+    V operator()(int64_t k, int64_t slot) const {
+        const uint8_t *block = from + k / 32 * q8_block * page_slots, *integers = block + (2 + k % 32) * page_slots;
+        return load_half(reinterpret_cast<const uint16_t *>(block) + slot) * load_int8(reinterpret_cast<const int8_t *>(integers) + slot);
+    }
+};
+
+// f(factor) for n rows of values `row` bytes apart, whose size is a whole number of vectors; false where there is none.
+template <class F> bool with_rows(Kept kept, const uint8_t *from, int64_t row, F &&f) {
+    switch (kept) {
+    case Kept::f32: f(Floats{reinterpret_cast<const float *>(from), row / 4}); return true;
+    case Kept::f16: f(Halves{reinterpret_cast<const uint16_t *>(from), row / 2}); return true;
+    case Kept::q8_0: f(QuantizedRows{from, row}); return true;
+    default: return false;
+    }
+}
+
+// f(factor) for a turned page of keys.
+template <class F> void with_turned(Kept kept, const uint8_t *page, F &&f) {
+    switch (kept) {
+    case Kept::f32: return f(Floats{reinterpret_cast<const float *>(page), page_slots});
+    case Kept::q8_0: return f(QuantizedTurned{page});
+    default: return f(Halves{reinterpret_cast<const uint16_t *>(page), page_slots});
+    }
+}
+
+// A turned page as floats (size, slots).
+void recall_turned(Kept kept, const uint8_t *page, int64_t size, float *out) {
+    with_turned(kept, page, [&](const auto &keys) {
+        for (int64_t k = 0; k < size; k++) {
+            for (int64_t i = 0; i < page_slots; i += W) store(out + k * page_slots + i, keys(k, i));
+        }
+    });
+}
+
+}  // namespace
+}  // namespace puna::PUNA_ISA
