@@ -15,8 +15,9 @@ import click
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 def command(source: Path, out: Path, dtype: str, quantize: str | None, dry_run: bool) -> None:
     """Convert SOURCE, a checkpoint directory or a GGUF file, to the GGUF file OUT."""
-    from puna.cli.progress import Progress, size
+    from puna.cli.progress import Progress
     from puna.create.convert import convert
+    from puna.store.blobs import readable_size
 
     with Progress() as progress:
         report = convert(
@@ -27,4 +28,6 @@ def command(source: Path, out: Path, dtype: str, quantize: str | None, dry_run: 
             shape = " x ".join(map(str, tensor.shape))
             click.echo(f"{tensor.name:40} {shape:>16}  {tensor.source_dtype:>5} -> {tensor.dtype:5} {tensor.transform}")
     verb = "would be" if dry_run else "are"
-    click.echo(f"{len(report.tensors)} tensors of {report.parameters:,} parameters {verb} {size(report.nbytes)}")
+    click.echo(
+        f"{len(report.tensors)} tensors of {report.parameters:,} parameters {verb} {readable_size(report.nbytes)}"
+    )

@@ -24,13 +24,13 @@ UNITS = (
 @click.argument("beginning", default="")
 def command(beginning: str) -> None:
     """List the models in the store and in Ollama's, or those whose name begins with BEGINNING."""
-    from puna.cli.progress import size
+    from puna.store.blobs import readable_size
 
     rows = [("NAME", "ID", "SIZE", "MODIFIED")]
     for name, manifest in models():
         if name.short.lower().startswith(beginning.lower()):
             identity = manifest.digest.removeprefix("sha256:")[:12]
-            rows.append((name.short, identity, size(manifest.size), age(manifest.modified)))
+            rows.append((name.short, identity, readable_size(manifest.size), age(manifest.modified)))
     widths = [max(len(row[i]) for row in rows) + 2 for i in range(4)]
     for row in rows:
         click.echo("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

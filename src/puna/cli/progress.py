@@ -8,6 +8,8 @@ from collections.abc import Callable
 from shutil import get_terminal_size
 from typing import TextIO
 
+from puna.store.blobs import readable_size
+
 REDRAW = 0.1
 """Seconds between two drawings of a line."""
 
@@ -61,17 +63,12 @@ def _figures(done: int, total: int, seconds: float) -> str:
     if not done:
         return ""
     rate = done / seconds if seconds > 0.2 else 0.0
-    text = f"  {size(done)} of {size(total)}  {100 * done // total} %" if total else f"  {size(done)}"
+    text = (
+        f"  {readable_size(done)} of {readable_size(total)}  {100 * done // total} %"
+        if total
+        else f"  {readable_size(done)}"
+    )
     if rate:
-        text += f"  {size(rate)}/s"
+        text += f"  {readable_size(rate)}/s"
         text += f"  {(total - done) / rate:.0f} s left" if total else ""
     return text
-
-
-def size(count: float) -> str:
-    """Bytes in decimal units, as stores and disks count them: 98362432 is '98 MB'."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

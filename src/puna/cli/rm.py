@@ -11,13 +11,13 @@ import click
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def command(names: tuple[str, ...]) -> None:
     """Remove models, and the blobs that no other model uses."""
-    from puna.cli.progress import size
     from puna.errors import StoreError
     from puna.store import Store
+    from puna.store.blobs import readable_size
 
     store = Store()
     for name in names:
-        click.echo(f"removed {name}, {size(store.remove(name))} freed")
+        click.echo(f"removed {name}, {readable_size(store.remove(name))} freed")
     with suppress(StoreError):  # a manifest that cannot be read keeps every blob, which is no failure of removing
         if freed := store.prune():
-            click.echo(f"removed what nothing uses, {size(freed)} freed")
+            click.echo(f"removed what nothing uses, {readable_size(freed)} freed")

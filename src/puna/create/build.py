@@ -8,7 +8,7 @@ from typing import Any
 from puna.create.modelfile import Modelfile, expand_path, parse_modelfile
 from puna.create.source import find_files
 from puna.errors import InvalidName, ModelfileError, ModelNotFound, StoreError
-from puna.store.blobs import Progress, parse_digest
+from puna.store.blobs import Progress, parse_digest, silent
 from puna.store.describe import add_model, describe_gguf
 from puna.store.manifest import Config, Layer, Manifest, merge_layers, params_json, to_json
 from puna.store.name import ModelName
@@ -44,7 +44,7 @@ def create(
     parsed = modelfile if isinstance(modelfile, Modelfile) else parse_modelfile(modelfile)
     request = parsed.request()
     _refuse(request)
-    progress = on_progress or _silent
+    progress = on_progress or silent
     add_base = _source(store, request["from"], directory, convert, progress)
     old = store.digests(name)
     with store.adding() as new:
@@ -55,10 +55,6 @@ def create(
     store.remove_unused(old - {layer.digest for layer in manifest.parts})
     progress("success", 0, 0)
     return manifest
-
-
-def _silent(status: str, done: int, size: int) -> None:
-    pass
 
 
 def _refuse(request: dict[str, Any]) -> None:

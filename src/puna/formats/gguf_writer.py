@@ -16,7 +16,7 @@ from puna.errors import FormatError
 from puna.formats.gguf_metadata import Metadata
 from puna.formats.gguf_values import LENGTH, Encoded, encode_string, encode_value
 from puna.formats.mapped import tensor_bytes
-from puna.formats.whole import whole_file
+from puna.whole import whole_file
 
 Chunk = bytes | bytearray | memoryview | np.ndarray[Any, Any]
 Data = Chunk | Iterable[Chunk] | Callable[[], Chunk | Iterable[Chunk]]

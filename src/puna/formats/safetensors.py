@@ -23,7 +23,7 @@ from puna.dtypes import DTYPES, DType, Stored
 from puna.errors import FormatError
 from puna.formats.mapped import MappedFile, MappedFiles, MappedTensor, tensor_bytes
 from puna.formats.shard_index import MAX_HEADER, parse_json, read_index
-from puna.formats.whole import whole_file
+from puna.whole import whole_file
 
 _LENGTH = Struct("<Q")
 MAX_DIMS = 32

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from puna.errors import DigestMismatch, StoreError
 from puna.store.locks import LOCKS, locked, own_folder
+from puna.whole import sync_folder
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, the bytes done and the bytes in all (0 where unknown)."""
@@ -39,6 +40,10 @@ class Blob:
     new: bool
 
 
+def silent(status: str, done: int, size: int) -> None:
+    """A Progress that shows nothing."""
+
+
 def parse_digest(text: object) -> str:
     """Reads 'sha256:<64 hex>' (or with '-') into its usual spelling; StoreError otherwise."""
     match = _DIGEST.fullmatch(text) if isinstance(text, str) else None
@@ -52,12 +57,13 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def readable_size(size: int) -> str:
-    """A size in decimal units, as '98.4 MB'."""
-    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} B"
+def readable_size(size: float) -> str:
+    """Bytes in decimal units, as stores and disks count them: 98362432 is '98 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
 
 
 @contextmanager
@@ -89,17 +95,6 @@ def require_space(what: str, folder: Path, size: int) -> None:
     """Raises StoreError, before anything is written, where the disk of `folder` has no room for `size` bytes."""
     if shutil.disk_usage(folder).free < size:
         raise _full(what, folder, size)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames within a folder last through a power cut, where the system can."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

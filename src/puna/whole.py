@@ -28,11 +28,11 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
         with suppress(OSError):
             partial.unlink()
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last; Windows can not open folders and needs no such call."""
+def sync_folder(folder: Path) -> None:
+    """Make renames within a folder last through a power cut; Windows can not open folders and needs no such call."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
