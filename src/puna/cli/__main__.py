@@ -1,5 +1,0 @@
-"""`python -m puna.cli`."""
-
-from puna.cli import main
-
-main()
