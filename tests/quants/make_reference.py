@@ -26,8 +26,16 @@ TYPES = {
     "Q4_K": 12,
     "Q5_K": 13,
     "Q6_K": 14,
+    "IQ4_NL": 20,
+    "IQ4_XS": 23,
     "BF16": 30,
+    "TQ1_0": 34,
+    "TQ2_0": 35,
+    "MXFP4": 39,
+    "NVFP4": 40,
+    "Q1_0": 41,
 }
+WEIGHTED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
 
 
 def digest(array):
@@ -39,7 +47,7 @@ def main():
     for kind, array in inputs.arrays().items():
         for name, number in TYPES.items():
             out[f"{name}, {kind}"] = digest(libgguf.quantize_rows(array, number))
-        for name in ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"):
+        for name in WEIGHTED:
             for weight, matrix in inputs.importance().items():
                 out[f"{name}, {kind}, {weight}"] = digest(libgguf.quantize_rows(array, TYPES[name], imatrix=matrix))
     Path(__file__).with_name("reference.json").write_text(json.dumps(out, indent=0) + "\n")

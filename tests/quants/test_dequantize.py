@@ -1,4 +1,4 @@
-"""Decoding: every type equals the gguf package value for value; Q8_K, which that lacks, equals a plain loop."""
+"""Decoding: every type equals the gguf package value for value; Q1_0 and Q8_K, which that lacks, equal a plain loop."""
 
 import struct
 
@@ -21,7 +21,8 @@ def same_values(got, expected):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # inf - inf within the gguf package
-@pytest.mark.parametrize("name", [name for name in CODECS if name != "Q8_K"])
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # likewise, scales of MXFP4
+@pytest.mark.parametrize("name", [name for name in CODECS if name not in ("Q1_0", "Q8_K")])
 def test_random_bytes_have_the_values_of_the_gguf_package(name):
     dtype = DTYPES[name]
     shape = (5, 130 * dtype.block_size)
@@ -42,6 +43,17 @@ def test_q8_k_has_the_values_of_a_plain_loop(raw):
             expected += [scale * np.float32(q) for q in struct.unpack_from("<256b", raw, start + 4)]
     got = dequantize(np.frombuffer(raw, np.uint8), "Q8_K", (2, 256))
     assert same_values(got.reshape(-1), np.array(expected, np.float32))
+
+
+@given(st.binary(min_size=36, max_size=36))
+def test_q1_0_has_the_values_of_a_plain_loop(raw):
+    expected = []
+    for start in (0, 18):
+        scale = struct.unpack_from("<e", raw, start)[0]
+        bits = int.from_bytes(raw[start + 2 : start + 18], "little")
+        expected += [scale if bits >> j & 1 else -scale for j in range(128)]
+    got = dequantize(np.frombuffer(raw, np.uint8), "Q1_0", (256,))
+    assert same_values(got, np.array(expected, np.float32))
 
 
 def test_blocks_written_by_hand_have_the_values_of_their_definition():
@@ -78,10 +90,9 @@ def test_bytes_that_do_not_match_the_shape_are_refused():
         dequantize(np.zeros(144, np.uint8), "Q4_K", (100,))
 
 
-@pytest.mark.parametrize("name", ["IQ2_XXS", "IQ4_NL", "TQ2_0", "MXFP4", "NVFP4"])
-def test_a_type_without_a_codec_is_named_beside_those_that_work(name):
+def test_a_type_without_a_codec_is_named_beside_those_that_work():
     with pytest.raises(ConversionError) as caught:
-        dequantize(np.zeros(1, np.uint8), name, (256,))
+        dequantize(np.zeros(1, np.uint8), "Q8_1", (32,))
     assert str(caught.value) == (
-        f"dequantize: '{name}' is known by size but has no codec yet; {', '.join(CODECS)} would work"
+        f"dequantize: 'Q8_1' is known by size but has no codec yet; {', '.join(CODECS)} would work"
     )

@@ -19,6 +19,7 @@ from quants.inputs import arrays, importance
 REFERENCE = json.loads(Path(__file__).with_name("reference.json").read_text())
 ENCODED = [name for name, codec in CODECS.items() if codec.encodes]
 BLOCKS = [name for name in ENCODED if CODECS[name].dtype.quantized]
+WEIGHTED = [name for name, codec in CODECS.items() if codec.weighted]
 
 
 def digest(array):
@@ -32,7 +33,7 @@ def test_the_bytes_are_those_that_ggml_writes(case):
     assert digest(quantize(arrays()[kind], name, matrix)) == REFERENCE[case]
 
 
-@pytest.mark.parametrize("name", ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
+@pytest.mark.parametrize("name", ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4"])
 @pytest.mark.parametrize("kind", ["weights", "half precision", "large", "negative", "ties", "outliers"])
 def test_the_bytes_are_those_of_the_gguf_package_where_it_agrees_with_ggml(name, kind):
     array = arrays()[kind]
@@ -40,7 +41,7 @@ def test_the_bytes_are_those_of_the_gguf_package_where_it_agrees_with_ggml(name,
     assert quantize(array, name).tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("name", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"])
+@pytest.mark.parametrize("name", WEIGHTED)
 @pytest.mark.parametrize("count", [1, 2, 3, 257])
 def test_any_number_of_blocks_gives_the_same_bytes_for_each_block(name, count):
     array = np.resize(arrays()["weights"].reshape(-1, 256), (count, 256))
@@ -49,6 +50,15 @@ def test_any_number_of_blocks_gives_the_same_bytes_for_each_block(name, count):
         alone = [quantize(block[None], name, weights) for block in array[:32]]
         together = quantize(array, name, weights)
         assert [b.tobytes() for b in alone] == [b.tobytes() for b in together[:32]]
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+def test_the_mean_square_of_a_row_does_not_depend_on_the_rows_beside_it(name):
+    columns = 1056  # so that chunks end within rows
+    array = np.resize(arrays()["outliers"].reshape(-1)[::-1], (130, columns))
+    matrix = np.resize(importance()["spiky"], columns)
+    alone = np.concatenate([quantize(row, name, matrix) for row in array])
+    assert quantize(array, name, matrix).tobytes() == alone.tobytes()
 
 
 def test_f16_overflows_to_infinity_and_every_nan_becomes_the_quiet_one_of_its_sign():
@@ -116,7 +126,7 @@ def test_the_error_of_k_types_is_a_small_share_of_the_values(name, limit):
 
 def test_an_importance_matrix_lowers_the_weighted_error():
     array, matrix = arrays()["weights"], importance()["spiky"]
-    for name in ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"):
+    for name in WEIGHTED:
         errors = [
             ((dequantize(quantize(array, name, m), name, array.shape) - array) ** 2 * matrix).sum()
             for m in (None, matrix)
@@ -132,7 +142,7 @@ def test_an_importance_matrix_of_stacked_experts_is_applied_per_expert():
 
 def test_types_without_a_use_for_it_ignore_an_importance_matrix():
     array, matrix = arrays()["weights"], importance()["spiky"]
-    for name in ("F32", "F16", "BF16", "Q8_0"):
+    for name in ("F32", "F16", "BF16", "Q8_0", "TQ1_0", "TQ2_0", "Q1_0", "MXFP4", "NVFP4"):
         assert quantize(array, name, matrix).tobytes() == quantize(array, name).tobytes()
 
 
@@ -161,7 +171,7 @@ def refusal(array, name, imatrix=None):
 def test_a_row_that_is_no_multiple_of_the_block_names_the_sizes_and_what_would_work():
     assert refusal(np.zeros((3, 288), np.float32), "Q4_K") == (
         "quantize: Q4_K row of 288 is not a multiple of the block size 256 (shape (3, 288)); "
-        "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 would work"
+        "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, IQ4_NL, MXFP4 would work"
     )
     assert refusal(np.zeros(100, np.float32), "Q8_0").endswith("; F32, F16, BF16 would work")
 
@@ -176,17 +186,31 @@ def test_values_that_are_not_finite_are_counted_and_located(name):
     )
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name not in ("MXFP4", "NVFP4")])
 def test_a_scale_beyond_f16_is_refused(name):
     array = np.full((1, 256), 1e9, np.float32)
     array[0, 0] = -1e9
     assert "exceeds 65504, the largest F16" in refusal(array, name)
 
 
-@pytest.mark.parametrize("name", ["IQ4_XS", "TQ1_0", "MXFP4", "NVFP4"])
-def test_a_type_without_a_codec_is_named_beside_those_that_work(name):
+def test_a_scale_beyond_that_of_nvfp4_is_refused_and_mxfp4_holds_it():
+    array = np.full((1, 64), 6 * 448, np.float32)
+    assert dequantize(quantize(array, "NVFP4"), "NVFP4", array.shape).tolist() == array.tolist()
+    assert "a block scale of 450 exceeds 448, the largest of NVFP4" in refusal(array + 12, "NVFP4")
+    array[:] = 3 * 2.0**100
+    assert dequantize(quantize(array, "MXFP4"), "MXFP4", array.shape).tolist() == array.tolist()
+
+
+def test_a_type_without_a_codec_is_named_beside_those_that_work():
+    assert refusal(np.zeros(256, np.float32), "Q8_1") == (
+        f"quantize: 'Q8_1' is known by size but has no codec yet; {', '.join(ENCODED)} would work"
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in CODECS if name not in ENCODED])
+def test_a_type_that_can_only_be_read_says_so(name):
     assert refusal(np.zeros(256, np.float32), name) == (
-        f"quantize: '{name}' is known by size but has no codec yet; {', '.join(ENCODED)} would work"
+        f"quantize: {name} can be read but not yet written; {', '.join(ENCODED)} would work"
     )
 
 
@@ -200,4 +224,3 @@ def test_importance_matrices_that_cannot_be_used_are_refused():
     array = np.zeros((2, 256), np.float32)
     assert "shape (255,) for an array of shape (2, 256)" in refusal(array, "Q4_K", np.ones(255))
     assert "not finite" in refusal(array, "Q4_K", np.full(256, np.nan))
-    assert "not supported for this type" in refusal(array, "Q4_0", np.ones(256))

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from puna.dtypes import DTYPES
 from puna.errors import ConversionError, FormatError
-from puna.quants import k, legacy, plain
+from puna.quants import iq, iq4, k, legacy, microscaling, plain, ternary
 from puna.quants.codec import Bytes, Codec, Floats
+from puna.quants.search import sequential_sum
 
 CODECS: dict[str, type[Codec]] = {
     codec.dtype.name: codec
@@ -20,6 +21,8 @@ CODECS: dict[str, type[Codec]] = {
         *(plain.F32, plain.F16, plain.BF16),
         *(legacy.Q4_0, legacy.Q4_1, legacy.Q5_0, legacy.Q5_1, legacy.Q8_0),
         *(k.Q2_K, k.Q3_K, k.Q4_K, k.Q5_K, k.Q6_K, k.Q8_K),
+        *(iq4.IQ4_NL, iq4.IQ4_XS, ternary.TQ1_0, ternary.TQ2_0, ternary.Q1_0, microscaling.MXFP4, microscaling.NVFP4),
+        *(iq.IQ1_S, iq.IQ1_M, iq.IQ2_XXS, iq.IQ2_XS, iq.IQ2_S, iq.IQ3_XXS, iq.IQ3_S),
     )
 }
 """Every type with a codec, by name."""
@@ -34,8 +37,9 @@ def quantize(array: NDArray[np.floating], name: str, imatrix: ArrayLike | None =
     """Encode float `array` (..., columns) as type `name`: uint8 (..., bytes per row).
 
     `imatrix` weighs the error of each column: (columns,), or (shape[0], columns) for stacked experts. Types that have
-    no use for it (F32 F16 BF16 Q8_0 Q8_K) ignore it, as ggml does. ConversionError where the type cannot be written,
-    a row is no whole number of blocks, a value is not finite (block types only), or a scale exceeds F16.
+    no use for it (F32 F16 BF16 Q8_0 TQ1_0 TQ2_0 Q1_0 MXFP4 NVFP4) ignore it, as ggml does. ConversionError where the
+    type cannot be written, a row is no whole number of blocks, a value is not finite (block types only), or a scale
+    exceeds F16 (E4M3 for NVFP4).
     """
     codec = _codec(name, "quantize")
     if not codec.encodes:
@@ -98,14 +102,8 @@ def _check_row(codec: type[Codec], shape: tuple[int, ...]) -> None:
 
 def _weights(codec: type[Codec], shape: tuple[int, ...], imatrix: ArrayLike) -> Floats | None:
     """Return the importance of columns as (experts or 1, blocks per row, block size), or None if it is ignored."""
-    if codec.weighted is False:
+    if not codec.weighted:
         return None
-    if codec.weighted is None:
-        able = ", ".join(name for name, c in CODECS.items() if c.weighted)
-        raise ConversionError(
-            f"quantize {codec.dtype}: an importance matrix is not supported for this type; "
-            f"none, or one of the types {able}, would work"
-        )
     matrix = np.asarray(imatrix, np.float32)
     if matrix.shape not in ((shape[-1],), (shape[0], shape[-1])):
         raise ConversionError(
@@ -123,11 +121,17 @@ def _encode(codec: type[Codec], array: NDArray[np.floating], weights: Floats | N
     values = np.ascontiguousarray(array).reshape(-1, size)
     out = np.empty(len(values), codec.layout)
     step = CHUNK // size
+    columns = array.shape[-1]
+    means = _mean_squares(values.reshape(-1, columns)) if codec.by_row and weights is not None else None
     for start in range(0, len(values), step):
         chunk = values[start : start + step].astype(np.float32)
         if size > 1 and not np.isfinite(chunk).all():
             raise _not_finite(codec, array)
-        out[start : start + step] = codec.encode(chunk, _rows(weights, start, len(chunk), len(values)))
+        rows = _rows(weights, start, len(chunk), len(values))
+        if rows is not None and means is not None:
+            row = np.arange(start, start + len(chunk)) * size // columns
+            rows *= np.sqrt(means[row, None] + chunk * chunk)
+        out[start : start + step] = codec.encode(chunk, rows)
     return out.view(np.uint8).reshape(*array.shape[:-1], codec.dtype.row_bytes(array.shape[-1]))
 
 
@@ -139,6 +143,17 @@ def _rows(weights: Floats | None, start: int, count: int, total: int) -> Floats 
     experts, per_row, _ = weights.shape
     picked: Floats = weights[block // (total // experts), block % per_row]
     return picked
+
+
+def _mean_squares(rows: NDArray[np.floating]) -> Floats:
+    """Return the mean square of each row, summed one after the other in F32 as ggml does: (rows,)."""
+    columns = rows.shape[1]
+    step = max(1, CHUNK // columns)
+    means = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), step):
+        chunk = rows[start : start + step].astype(np.float32)
+        means[start : start + step] = sequential_sum(np.ascontiguousarray((chunk * chunk).T)) / np.float32(columns)
+    return means
 
 
 def _not_finite(codec: type[Codec], array: NDArray[np.floating]) -> ConversionError:

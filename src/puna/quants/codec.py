@@ -20,14 +20,15 @@ Blocks = NDArray[Any]
 class Codec:
     """One type: `layout` is a block as a numpy record; `decode` and `encode` work on any number of blocks at once.
 
-    `weighted` says what becomes of an importance matrix: True weighs the error, False ignores it as ggml does,
-    None means that ggml would use it and this codec cannot.
+    `weighted` says whether an importance matrix weighs the error, or is ignored as ggml does; `by_row`, whether it is
+    first multiplied by sqrt(mean square of the whole row + x^2), which a codec that sees blocks cannot know.
     """
 
     dtype: ClassVar[DType]
     layout: ClassVar[np.dtype[Any]]
     encodes: ClassVar[bool] = True
-    weighted: ClassVar[bool | None] = False
+    weighted: ClassVar[bool] = False
+    by_row: ClassVar[bool] = False
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from puna import dtypes
 from puna.quants.codec import Blocks, Bytes, Codec, Floats, join_bits, reciprocal, split_bits, to_half
+from puna.quants.search import affine_fit, lowest, symmetric_fit
 
 
 def signed_extreme(values: Floats) -> Floats:
@@ -21,16 +22,6 @@ def signed_extreme(values: Floats) -> Floats:
     extreme = np.take_along_axis(values, magnitude.argmax(axis=1, keepdims=True), axis=1)
     extreme[extreme == 0] = 0
     return extreme
-
-
-def lowest(values: Floats) -> Floats:
-    """Return the minimum of each row: (n, 1); where it is zero, the first zero with its sign, as a sequential scan."""
-    low: Floats = values.min(axis=1, keepdims=True)
-    rows = np.flatnonzero(low == 0)
-    if rows.size:
-        zeros = values[rows]
-        low[rows] = np.take_along_axis(zeros, (zeros == 0).argmax(axis=1, keepdims=True), axis=1)
-    return low
 
 
 def quants_of(values: Floats, scale: Floats, offset: float, top: int) -> Bytes:
@@ -77,7 +68,8 @@ class Q4_0(Codec):
 
     dtype = dtypes.Q4_0
     layout = np.dtype([("d", "<f2"), ("qs", "u1", (16,))])
-    weighted = None
+    weighted = True
+    by_row = True
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
@@ -86,10 +78,8 @@ class Q4_0(Codec):
 
     @classmethod
     def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
-        scale = signed_extreme(values) / np.float32(-8)
         out = np.empty(len(values), cls.layout)
-        out["d"] = to_half(scale)[:, 0]
-        out["qs"] = halves(quants_of(values, scale, 8.5, 15))
+        out["qs"] = halves(symmetric_quants(values, weights, 8, out))
         return out
 
 
@@ -102,7 +92,8 @@ class Q4_1(Codec):
 
     dtype = dtypes.Q4_1
     layout = np.dtype([("d", "<f2"), ("m", "<f2"), ("qs", "u1", (16,))])
-    weighted = None
+    weighted = True
+    by_row = True
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
@@ -112,7 +103,7 @@ class Q4_1(Codec):
     @classmethod
     def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         out = np.empty(len(values), cls.layout)
-        out["qs"] = halves(affine_quants(values, 15, out))
+        out["qs"] = halves(affine_quants(values, weights, 15, out))
         return out
 
 
@@ -125,7 +116,8 @@ class Q5_0(Codec):
 
     dtype = dtypes.Q5_0
     layout = np.dtype([("d", "<f2"), ("qh", "u1", (4,)), ("qs", "u1", (16,))])
-    weighted = None
+    weighted = True
+    by_row = True
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
@@ -133,10 +125,8 @@ class Q5_0(Codec):
 
     @classmethod
     def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
-        scale = signed_extreme(values) / np.float32(-16)
         out = np.empty(len(values), cls.layout)
-        out["d"] = to_half(scale)[:, 0]
-        quants = quants_of(values, scale, 16.5, 31)
+        quants = symmetric_quants(values, weights, 16, out)
         out["qh"], out["qs"] = fifth_bits(quants), halves(quants & 15)
         return out
 
@@ -150,7 +140,8 @@ class Q5_1(Codec):
 
     dtype = dtypes.Q5_1
     layout = np.dtype([("d", "<f2"), ("m", "<f2"), ("qh", "u1", (4,)), ("qs", "u1", (16,))])
-    weighted = None
+    weighted = True
+    by_row = True
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
@@ -160,7 +151,7 @@ class Q5_1(Codec):
     @classmethod
     def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
         out = np.empty(len(values), cls.layout)
-        quants = affine_quants(values, 31, out)
+        quants = affine_quants(values, weights, 31, out)
         out["qh"], out["qs"] = fifth_bits(quants), halves(quants & 15)
         return out
 
@@ -193,11 +184,31 @@ class Q8_0(Codec):
         return out
 
 
-def affine_quants(values: Floats, top: int, out: Blocks) -> Bytes:
+def symmetric_quants(values: Floats, weights: Floats | None, top: int, out: Blocks) -> Bytes:
+    """Store `d` into `out` and return the quants 0..2 top - 1 around `top`. Overwrites `values`."""
+    if weights is not None:
+        fit = symmetric_fit(columns(values), columns(weights), top)
+        out["d"] = to_half(fit.scale)
+        return fit.quants(np.ones(len(values), bool)).T
+    scale = signed_extreme(values) / np.float32(-top)
+    out["d"] = to_half(scale)[:, 0]
+    return quants_of(values, scale, top + 0.5, 2 * top - 1)
+
+
+def affine_quants(values: Floats, weights: Floats | None, top: int, out: Blocks) -> Bytes:
     """Store `d` and `m` into `out` and return the quants 0..top. Overwrites `values`."""
-    low = lowest(values)
+    if weights is not None:
+        fit = affine_fit(columns(values), columns(weights), top, (-0.9, 0.05, 36))
+        out["d"], out["m"] = to_half(fit.scale), to_half(-fit.minimum)
+        return fit.quants(np.ones(len(values), bool)).T
+    low = lowest(values.T)[:, None]
     scale = (values.max(axis=1, keepdims=True) - low) / np.float32(top)
     scale[scale == 0] = 0  # never -0, whichever zero numpy took for the maximum
     out["d"], out["m"] = to_half(scale)[:, 0], to_half(low)[:, 0]
     values -= low
     return quants_of(values, scale, 0.5, top)
+
+
+def columns(values: Floats) -> Floats:
+    """Return the transpose, contiguous: what the searches take."""
+    return np.ascontiguousarray(values.T)

@@ -34,6 +34,15 @@ def sequential_sum(rows: Floats) -> Floats:
     return total
 
 
+def lowest(x: Floats) -> Floats:
+    """Return the minimum of each column; where it is zero, the first zero with its sign, as a sequential scan."""
+    low: Floats = x.min(axis=0)
+    columns = np.flatnonzero(low == 0)
+    if columns.size:
+        low[columns] = x[(x[:, columns] == 0).argmax(axis=0), columns]
+    return low
+
+
 class Found(Protocol):
     """What a search found for groups `x`: their scales, and the quants it had in mind."""
 
@@ -102,7 +111,8 @@ def affine_fit(x: Floats, w: Floats, top: int, steps: tuple[float, float, int], 
     `steps` (first, step, count) are the shifts of the number of levels that are tried, as in ggml's make_qkx2_quants;
     `absolute` compares them by their absolute errors.
     """
-    low, high = np.minimum(x.min(axis=0), np.float32(0)), x.max(axis=0)
+    low, high = lowest(x), x.max(axis=0)
+    low[low > 0] = 0
     empty = high == low
     span = np.where(empty, np.float32(1), high - low)
     inverse = np.float32(top) / span

@@ -1,0 +1,182 @@
+"""Super-blocks of 256 whose values are points of a grid, with signs and scales: the IQ1, IQ2 and IQ3 types.
+
+Runs of 8 values (a pair of 4 in IQ3) are one grid point, named by its index; `iq_tables` has the grids. They are read,
+value for value as ggml does, and not written: that is a search over points which needs an importance matrix.
+"""
+
+# ruff: noqa: D102, N801 - `decode` and `encode` are described by Codec; a class is named as its type
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puna.dtypes import DTYPES
+from puna.quants.codec import Blocks, Codec, Floats
+from puna.quants.iq_tables import even_signs, grid, shifted_grid, signs
+
+Integers = NDArray[Any]
+"""An array of unsigned integers."""
+
+SHIFT = 0.125
+"""What is added to (or subtracted from) every coordinate of a point of IQ1_S and IQ1_M."""
+
+
+def fields(words: Integers, bits: int, count: int) -> Integers:
+    """Return the lowest `count` fields of each word (..., k), lowest bits first: (..., k, count)."""
+    shifts = np.arange(0, bits * count, bits, dtype=words.dtype)
+    found: Integers = (words[..., None] >> shifts) & words.dtype.type((1 << bits) - 1)
+    return found
+
+
+def scaled(blocks: Blocks, factors: Floats) -> Floats:
+    """Return the block scale `d` times `factors` (n, ...), as (n, groups)."""
+    product: Floats = blocks["d"].astype(np.float32)[:, None] * factors.reshape(len(blocks), -1)
+    return product
+
+
+def place(points: Floats, index: Integers, scale: Floats, out: Floats, factors: Floats | None = None) -> None:
+    """Write into `out` (n, 256) the points of `index`, times the signs (n, 32, 8), times `scale` (n, groups)."""
+    np.take(points, index.reshape(-1), axis=0, out=out.reshape(-1, points.shape[1]), mode="clip")
+    if factors is not None:
+        out *= factors.reshape(out.shape)
+    grouped = out.reshape(*scale.shape, -1)
+    grouped *= scale[:, :, None]
+
+
+class IQ2_XXS(Codec):
+    """2.06 bits: x = d * (scale + 1/2) / 4 * point * signs, in 8 groups of 32.
+
+    byte 0   2             66
+         | d | 8 x parts   |      d: F16; a part: | 4 indices (u8) | u32: 4 x 7 bits of signs, 4 bits of scale |
+    """
+
+    dtype = DTYPES["IQ2_XXS"]
+    layout = np.dtype([("d", "<f2"), ("parts", [("index", "u1", (4,)), ("signs", "<u4")], (8,))])
+    encodes = False
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
+        words = blocks["parts"]["signs"]
+        scale = scaled(blocks, np.float32(0.5) + (words >> 28).astype(np.float32)) * np.float32(0.25)
+        place(grid("IQ2_XXS"), blocks["parts"]["index"], scale, out, even_signs()[fields(words, 7, 4)])
+
+
+class IQ2_XS(Codec):
+    """2.31 bits: x = d * (scale + 1/2) / 4 * point * signs, in 16 groups of 16.
+
+    byte 0   2               66           74
+         | d | qs (32 x u16) | scales (8) |      d: F16; q: 9 bits of index, 7 of signs; scales: 4 bits each
+    """
+
+    dtype = DTYPES["IQ2_XS"]
+    layout = np.dtype([("d", "<f2"), ("qs", "<u2", (32,)), ("scales", "u1", (8,))])
+    encodes = False
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
+        qs = blocks["qs"]
+        scale = scaled(blocks, np.float32(0.5) + fields(blocks["scales"], 4, 2)) * np.float32(0.25)
+        place(grid("IQ2_XS"), qs & 511, scale, out, even_signs()[qs >> 9])
+
+
+class IQ2_S(Codec):
+    """2.56 bits: x = d * (scale + 1/2) / 4 * point * signs, in 16 groups of 16.
+
+    byte 0   2         34           66       74           82
+         | d | qs (32) | signs (32) | qh (8) | scales (8) |
+    d: F16; index: bits 0..7 in qs, bits 8, 9 of four indices in a byte of qh; scales: 4 bits each
+    """
+
+    dtype = DTYPES["IQ2_S"]
+    layout = np.dtype(
+        [("d", "<f2"), ("qs", "u1", (32,)), ("signs", "u1", (32,)), ("qh", "u1", (8,)), ("scales", "u1", (8,))]
+    )
+    encodes = False
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
+        high = fields(blocks["qh"], 2, 4).reshape(-1, 32)
+        scale = scaled(blocks, np.float32(0.5) + fields(blocks["scales"], 4, 2)) * np.float32(0.25)
+        place(grid("IQ2_S"), blocks["qs"] | high.astype(np.uint16) << 8, scale, out, signs()[blocks["signs"]])
+
+
+class IQ3_XXS(Codec):
+    """3.06 bits: x = d * (scale + 1/2) / 2 * point * signs, in 8 groups of 32; a point is 4 values.
+
+    byte 0   2         66                98
+         | d | qs (64) | parts (8 x u32) |      d: F16; qs: indices; part: 4 x 7 bits of signs, 4 bits of scale
+    """
+
+    dtype = DTYPES["IQ3_XXS"]
+    layout = np.dtype([("d", "<f2"), ("qs", "u1", (64,)), ("parts", "<u4", (8,))])
+    encodes = False
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
+        words = blocks["parts"]
+        scale = scaled(blocks, np.float32(0.5) + (words >> 28).astype(np.float32)) * np.float32(0.5)
+        place(grid("IQ3_XXS"), blocks["qs"], scale, out, even_signs()[fields(words, 7, 4)])
+
+
+class IQ3_S(Codec):
+    """3.44 bits: x = d * (2 * scale + 1) * point * signs, in 8 groups of 32; a point is 4 values.
+
+    byte 0   2         66       74           106          110
+         | d | qs (64) | qh (8) | signs (32) | scales (4) |
+    d: F16; index: bits 0..7 in qs, bit 8 of eight indices in a byte of qh; scales: 4 bits each
+    """
+
+    dtype = DTYPES["IQ3_S"]
+    layout = np.dtype(
+        [("d", "<f2"), ("qs", "u1", (64,)), ("qh", "u1", (8,)), ("signs", "u1", (32,)), ("scales", "u1", (4,))]
+    )
+    encodes = False
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
+        high = fields(blocks["qh"], 1, 8).reshape(-1, 64)
+        scale = scaled(blocks, np.float32(1) + np.float32(2) * fields(blocks["scales"], 4, 2))
+        place(grid("IQ3_S"), blocks["qs"] | high.astype(np.uint16) << 8, scale, out, signs()[blocks["signs"]])
+
+
+class IQ1_S(Codec):
+    """1.56 bits: x = d * (2 * scale + 1) * (point +- 1/8), in 8 groups of 32.
+
+    byte 0   2         34              50
+         | d | qs (32) | qh (8 x u16)  |
+    d: F16; qs: bits 0..7 of an index; qh: 4 x 3 bits, bits 8..10 of four indices, 3 bits of scale, 1 bit: minus 1/8
+    """
+
+    dtype = DTYPES["IQ1_S"]
+    layout = np.dtype([("d", "<f2"), ("qs", "u1", (32,)), ("qh", "<u2", (8,))])
+    encodes = False
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
+        qh = blocks["qh"]
+        scale = scaled(blocks, np.float32(1) + np.float32(2) * (qh >> 12 & 7))
+        high = fields(qh, 3, 4) | (qh >> 15 << 3)[:, :, None]
+        place(shifted_grid("IQ1_S", SHIFT), blocks["qs"] | high.reshape(-1, 32) << 8, scale, out)
+
+
+class IQ1_M(Codec):
+    """1.75 bits: x = d * (2 * scale + 1) * (point +- 1/8), in 16 groups of 16.
+
+    byte 0         32        48                 56
+         | qs (32) | qh (16) | scales (4 x u16) |
+    qs: bits 0..7 of an index; qh: two nibbles each, 3 bits are bits 8..10 of an index, 1 bit: minus 1/8
+    scales: 4 x 3 bits, and in the upper 4 bits a quarter of d (F16), lowest first
+    """
+
+    dtype = DTYPES["IQ1_M"]
+    layout = np.dtype([("qs", "u1", (32,)), ("qh", "u1", (16,)), ("scales", "<u2", (4,))])
+    encodes = False
+
+    @classmethod
+    def decode(cls, blocks: Blocks, out: Floats) -> None:
+        packed = blocks["scales"]
+        d = np.bitwise_or.reduce(packed >> 12 << np.arange(0, 16, 4, dtype=np.uint16), axis=1).view(np.float16)
+        factors = np.float32(1) + np.float32(2) * fields(packed, 3, 4).reshape(-1, 16)
+        index = blocks["qs"] | fields(blocks["qh"], 4, 2).reshape(-1, 32).astype(np.uint16) << 8
+        place(shifted_grid("IQ1_S", SHIFT), index, d.astype(np.float32)[:, None] * factors, out)
