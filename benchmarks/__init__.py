@@ -1,1 +1,1 @@
-"""Measurements beside llama.cpp and the machine's limits: `python -m benchmarks --help`; kernels.py, program.py alone."""
+"""Measurements beside llama.cpp and the machine's limits. `python -m benchmarks --help`."""

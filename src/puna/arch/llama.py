@@ -54,7 +54,7 @@ class Network:
     output_norm: Weight
     output: Weight | None
     rope_freqs: Weight | None
-    blk: list[Block]
+    blk: Sequence[Block]
 
 
 def caches(hp: Hparams) -> list[Spec]:

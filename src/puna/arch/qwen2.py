@@ -10,16 +10,12 @@ from dataclasses import dataclass
 
 from puna import nn
 from puna.arch import llama
-from puna.arch.base import KV, Batch, Biased, Config, Weight
+from puna.arch.base import KV, Batch, Biased, Config
 from puna.graph import Tensor
 
 HF_CLASSES = ("Qwen2ForCausalLM",)
 HF_DEFAULTS = llama.HF_DEFAULTS
-HF_REQUIRES = {
-    "hidden_act": ("silu",),
-    "use_sliding_window": (None, False),
-    "layer_types": (None, "full_attention"),
-}
+HF_REQUIRES = llama.HF_REQUIRES | {"use_sliding_window": (None, False)}
 HF_NAMES = llama.HF_NAMES
 HF_IGNORED = llama.HF_IGNORED
 Hparams = llama.Hparams
@@ -27,29 +23,19 @@ caches = llama.caches
 
 
 @dataclass(frozen=True)
-class Block:
+class Block(llama.Block):
     """Weights of one block."""
 
-    attn_norm: Weight
     attn_q: Biased
     attn_k: Biased
     attn_v: Biased
-    attn_output: Weight
-    ffn_norm: Weight
-    ffn_gate: Weight
-    ffn_up: Weight
-    ffn_down: Weight
 
 
 @dataclass(frozen=True)
-class Network:
-    """Weights of the whole model; without `output` the embedding serves."""
+class Network(llama.Network):
+    """Weights of the whole model."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
-    rope_freqs: Weight | None
-    blk: list[Block]
+    blk: Sequence[Block]
 
 
 def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:

@@ -15,11 +15,7 @@ from puna.graph import Tensor
 
 HF_CLASSES = ("Qwen3ForCausalLM",)
 HF_DEFAULTS = llama.HF_DEFAULTS
-HF_REQUIRES = {
-    "hidden_act": ("silu",),
-    "use_sliding_window": (None, False),
-    "layer_types": (None, "full_attention"),
-}
+HF_REQUIRES = llama.HF_REQUIRES | {"use_sliding_window": (None, False)}
 HF_NAMES = llama.HF_NAMES | {
     "model.layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
     "model.layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
@@ -38,14 +34,10 @@ class Block(llama.Block):
 
 
 @dataclass(frozen=True)
-class Network:
-    """Weights of the whole model; without `output` the embedding serves."""
+class Network(llama.Network):
+    """Weights of the whole model."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
-    rope_freqs: Weight | None
-    blk: list[Block]
+    blk: Sequence[Block]
 
 
 def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
