@@ -267,6 +267,18 @@ def test_what_a_modelfile_adds_comes_before_the_conversation(path, tmp_path, mon
     assert puna.render("m", own) == "[user hi][assistant ho][system be brief][user hello]"
 
 
+@pytest.mark.parametrize("stored", [b"{", b"[" * 100_000, b'{"role": "user"}'])
+def test_stored_messages_that_are_none_are_one_error(stored, path, tmp_path, monkeypatch):
+    monkeypatch.setenv("PUNA_MODELS", str(tmp_path))
+    puna.create("m", f"FROM {path}")
+    store = puna.Store()
+    with store.adding() as new:
+        manifest = store.manifest("m")
+        new.write("m", [*manifest.layers, new.add_bytes("messages", stored)], manifest.config)
+    with pytest.raises(errors.StoreError, match="reading the messages of a model: not "):
+        puna.load("m")
+
+
 def test_stored_options_are_the_defaults(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PUNA_MODELS", str(tmp_path))
     puna.create("m", f"FROM {path}\nPARAMETER temperature 0\nPARAMETER num_predict 4\nPARAMETER stop c\n")

@@ -111,6 +111,8 @@ def _messages(store: Store, layer: Layer | None) -> tuple[Mapping[str, Any], ...
         return ()
     try:
         messages = json.loads(store.read(layer))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"reading the messages of a model: not JSON ({error}); pull or create it again") from error
+    if not isinstance(messages, list):
+        raise StoreError("reading the messages of a model: not a list; pull or create it again")
     return tuple(messages)

@@ -31,6 +31,7 @@ def render(
 
 def _is_reference(text: str) -> bool:
     """Whether a text without any template marks names a model or a file."""
+    from puna.opened import is_path
     from puna.store.name import ModelName
 
     if "{{" in text or "{%" in text or "\n" in text:
@@ -38,5 +39,5 @@ def _is_reference(text: str) -> bool:
     try:
         ModelName.parse(text)
     except InvalidName:
-        return text.endswith(".gguf") or text.startswith((".", "/", "~"))
+        return is_path(text)
     return True

@@ -308,6 +308,8 @@ def test_a_directory_without_a_tokenizer_is_refused(tmp_path):
         metadata_from_hf(tmp_path / "absent", {})
     with pytest.raises(FormatError, match=r"reading tokenizer\.json"):
         metadata_from_hf(written(tmp_path, "tokenizer.json", b"{"), {})
+    with pytest.raises(FormatError, match=r"reading tokenizer\.json"):
+        metadata_from_hf(written(tmp_path, "tokenizer.json", b"[" * 100_000), {})
 
 
 def test_pre_tokenizers_of_digits_and_byte_level_are_recognized(tmp_path):

@@ -169,7 +169,7 @@ def _json(files: Files, name: str) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(files[name].read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"reading {name}: {error}; a JSON file would work") from error
     if not isinstance(value, dict):
         raise FormatError(f"reading {name}: it holds a {type(value).__name__}; a JSON object would work")
