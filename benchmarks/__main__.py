@@ -1,8 +1,8 @@
-"""`python -m benchmarks generate MODEL.gguf`, `python -m benchmarks start MODEL`."""
+"""`python -m benchmarks COMMAND`, one file a command."""
 
 import click
 
-from benchmarks import generate, start
+from benchmarks import generate, kernels, program, start
 
-group = click.Group("benchmarks", commands={"generate": generate.command, "start": start.command})
-group()
+FILES = {"generate": generate, "start": start, "program": program, "kernels": kernels}
+click.Group("benchmarks", commands={name: file.command for name, file in FILES.items()})()

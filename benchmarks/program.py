@@ -1,16 +1,13 @@
-"""Time of one run of a Llama-shaped program with random weights: decode and prefill, and where it goes.
-
-python benchmarks/program.py [--shape smollm2] [--threads 2] [--backend cpu] [--context 0]
-"""
+"""Time of one run of a Llama-shaped program with random weights, in decode and prefill."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import click
 import numpy as np
 
 from puna import dtypes, quants
@@ -140,34 +137,29 @@ def best(function: Any, rounds: int) -> float:
     return min(times)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="smollm2")
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--backend", default="cpu")
-    parser.add_argument("--context", type=int, default=4096)
-    parser.add_argument("--prefill", type=int, default=512)
-    options = parser.parse_args()
-    hp, context = SHAPES[options.shape], options.context
-    backend = open_backend(options.backend, threads=options.threads)
+@click.command()
+@click.option("--shape", type=click.Choice(sorted(SHAPES)), default="smollm2", show_default=True)
+@click.option("--threads", type=int, help="Else one for each core.")
+@click.option("--backend", default="cpu", show_default=True)
+@click.option("--context", default=4096, show_default=True)
+@click.option("--prefill", default=512, show_default=True)
+def command(shape: str, threads: int | None, backend: str, context: int, prefill: int) -> None:
+    """One program of a Llama's shape with random weights: no file, no engine."""
+    hp = SHAPES[shape]
+    opened = open_backend(backend, threads=threads)
     logits = graph(hp, context)
-    stored = hp.weights
-    for tensor in stored.values():
+    for tensor in hp.weights.values():
         _ = tensor.raw
-    start = time.perf_counter()
-    program = backend.compile([logits], backend.load(stored), Bounds(T=options.prefill, O=1, S=1))
-    print(f"load and compile {1e3 * (time.perf_counter() - start):.0f} ms, memory {program.memory}")
+    begun = time.perf_counter()
+    program = opened.compile([logits], opened.load(hp.weights), Bounds(T=prefill, O=1, S=1))
+    click.echo(f"load and compile {1e3 * (time.perf_counter() - begun):.0f} ms, memory {program.memory}")
     if hasattr(program, "schedules"):
-        print("phases", [len(s.phases) for s in program.schedules], "steps", len(program.steps))
-    prompt = batch(hp, 0, options.prefill, context)
-    prefill = best(lambda: program.run(prompt), 5)
-    print(f"prefill {options.prefill}: {1e3 * prefill:.1f} ms, {options.prefill / prefill:.0f} tok/s")
+        click.echo(f"phases {[len(s.phases) for s in program.schedules]} steps {len(program.steps)}")
+    prompt = batch(hp, 0, prefill, context)
+    seconds = best(lambda: program.run(prompt), 5)
+    click.echo(f"prefill {prefill}: {1e3 * seconds:.1f} ms, {prefill / seconds:.0f} tok/s")
     for at in (16, 128, 1024, context - 1):
         if at < context:
             inputs = batch(hp, at, 1, context)
-            decode = best(lambda inputs=inputs: program.run(inputs), 60)
-            print(f"decode at {at}: {1e3 * decode:.3f} ms, {1 / decode:.0f} tok/s")
-
-
-if __name__ == "__main__":
-    main()
+            seconds = best(lambda inputs=inputs: program.run(inputs), 60)
+            click.echo(f"decode at {at}: {1e3 * seconds:.3f} ms, {1 / seconds:.0f} tok/s")
