@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from golden.checkpoints import alphabet
 from puna.formats import write_gguf
 
 HIDDEN, FFN, HEADS, HEAD_DIM, BLOCKS, CONTEXT = 64, 96, 4, 16, 2, 256
@@ -16,13 +17,6 @@ TEMPLATE = (
     "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
-
-
-def alphabet() -> list[str]:
-    """The 256 characters that stand for bytes in byte-level vocabularies, by byte."""
-    shown = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    hidden = (chr(256 + i) for i in range(256))
-    return [chr(byte) if byte in shown else next(hidden) for byte in range(256)]
 
 
 PATH = [ord("\n"), *range(ord("a"), ord("z") + 1), END]

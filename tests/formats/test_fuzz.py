@@ -2,8 +2,7 @@
 
 import json
 import struct
-import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +56,6 @@ def opens_or_is_refused(open_file: Callable[[Path], Any], path: Path, content: b
             assert len(dict(checkpoint.metadata)) == len(checkpoint.metadata)
     except FormatError:
         pass
-
-
-@pytest.fixture
-def small_memory() -> Iterator[None]:
-    """Fails the test if at any moment more was allocated than `LIMIT`."""
-    tracemalloc.start()
-    yield
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < LIMIT
 
 
 @pytest.mark.usefixtures("small_memory")
