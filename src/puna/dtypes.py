@@ -35,7 +35,7 @@ class DType:
     @property
     def is_float(self) -> bool:
         """Whether the type is a plain floating-point type."""
-        return self.name in ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
+        return self.name in ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0")
 
     @property
     def bits(self) -> float:
@@ -87,6 +87,7 @@ U64 = _plain("U64", None, "<u8")
 BOOL = _plain("BOOL", None, "?")
 F8_E4M3 = _plain("F8_E4M3", None, "u1")
 F8_E5M2 = _plain("F8_E5M2", None, "u1")
+F8_E8M0 = _plain("F8_E8M0", None, "u1")
 
 Q4_0 = _block("Q4_0", 2, 32, 18)
 Q4_1 = _block("Q4_1", 3, 32, 20)
@@ -103,7 +104,7 @@ Q8_K = _block("Q8_K", 15, 256, 292)
 DTYPES: dict[str, DType] = {
     dtype.name: dtype
     for dtype in (
-        *(F32, F16, BF16, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL, F8_E4M3, F8_E5M2),
+        *(F32, F16, BF16, F64, I8, I16, I32, I64, U8, U16, U32, U64, BOOL, F8_E4M3, F8_E5M2, F8_E8M0),
         *(Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Q8_K),
         _block("Q8_1", 9, 32, 36),
         _block("IQ2_XXS", 16, 256, 66),

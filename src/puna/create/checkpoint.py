@@ -16,6 +16,7 @@ from typing import Any
 from puna import arch as archs
 from puna import cache
 from puna.arch.base import Architecture, Hparams, bind
+from puna.create.prequantized import plain_config, unpack
 from puna.create.source import find_files
 from puna.create.tensors import Constant, Converted
 from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
@@ -67,9 +68,9 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
         raise ConversionError(f"converting {root}: dtype {dtype!r} is unknown; known: {', '.join(DTYPE_CHOICES)}")
     said = read_config(root)
     arch = archs.find_hf(_class_of(root, said))
-    config = arch.understood(said)
+    config = arch.understood(plain_config(said))
     hp = arch.hparams_from_hf(config)
-    sources = _open_weights(root)
+    sources = unpack(said, _open_weights(root))
     names = _names(root, arch, config, sources)
     tensors: dict[str, Stored] = {
         name: Converted(name, sources[s], s, policy(name, sources[s], DTYPE_CHOICES[dtype]), arch.from_hf(name, hp))
@@ -128,10 +129,16 @@ def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: 
 
 
 def read_config(root: Path) -> dict[str, Any]:
-    """config.json, with what sentence-transformers says about pooling as `pooling_type`."""
+    """config.json, with what sentence-transformers says about pooling as `pooling_type`.
+
+    What ModelOpt says in hf_quant_config.json is its `quantization_config`, if it has none.
+    """
     config: dict[str, Any] | None = _read_json(root / "config.json")
     if config is None:
         raise ConversionError(f"converting {root}: there is no config.json; a checkpoint directory has one")
+    modelopt = (_read_json(root / "hf_quant_config.json") or {}).get("quantization")
+    if modelopt and config.get("quantization_config") is None:
+        config["quantization_config"] = {"quant_method": "modelopt", **modelopt}
     modules = [m for m in _read_json(root / "modules.json", kind=list) or [] if isinstance(m, dict)]
     for module in modules:
         kind = str(module.get("type")).rpartition(".")[2]
@@ -160,7 +167,7 @@ def _read_json(path: Path, kind: type = dict) -> Any:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConversionError(f"reading {path}: it is not JSON: {error}") from error
     if not isinstance(value, kind):
         raise ConversionError(f"reading {path}: it holds a {type(value).__name__}, not a {kind.__name__}")

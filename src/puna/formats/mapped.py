@@ -149,6 +149,7 @@ def _f8_e4m3_table() -> NDArray[np.float32]:
 
 
 _F8_E4M3 = _f8_e4m3_table()
+_F8_E8M0 = np.append(np.ldexp(np.float32(1), np.arange(-127, 128)), np.float32(np.nan))  # exponents alone, bias 127
 _F8_E5M2 = _from_float((np.arange(256, dtype="<u2") << 8).astype("<u2").view("<f2"))  # the upper byte of an F16
 
 _TO_FLOAT: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -157,6 +158,7 @@ _TO_FLOAT: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
     "BF16": _from_bf16,
     "F8_E4M3": lambda stored: _F8_E4M3[stored],
     "F8_E5M2": lambda stored: _F8_E5M2[stored],
+    "F8_E8M0": lambda stored: _F8_E8M0[stored],
 }
 
 

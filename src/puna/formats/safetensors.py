@@ -29,7 +29,9 @@ _LENGTH = Struct("<Q")
 MAX_DIMS = 32
 
 _KNOWN: dict[str, DType] = {name: dtype for name, dtype in DTYPES.items() if not dtype.quantized}
-_BY_NUMPY = {dtype.numpy: dtype for dtype in _KNOWN.values() if dtype.name not in ("BF16", "F8_E4M3", "F8_E5M2")}
+_BY_NUMPY = {
+    dtype.numpy: dtype for dtype in _KNOWN.values() if dtype.name not in ("BF16", "F8_E4M3", "F8_E5M2", "F8_E8M0")
+}
 
 
 class Safetensors(MappedFiles):
