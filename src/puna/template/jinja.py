@@ -165,7 +165,7 @@ def _raise_exception(message: str) -> None:
 
 def _strftime_now(layout: str) -> str:
     if len(layout) > 1000 or re.search(r"%[^a-zA-Z%]*\d", layout):
-        raise TemplateError(f"strftime_now: layout {layout!r:.60} is too wide")
+        raise TemplateError(f"strftime_now: layout {layout!r:.60} is too wide; one without widths works")
     return datetime.datetime.now().strftime(layout)
 
 
@@ -195,7 +195,9 @@ def _cut_behind(text: str, content: str) -> str:
     """The text up to the end of the last message, which the model is to continue."""
     at = text.rfind(content.strip())
     if at < 0:
-        raise TemplateError("template: the last message is not found in the prompt, so it cannot be continued")
+        raise TemplateError(
+            "template: the last message is not found in the prompt, so it cannot be continued; end with a user's message"
+        )
     return text[: at + len(content.strip())] + content[len(content.rstrip()) :]
 
 

@@ -94,7 +94,9 @@ def written_size(value: Any) -> int:
         elif isinstance(item, list | tuple | set | frozenset):
             pending += item
         if size > MAX_TEXT or items + len(pending) > MAX_ITEMS:
-            raise TemplateError(f"the template builds a value of over {MAX_ITEMS} items or {MAX_TEXT} characters")
+            raise TemplateError(
+                f"the template builds a value of over {MAX_ITEMS} items or {MAX_TEXT} characters; build less"
+            )
         if items % 65536 == 0:
             spend()
     return size
@@ -120,7 +122,9 @@ def check_call(name: str, value: Any, arguments: Sequence[Any], named: Mapping[s
     if name == "replace" and isinstance(value, str):
         old, new = [*arguments, *(named[key] for key in ("old", "new") if key in named), "", ""][:2]
         if len(value) + value.count(str(old)) * len(str(new)) > MAX_TEXT:
-            raise TemplateError(f"the template makes too much text with replace (over {MAX_TEXT} characters)")
+            raise TemplateError(
+                f"the template makes too much text with replace (over {MAX_TEXT} characters); repeat less"
+            )
     elif name in ("format", "format_map") and isinstance(value, str):
         if _WIDTH.search(value):
             raise TemplateError(f"the template formats with {value!r:.60}; widths must be plain and below 1000")
