@@ -365,7 +365,10 @@ def test_a_config_that_does_not_fit_is_named(
         puna.convert(write_checkpoint(tmp_path, "llama2", **change), tmp_path / "m.gguf")
 
 
-@pytest.mark.parametrize(("text", "error"), [("{", ConversionError), ("[]", ConversionError), (None, ConversionError)])
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("{", ConversionError), ("[" * 100_000, ConversionError), ("[]", ConversionError), (None, ConversionError)],
+)
 def test_a_config_that_is_none_is_an_error(text: str | None, error: type[Exception], tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama2")
     (tmp_path / "config.json").unlink()

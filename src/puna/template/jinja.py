@@ -196,7 +196,7 @@ def _cut_behind(text: str, content: str) -> str:
     at = text.rfind(content.strip())
     if at < 0:
         raise TemplateError(
-            "template: the last message is not found in the prompt, so it cannot be continued; end with a user's message"
+            "template: the last message is not in the prompt, so it cannot be continued; end with a user's message"
         )
     return text[: at + len(content.strip())] + content[len(content.rstrip()) :]
 
