@@ -14,7 +14,7 @@ from functools import partial
 from math import prod
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from puna.create.checkpoint import open_checkpoint
 from puna.create.tensors import Converted
@@ -25,10 +25,10 @@ from puna.formats.gguf import open_gguf
 from puna.formats.gguf_writer import write_gguf
 from puna.quants.recipe import file_type, plan_types
 
-__all__ = ["ConversionReport", "TensorReport", "convert", "open_checkpoint"]
+if TYPE_CHECKING:
+    from puna.store.blobs import Progress
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, bytes done, and bytes in all."""
+__all__ = ["ConversionReport", "TensorReport", "convert", "open_checkpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def convert(
     if recipe is not None or imatrix is not None:
         raise ConversionError("converting: recipe and imatrix are not supported yet; quantize='Q4_K_M' is")
     begun, path = time.monotonic(), Path(source)
-    metadata, written, tensors, left_out = _opened(path, dtype)
+    metadata, written, tensors, left_out = _open_source(path, dtype)
     if quantize:
         mix = file_type(quantize)
         tensors = _quantized(metadata, tensors, mix)
@@ -102,11 +102,11 @@ def convert(
     )
 
 
-Opened = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Stored], tuple[str, ...]]
-"""Metadata to read, the same to write (of a GGUF file, its exact bytes), tensors, and the names of those left out."""
+_Source = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Stored], tuple[str, ...]]
 
 
-def _opened(path: Path, dtype: str) -> Opened:
+def _open_source(path: Path, dtype: str) -> _Source:
+    """Metadata to read, the same to write (of a GGUF file: its exact bytes), tensors, and names of those left out."""
     if path.is_dir():
         checkpoint = open_checkpoint(path, dtype)
         return checkpoint.metadata, checkpoint.metadata, checkpoint.tensors, checkpoint.left_out

@@ -1,4 +1,4 @@
-"""Checkpoint files as lazy, mapped tensors: GGUF and safetensors. What the names in them mean is `puna.arch`."""
+"""Checkpoint files as lazy, mapped tensors: GGUF, safetensors, and PyTorch's in `torch_pickle`. It knows no names."""
 
 from puna.formats.gguf import GGUF, open_gguf
 from puna.formats.gguf_metadata import Metadata
