@@ -97,20 +97,35 @@ Part values_of(const AttentionArgs &args, int64_t group) {
             group};
 }
 
-// f(rows, i, n) for places [begin, end) of the tile at `at`, in runs of slots that are neighbours: `rows` is place i's.
+// Where a position's row lies, and how many bytes further on that of the same place in the next tile, if it is read too.
+struct Row {
+    const uint8_t *from;
+    int64_t ahead;
+};
+
+Row row_of(const AttentionArgs &args, const Span &span, const Part &part, int64_t position) {
+    const uint8_t *from = part.row(slot_of(args, span, position));
+    return {from, position + tile < span.end ? part.row(slot_of(args, span, position + tile)) - from : 0};
+}
+
+// f(row, i, n) for places [begin, end) of the tile at `at`, in runs of slots that are neighbours: `row` is place i's.
 template <class F> void each_run(const AttentionArgs &args, const Span &span, const Part &part, int64_t at, int64_t begin, int64_t end,
                                  F &&f) {
     for (int64_t i = begin; i < end;) {
         const int64_t position = at + i, n = std::min(end - i, args.block_size - position % args.block_size);
-        f(part.row(slot_of(args, span, position)), i, n);
+        f(row_of(args, span, part, position), i, n);
         i += n;
     }
 }
 
 void read_rows(const AttentionArgs &args, const Span &span, const Part &part, int64_t at, int64_t begin, int64_t end, float *to,
                int64_t to_row) {
-    each_run(args, span, part, at, begin, end, [&](const uint8_t *rows, int64_t i, int64_t n) {
-        for (int64_t j = 0; j < n; j++) recall_row(part.kept, rows + j * part.stride(), to + (i + j) * to_row, part.size);
+    each_run(args, span, part, at, begin, end, [&](const Row &row, int64_t i, int64_t n) {
+        for (int64_t j = 0; j < n; j++) {
+            const uint8_t *from = row.from + j * part.stride();
+            for (int64_t b = 0; b < part.bytes; b += 64) fetch(from + row.ahead + b);
+            recall_row(part.kept, from, to + (i + j) * to_row, part.size);
+        }
     });
 }
 
@@ -130,8 +145,13 @@ void score(const AttentionArgs &args, const Span &span, const Part &keys, int64_
         transpose(s.keys, s.depth, tile, s.depth, s.turned);
         return product(Floats{s.turned, tile});
     }
-    const uint8_t *page = keys.page(slot_of(args, span, at + places.begin));
-    if (rows <= few || keys.kept == Kept::f32) return with_turned(keys.kept, page, product);
+    const int64_t first = at + places.begin, next = std::min<int64_t>(first + tile, span.end - 1);
+    const uint8_t *page = keys.page(slot_of(args, span, first));
+    const int64_t ahead = keys.page(slot_of(args, span, next)) - page;
+    if (rows <= few) {
+        return with_turned(keys.kept, page, [&](const auto &factor) { product(Fetching{factor, ahead}); });
+    }
+    if (keys.kept == Kept::f32) return with_turned(keys.kept, page, product);
     recall_turned(keys.kept, page, args.size, s.turned);
     product(Floats{s.turned, tile});
 }
@@ -174,8 +194,8 @@ void add_values(const AttentionArgs &args, const Span &span, const Part &values,
         multiply(weights + i, tile, n, factor, s.width, sums, s.stride, count, true);
     };
     if (made) return add(Floats{s.values + places.begin * s.width, s.width}, places.begin, places.end - places.begin);
-    each_run(args, span, values, at, places.begin, places.end, [&](const uint8_t *rows, int64_t i, int64_t count) {
-        with_rows(values.kept, rows, values.stride(), [&](const auto &factor) { add(factor, i, count); });
+    each_run(args, span, values, at, places.begin, places.end, [&](const Row &row, int64_t i, int64_t count) {
+        with_rows(values.kept, row.from, values.stride(), [&](const auto &factor) { add(Fetching{factor, row.ahead}, i, count); });
     });
 }
 

@@ -13,12 +13,14 @@ constexpr int block_vectors = W == 16 ? 4 : 2;
 struct Floats {
     const float *from;
     int64_t row;
+    const uint8_t *at(int64_t k, int64_t j) const { return reinterpret_cast<const uint8_t *>(from + k * row + j); }
     V operator()(int64_t k, int64_t j) const { return load(from + k * row + j); }
 };
 
 struct Halves {
     const uint16_t *from;
     int64_t row;
+    const uint8_t *at(int64_t k, int64_t j) const { return reinterpret_cast<const uint8_t *>(from + k * row + j); }
     V operator()(int64_t k, int64_t j) const { return load_half(from + k * row + j); }
 };
 

@@ -8,13 +8,33 @@
 namespace puna::PUNA_ISA {
 namespace {
 
+inline void fetch(const void *p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p, 0, 3);
+#else
+    (void)p;
+#endif
+}
+
+// A factor that asks for what lies `ahead` bytes further on, which is wanted next: rows of one group lie far from those
+// of the next page, which the processor does not foresee.
+template <class B> struct Fetching {
+    B factor;
+    int64_t ahead;
+    V operator()(int64_t k, int64_t j) const {
+        fetch(factor.at(k, j) + ahead);
+        return factor(k, j);
+    }
+};
+
 constexpr int64_t q8_block = 34;  // bytes: a scale and 32 integers
 
 struct QuantizedRows {  // q8_0 values: element (slot, j)
     const uint8_t *from;
     int64_t row;  // bytes
+    const uint8_t *at(int64_t k, int64_t j) const { return from + k * row + j / 32 * q8_block; }
     V operator()(int64_t k, int64_t j) const {
-        const uint8_t *block = from + k * row + j / 32 * q8_block;
+        const uint8_t *block = at(k, j);
         uint16_t scale;
         std::memcpy(&scale, block, 2);
         return splat_half(scale) * load_int8(reinterpret_cast<const int8_t *>(block) + 2 + j % 32);
@@ -23,9 +43,10 @@ struct QuantizedRows {  // q8_0 values: element (slot, j)
 
 struct QuantizedTurned {  // q8_0 keys: element (j, slot)
     const uint8_t *from;
+    const uint8_t *at(int64_t k, int64_t slot) const { return from + (k / 32 * q8_block + 2 + k % 32) * page_slots + slot; }
     V operator()(int64_t k, int64_t slot) const {
-        const uint8_t *block = from + k / 32 * q8_block * page_slots, *integers = block + (2 + k % 32) * page_slots;
-        return load_half(reinterpret_cast<const uint16_t *>(block) + slot) * load_int8(reinterpret_cast<const int8_t *>(integers) + slot);
+        const uint8_t *block = from + k / 32 * q8_block * page_slots;
+        return load_half(reinterpret_cast<const uint16_t *>(block) + slot) * load_int8(reinterpret_cast<const int8_t *>(at(k, slot)));
     }
 };
 
