@@ -50,6 +50,10 @@ def quantize(array: NDArray[np.floating], name: str, imatrix: ArrayLike | None =
     if array.ndim == 0:
         raise ConversionError(f"quantize {name}: a scalar has no rows; an array of at least one dimension would work")
     _check_row(codec, array.shape)
+    if codec.needs_importance and imatrix is None:
+        raise ConversionError(
+            f"quantize: {name} is too small to be written without an importance matrix; one, or IQ2_S, would work"
+        )
     weights = None if imatrix is None else _weights(codec, array.shape, imatrix)
     return _encode(codec, array, weights)
 

@@ -21,7 +21,8 @@ class Codec:
     """One type: `layout` is a block as a numpy record; `decode` and `encode` work on any number of blocks at once.
 
     `weighted` says whether an importance matrix weighs the error, or is ignored as ggml does; `by_row`, whether it is
-    first multiplied by sqrt(mean square of the whole row + x^2), which a codec that sees blocks cannot know.
+    first multiplied by sqrt(mean square of the whole row + x^2), which a codec that sees blocks cannot know;
+    `needs_importance`, that the type is not written without one.
     """
 
     dtype: ClassVar[DType]
@@ -29,6 +30,7 @@ class Codec:
     encodes: ClassVar[bool] = True
     weighted: ClassVar[bool] = False
     by_row: ClassVar[bool] = False
+    needs_importance: ClassVar[bool] = False
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:

@@ -1,7 +1,7 @@
 """Super-blocks of 256 whose values are points of a grid, with signs and scales: the IQ1, IQ2 and IQ3 types.
 
-Runs of 8 values (a pair of 4 in IQ3) are one grid point, named by its index; `iq_tables` has the grids. They are read,
-value for value as ggml does, and not written: that is a search over points which needs an importance matrix.
+Runs of 8 values (of 4 in IQ3) are one grid point, named by its index; `iq_tables` has the grids, `iq_search` chooses
+points. Byte for byte what ggml's functions write, save that IQ3_S survives a group of zeros. IQ1 is only read.
 """
 
 # ruff: noqa: D102, N801 - `decode` and `encode` are described by Codec; a class is named as its type
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.dtypes import DTYPES
-from puna.quants.codec import Blocks, Codec, Floats
+from puna.quants.codec import Blocks, Bytes, Codec, Floats
+from puna.quants.iq_search import PointSearch, weights_of
 from puna.quants.iq_tables import even_signs, grid, shifted_grid, signs
+from puna.quants.search import sequential_sum
 
 Integers = NDArray[Any]
 """An array of unsigned integers."""
@@ -44,6 +46,24 @@ def place(points: Floats, index: Integers, scale: Floats, out: Floats, factors: 
     grouped *= scale[:, :, None]
 
 
+def join_fields(values: Integers, bits: int, count: int) -> Integers:
+    """Undo `fields` along the last axis of (n, k * count), each value within its bits: (n, k) of 32 bits."""
+    shifts = np.arange(0, bits * count, bits, dtype=np.uint32)
+    joined: Integers = np.bitwise_or.reduce(values.reshape(len(values), -1, count).astype(np.uint32) << shifts, axis=2)
+    return joined
+
+
+def nibbles(scales: Bytes) -> Integers:
+    """Pack pairs of scales of four bits, the lower nibble first."""
+    return join_fields(scales, 4, 2)
+
+
+def sign_words(signs: Bytes, scales: Bytes) -> Integers:
+    """Return words of four times seven bits of `signs` (n, 32) and four bits of `scales` (n, 8): (n, 8)."""
+    words: Integers = join_fields(signs & 127, 7, 4) | scales.astype(np.uint32) << 28
+    return words
+
+
 class IQ2_XXS(Codec):
     """2.06 bits: x = d * (scale + 1/2) / 4 * point * signs, in 8 groups of 32.
 
@@ -53,13 +73,23 @@ class IQ2_XXS(Codec):
 
     dtype = DTYPES["IQ2_XXS"]
     layout = np.dtype([("d", "<f2"), ("parts", [("index", "u1", (4,)), ("signs", "<u4")], (8,))])
-    encodes = False
+    weighted = True
+    needs_importance = True
+    search = PointSearch("IQ2_XXS", 32, 2, distances=2, tries=6, step=0.1, even=True, again="all")
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
         words = blocks["parts"]["signs"]
         scale = scaled(blocks, np.float32(0.5) + (words >> 28).astype(np.float32)) * np.float32(0.25)
         place(grid("IQ2_XXS"), blocks["parts"]["index"], scale, out, even_signs()[fields(words, 7, 4)])
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
+        out = np.empty(len(values), cls.layout)
+        d, scales, index, signs = cls.search(values, weights_of(values, weights, 1))
+        out["d"], out["parts"]["index"] = d, index.reshape(-1, 8, 4)
+        out["parts"]["signs"] = sign_words(signs, scales)
+        return out
 
 
 class IQ2_XS(Codec):
@@ -71,13 +101,22 @@ class IQ2_XS(Codec):
 
     dtype = DTYPES["IQ2_XS"]
     layout = np.dtype([("d", "<f2"), ("qs", "<u2", (32,)), ("scales", "u1", (8,))])
-    encodes = False
+    weighted = True
+    needs_importance = True
+    search = PointSearch("IQ2_XS", 16, 2, distances=2, tries=9, step=0.1, even=True)
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
         qs = blocks["qs"]
         scale = scaled(blocks, np.float32(0.5) + fields(blocks["scales"], 4, 2)) * np.float32(0.25)
         place(grid("IQ2_XS"), qs & 511, scale, out, even_signs()[qs >> 9])
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
+        out = np.empty(len(values), cls.layout)
+        out["d"], scales, index, signs = cls.search(values, weights_of(values, weights, 1))
+        out["qs"], out["scales"] = index | (signs & 127).astype(np.uint16) << 9, nibbles(scales)
+        return out
 
 
 class IQ2_S(Codec):
@@ -92,13 +131,28 @@ class IQ2_S(Codec):
     layout = np.dtype(
         [("d", "<f2"), ("qs", "u1", (32,)), ("signs", "u1", (32,)), ("qh", "u1", (8,)), ("scales", "u1", (8,))]
     )
-    encodes = False
+    weighted = True
+    search = PointSearch("IQ2_S", 16, 2, distances=1, tries=9, step=0.1, fudge=0.9875, smallest=np.float32(1e-8))
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
         high = fields(blocks["qh"], 2, 4).reshape(-1, 32)
         scale = scaled(blocks, np.float32(0.5) + fields(blocks["scales"], 4, 2)) * np.float32(0.25)
         place(grid("IQ2_S"), blocks["qs"] | high.astype(np.uint16) << 8, scale, out, signs()[blocks["signs"]])
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
+        out = np.empty(len(values), cls.layout)
+        if weights is None:
+            square = values * values
+            mean = sequential_sum(np.ascontiguousarray(square.T)) * np.float32(2 / 256)
+            w = np.float32(0.25) * mean[:, None] + square
+        else:
+            w = weights_of(values, weights, 2)
+        out["d"], scales, index, out["signs"] = cls.search(values, w)
+        out["qs"], out["scales"] = index & 255, nibbles(scales)
+        out["qh"] = join_fields(index >> 8, 2, 4)
+        return out
 
 
 class IQ3_XXS(Codec):
@@ -110,13 +164,23 @@ class IQ3_XXS(Codec):
 
     dtype = DTYPES["IQ3_XXS"]
     layout = np.dtype([("d", "<f2"), ("qs", "u1", (64,)), ("parts", "<u4", (8,))])
-    encodes = False
+    weighted = True
+    search = PointSearch(
+        "IQ3_XXS", 32, 7, distances=2, tries=15, step=0.2, fudge=1.0125, smallest=np.float32(1e-8), even=True
+    )
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
         words = blocks["parts"]
         scale = scaled(blocks, np.float32(0.5) + (words >> 28).astype(np.float32)) * np.float32(0.5)
         place(grid("IQ3_XXS"), blocks["qs"], scale, out, even_signs()[fields(words, 7, 4)])
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
+        out = np.empty(len(values), cls.layout)
+        out["d"], scales, out["qs"], signs = cls.search(values, weights_of(values, weights, 2))
+        out["parts"] = sign_words(signs, scales)
+        return out
 
 
 class IQ3_S(Codec):
@@ -131,13 +195,24 @@ class IQ3_S(Codec):
     layout = np.dtype(
         [("d", "<f2"), ("qs", "u1", (64,)), ("qh", "u1", (8,)), ("signs", "u1", (32,)), ("scales", "u1", (4,))]
     )
-    encodes = False
+    weighted = True
+    search = PointSearch(
+        "IQ3_S", 32, 7, distances=3, tries=9, step=0.2, fudge=1.033, smallest=np.float32(0), again="any"
+    )
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
         high = fields(blocks["qh"], 1, 8).reshape(-1, 64)
         scale = scaled(blocks, np.float32(1) + np.float32(2) * fields(blocks["scales"], 4, 2))
         place(grid("IQ3_S"), blocks["qs"] | high.astype(np.uint16) << 8, scale, out, signs()[blocks["signs"]])
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
+        out = np.empty(len(values), cls.layout)
+        out["d"], scales, index, out["signs"] = cls.search(values, weights_of(values, weights, 2))
+        out["qs"], out["scales"] = index & 255, nibbles(scales)
+        out["qh"] = join_fields(index >> 8, 1, 8)
+        return out
 
 
 class IQ1_S(Codec):

@@ -236,8 +236,7 @@ def _weighted_square(w: Floats, q: NDArray[Any]) -> Floats:
 
 def _scale_error(x: Floats, w: Floats, inverse: Floats, top: int | None) -> Floats:
     q = nearest(inverse * x)
-    if top is not None:
-        q = np.minimum(q, top)
+    q = q & 255 if top is None else np.minimum(q, top)  # a byte in ggml, as below
     difference = x - np.float32(1) / inverse * q.astype(np.float32)
     total: Floats = sequential_sum(w * difference * difference)
     return total
