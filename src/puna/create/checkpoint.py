@@ -137,7 +137,7 @@ def read_config(root: Path) -> dict[str, Any]:
     if config is None:
         raise ConversionError(f"converting {root}: there is no config.json; a checkpoint directory has one")
     modelopt = (_read_json(root / "hf_quant_config.json") or {}).get("quantization")
-    if modelopt and config.get("quantization_config") is None:
+    if isinstance(modelopt, dict) and config.get("quantization_config") is None:
         config["quantization_config"] = {"quant_method": "modelopt", **modelopt}
     modules = [m for m in _read_json(root / "modules.json", kind=list) or [] if isinstance(m, dict)]
     for module in modules:

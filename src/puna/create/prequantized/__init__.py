@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from puna.create.prequantized.schemes import ACTIVATIONS, SCHEMES, UNSAID, Config, Layout, Scheme
@@ -34,7 +35,7 @@ def unpack(config: Config, tensors: Mapping[str, Stored]) -> Mapping[str, Stored
     for key, known in scheme.requires.items():
         if said.get(key) not in known:
             works = ", ".join("leaving it out" if value is None else repr(value) for value in known)
-            raise _error(f"says {key!r}: {str(said.get(key))[:80]!r} of {name}", f"what works: {works}")
+            raise _error(f"says {key!r}: {repr(said.get(key))[:80]} of {name}", f"what works: {works}")
     plain = _unpacked(scheme, said, config, tensors)
     if not any(isinstance(tensor, Unpacked) for tensor in plain.values()):
         raise _error(f"says {name}, but no tensor is packed so", "without it, the tensors are taken as they are")
@@ -60,7 +61,7 @@ def _said(config: Config) -> Config | None:
         for key in SAID_BY:
             if (said := part.get(key)) is not None:
                 if not isinstance(said, dict):
-                    raise _error(f"is {str(said)[:80]!r}", "an object that names a quant_method works")
+                    raise _error(f"is {repr(said)[:80]}", "an object that names a quant_method works")
                 return said
     return None
 
@@ -71,48 +72,64 @@ def _scheme_name(said: Config) -> str:
         return "mlx"
     if method is None and (said.get("load_in_4bit") or said.get("load_in_8bit")):
         return "bitsandbytes"
-    if method not in SCHEMES:
-        raise _error(f"says 'quant_method': {str(method)[:80]!r}", f"what works: {', '.join(SCHEMES)}")
-    return str(method)
+    if not isinstance(method, str) or method not in SCHEMES:
+        raise _error(f"says 'quant_method': {repr(method)[:80]}", f"what works: {', '.join(SCHEMES)}")
+    return method
 
 
 def _unpacked(scheme: Scheme, said: Config, config: Config, tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     """Every tensor that is no part of another, in the order of the checkpoint."""
-    plain: dict[str, Stored] = {}
-    used: set[str] = set()
-    for name in tensors:
-        if (found := _find(scheme, name, tensors)) is None:
-            continue
-        layout, stem, names = found
-        settings = scheme.settings(said, config, stem)
-        weight = stem + layout.result
-        if weight in plain or (weight in tensors and weight not in names.values()):
-            raise ConversionError(f"unpacking '{weight}': it is there twice, packed and plain; one must go")
-        plain[weight] = layout.unpack(Parts(weight, {role: tensors[n] for role, n in names.items()}, settings))
-        used.update(names.values())
-    drop = ACTIVATIONS if plain else ()
-    order = {**tensors, **plain}
-    return {
-        n: plain.get(n) or tensor for n, tensor in order.items() if n in plain or not (n in used or n.endswith(drop))
-    }
+    found = [each for name in tensors if (each := _find(scheme, name, tensors))]
+    used = {name for each in found if each.missing is None for name in each.parts.values()}
+    found = [each for each in found if each.missing is None or each.codes not in used]  # a scale may look like codes
+    plain: dict[str, Unpacked] = {}
+    for each in found:
+        if each.missing is not None:
+            wrong = f"there is no {each.missing} beside it"
+            raise ConversionError(f"unpacking '{each.codes}': {wrong}; fetch the checkpoint again")
+        if each.weight in plain or (each.weight in tensors and each.weight != each.codes):
+            raise ConversionError(f"unpacking '{each.weight}': it is there twice, packed and plain; one must go")
+        parts = {role: tensors[name] for role, name in each.parts.items()}
+        plain[each.weight] = each.layout.unpack(Parts(each.weight, parts, scheme.settings(said, config, each.stem)))
+    needless = ACTIVATIONS if plain else ()
+    weight_of = {each.codes: each.weight for each in found}
+    left = [name for name in tensors if name in weight_of or not (name in used or name.endswith(needless))]
+    return {(name := weight_of.get(each, each)): plain.get(name) or tensors[each] for each in left}
 
 
-def _find(scheme: Scheme, name: str, tensors: Mapping[str, Stored]) -> tuple[Layout, str, dict[str, str]] | None:
-    """The layout by which a tensor holds the codes of a weight, the weight's stem, and its tensors by role."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A packed weight by the names of its tensors; `missing` is what it lacks."""
+
+    layout: Layout
+    stem: str
+    codes: str
+    parts: Mapping[str, str]
+    missing: str | None
+
+    @property
+    def weight(self) -> str:
+        """What the plain weight is called."""
+        return self.stem + self.layout.result
+
+
+def _find(scheme: Scheme, name: str, tensors: Mapping[str, Stored]) -> _Found | None:
+    """The weight whose codes a tensor holds, by the first layout that fits it."""
     for layout in scheme.layouts:
         role, suffix = layout.codes
         if not name.endswith(suffix) or (layout.types and tensors[name].dtype.name not in layout.types):
             continue
         stem = name.removesuffix(suffix)
-        names = {
-            role: next((stem + end for end in ends if stem + end in tensors), "")
-            for role, ends in layout.needed.items()
-        }
-        if not (layout.always or any(names.values())):
+        parts, missing = {role: name}, [ends for ends in layout.needed.values() if not _first(stem, ends, tensors)]
+        if len(missing) == len(layout.needed) and not layout.always:
             continue
-        if missing := [each for each, found in names.items() if not found]:
-            wanted = " or ".join(f"'{stem}{end}'" for end in layout.needed[missing[0]])
-            raise ConversionError(f"unpacking '{name}': there is no {wanted} beside it; fetch the checkpoint again")
-        names |= {other: stem + end for other, end in layout.optional.items() if stem + end in tensors}
-        return layout, stem, {role: name, **names}
+        for other, ends in {**layout.needed, **{key: (end,) for key, end in layout.optional.items()}}.items():
+            if there := _first(stem, ends, tensors):
+                parts[other] = there
+        lacks = " or ".join(f"'{stem}{end}'" for end in missing[0]) if missing else None
+        return _Found(layout, stem, name, parts, lacks)
     return None
+
+
+def _first(stem: str, ends: tuple[str, ...], tensors: Mapping[str, Stored]) -> str | None:
+    return next((stem + end for end in ends if stem + end in tensors), None)

@@ -90,9 +90,9 @@ def _state(parts: Parts) -> State:
         shape = tuple(_natural(n) for n in said["shape"])
         nested = None
         if parts.get("nested_absmax") is not None or "nested_blocksize" in said:
-            nested = (_natural(said["nested_blocksize"]), np.float32(said["nested_offset"]))
+            nested = (_natural(said["nested_blocksize"]), _offset(said["nested_offset"]))
         state = State(_natural(said["blocksize"]), FLOATS[said["dtype"]], shape, nested)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         wrong = f"its quant_state does not say what it must ({type(error).__name__}: {error})"
         raise parts.error(wrong, "blocksize, dtype and shape, as bitsandbytes writes them, would work") from error
     if not shape or said.get("quant_type") not in ("nf4", "fp4"):
@@ -104,6 +104,12 @@ def _natural(value: Any) -> int:
     if type(value) is not int or not 0 < value < 1 << 40:
         raise ValueError(f"{value!r} is no size")
     return value
+
+
+def _offset(value: Any) -> np.float32:
+    if not isinstance(value, float | int) or not abs(value) < 1e30:
+        raise ValueError(f"{value!r} is no offset")
+    return np.float32(value)
 
 
 def unpack_int8(parts: Parts) -> Unpacked:

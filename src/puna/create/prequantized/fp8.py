@@ -29,6 +29,8 @@ def unpack(parts: Parts) -> Unpacked:
         raise parts.error(f"its codes are {codes.dtype}", f"what works: {', '.join(CODES)}")
     if scale.dtype.name not in SCALES:
         raise parts.error(f"its scales are {scale.dtype}", f"what works: {', '.join(SCALES)}")
+    if not codes.shape:
+        raise parts.error("it is a single number", "a vector or a matrix would fit")
     grid, block = _grid(parts, codes.shape, scale.shape)
     if zero is not None:
         parts.check("zero_point", scale.shape, ("I8",))
@@ -81,16 +83,13 @@ def _grid(parts: Parts, shape: tuple[int, ...], scale: tuple[int, ...]) -> tuple
 
 
 def _block(shape: tuple[int, ...], grid: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The sides of a block so that `grid` blocks cover `shape`; of `sizes`, where they are said, on the last axes."""
-    if len(grid) != len(shape):
+    """The sides of a block so that `grid` blocks cover `shape`, or None; `sizes` are what the last ones should be."""
+    if len(grid) != len(shape) or len(sizes) > len(shape) or not all(grid):
         return None
-    told = (0,) * (len(shape) - len(sizes)) + tuple(sizes)
-    block = []
-    for size, count, side in zip(shape, grid, told, strict=True):
-        if side and -(-size // side) == count:
-            block.append(side)
-        elif count and size % count == 0 and (not side or count in (1, size)):
-            block.append(size // count)
-        else:
-            return None
-    return tuple(block)
+    told = (*(1 for _ in shape[len(sizes) :]), *sizes)
+    if sizes and grid == tuple(-(-size // side) for size, side in zip(shape, told, strict=True)):
+        return told
+    whole = all(count in (1, size) for count, size in zip(grid, shape, strict=True))
+    if any(size % count for size, count in zip(shape, grid, strict=True)) or (sizes and not whole):
+        return None
+    return tuple(size // count for size, count in zip(shape, grid, strict=True))

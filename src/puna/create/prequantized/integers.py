@@ -114,7 +114,7 @@ def unpack_awq(parts: Parts) -> Unpacked:
         raise parts.error(f"its qweight is {codes.shape}, its scales {scale.shape}", "two matrices would fit")
     (inputs, words), groups = codes.shape, scale.shape[0]
     size = parts.setting("group_size")
-    expected = 1 if size == -1 else inputs // size if isinstance(size, int) and size > 0 else 0
+    expected = 1 if size == -1 else inputs // size if size > 0 else 0
     if groups != expected or inputs % groups:
         raise parts.error(f"{inputs} inputs have {groups} groups, of {size} each", f"{expected} would fit")
     parts.check("qweight", (inputs, words), WORDS)
@@ -146,9 +146,7 @@ def unpack_words(parts: Parts) -> Unpacked:
     groups = scale.shape[-1] if len(scale.shape) == 2 else 1
     one = prod(scale.shape) == 1  # per tensor
     if not groups or scale.dtype.name not in SCALES or not (one or scale.shape == (out, groups)):
-        raise parts.error(
-            f"its weight_scale is {scale.dtype} {scale.shape}", f"F16, BF16 or F32 ({out}, groups) would fit"
-        )
+        raise parts.error(f"its scale is {scale.dtype} {scale.shape}", f"F16, BF16 or F32 ({out}, groups) would fit")
     if inputs % groups:
         raise parts.error(f"{inputs} inputs are no {groups} equal groups", "a divisor would fit")
     parts.check("g_idx", (inputs,), ("I32", "I64"))
@@ -176,19 +174,19 @@ def _packed_shape(parts: Parts) -> tuple[int, int]:
     parts.check("shape", (2,), ("I64", "I32"))
     out, inputs = (int(n) for n in elements(shape))
     if min(out, inputs) < 1 or len(parts["weight"].shape) != 2 or parts["weight"].shape[0] != out:
-        raise parts.error(f"its weight_shape says ({out}, {inputs})", f"its codes are {parts['weight_packed'].shape}")
+        raise parts.error(f"its weight_shape says ({out}, {inputs})", f"its codes are {parts['weight'].shape}")
     return out, inputs
 
 
 def _word_bits(parts: Parts, inputs: int) -> int:
     """Bits of a code: of those that the config's groups have, the ones that fit the shape."""
-    told = [bits for bits in parts.settings.get("bits") or (4, 8) if bits in (4, 8)]
+    told: list[int] = parts.settings["bits"]
     columns = parts["weight"].shape[1]
     fitting = [bits for bits in told if -(-inputs // (32 // bits)) == columns]
     if len(fitting) != 1:
         raise parts.error(
-            f"its weight_packed has {columns} words for {inputs} inputs",
-            f"codes of {' or '.join(map(str, told))} bits work",
+            f"its codes are {columns} words for {inputs} inputs",
+            f"codes of {' or '.join(map(str, told or (4, 8)))} bits work",
         )
     return fitting[0]
 

@@ -52,7 +52,7 @@ def unpack(parts: Parts) -> Unpacked:
     """A weight of any mode."""
     mode = parts.settings.get("mode") or "affine"
     if mode not in MODES:
-        raise parts.error(f"'quantization_config' says 'mode': {mode!r}", f"what works: {', '.join(MODES)}")
+        raise parts.error(f"'quantization_config' says 'mode': {repr(mode)[:80]}", f"what works: {', '.join(MODES)}")
     return _affine(parts) if mode == "affine" else _floats(parts, mode)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from puna.create.prequantized import bitsandbytes, fp4, fp8, integers, mlx
 from puna.create.prequantized.unpacked import FLOATS, Parts, Unpacked
+from puna.dtypes import DType
+from puna.errors import ConversionError
 
 Config = Mapping[str, Any]
 
@@ -45,25 +47,39 @@ class Scheme:
     requires: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
-def model_dtype(config: Config) -> Any:
+def model_dtype(config: Config) -> DType | None:
     """The type config.json names for the model's floats, or None."""
-    inner = config.get("text_config") or {}
-    for name in (config.get("dtype"), config.get("torch_dtype"), inner.get("dtype"), inner.get("torch_dtype")):
-        if name is not None:
-            return FLOATS.get(str(name).removeprefix("torch."))
+    inner = config.get("text_config")
+    for part in (config, inner if isinstance(inner, dict) else {}):
+        for key in ("dtype", "torch_dtype"):
+            if part.get(key) is not None:
+                return FLOATS.get(str(part[key]).removeprefix("torch."))
     return None
 
 
+def _sizes(key: str, value: Any) -> tuple[int, ...]:
+    """The sides of a block, () where none are said."""
+    sides = () if value is None else tuple(value) if isinstance(value, list) else (0,)
+    if not all(type(side) is int and side > 0 for side in sides):
+        raise ConversionError(
+            f"unpacking: 'quantization_config' says {key!r}: {repr(value)[:80]}; what works: sides such as [128, 128]"
+        )
+    return sides
+
+
 def _fp8_settings(said: Config, config: Config, stem: str) -> Config:
-    return {"block": tuple(said.get("weight_block_size") or ()), "dtype": model_dtype(config)}
+    return {"block": _sizes("weight_block_size", said.get("weight_block_size")), "dtype": model_dtype(config)}
 
 
 def _compressed_settings(said: Config, config: Config, stem: str) -> Config:
     groups = said.get("config_groups") or {}
-    weights = [group.get("weights") or {} for group in groups.values()]
-    blocks = {tuple(w["block_structure"]) for w in weights if w.get("block_structure")}
+    if not isinstance(groups, dict):
+        raise ConversionError("unpacking: 'quantization_config' says 'config_groups': no object; one by name works")
+    weights = [found for group in groups.values() if isinstance(group, dict) and (found := group.get("weights"))]
+    told = [each for each in weights if isinstance(each, dict)]
+    blocks = {_sizes("block_structure", each.get("block_structure")) for each in told} - {()}
     return {
-        "bits": sorted({w["num_bits"] for w in weights if "num_bits" in w}),
+        "bits": [bits for bits in (4, 8) if not told or any(each.get("num_bits") == bits for each in told)],
         "block": blocks.pop() if len(blocks) == 1 else (),
         "dtype": model_dtype(config),
     }

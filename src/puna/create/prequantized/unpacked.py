@@ -24,8 +24,8 @@ Bytes = NDArray[np.uint8]
 Rows = Callable[[int, int], Floats]
 """Rows start..stop of a tensor, float32 (stop - start, *rest)."""
 
-BAND = 1 << 22
-"""Elements unpacked at once: 16 MB as float32."""
+BAND = 1 << 20
+"""Elements unpacked at once: 4 MB as float32."""
 
 FLOATS = {"float32": F32, "float16": F16, "bfloat16": BF16}
 """Names that configurations give to types."""
@@ -95,12 +95,12 @@ class Parts:
             wrong = f"its {role} is {part.dtype} {part.shape}"
             raise self.error(wrong, f"{' or '.join(names)} {shape} would fit")
 
-    def setting(self, key: str, allowed: Iterable[Any] | None = None) -> Any:
-        """What the config says; ConversionError where it says nothing, or nothing that is allowed."""
-        value = self.settings.get(key)
-        if value is None or (allowed is not None and value not in (known := tuple(allowed))):
-            works = "a number" if allowed is None else ", ".join(map(str, known))
-            raise self.error(f"'quantization_config' says {key!r}: {value!r}", f"what works: {works}")
+    def setting(self, key: str, allowed: Iterable[int] = ()) -> int:
+        """The number that the config says; ConversionError where it says none, or none of those allowed (none: any)."""
+        value, known = self.settings.get(key), tuple(allowed)
+        if type(value) is not int or (known and value not in known):
+            works = ", ".join(map(str, known)) or "a number"
+            raise self.error(f"'quantization_config' says {key!r}: {repr(value)[:80]}", f"what works: {works}")
         return value
 
     def unpacked(
