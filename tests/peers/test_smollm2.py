@@ -1,4 +1,4 @@
-"""SmolLM2-135M against llama.cpp: the same greedy tokens, the same perplexity."""
+"""SmolLM2-135M against llama.cpp, and against itself computed in other steps."""
 
 import math
 
@@ -107,3 +107,46 @@ def test_the_distributions_are_no_further_from_float32_than_llama_cpps(path, mod
     peer.eval(tokens)
     theirs = divergence(reference, np.array(peer.scores[: len(tokens)]))
     assert divergence(reference, model.logits(tokens)) < 1.1 * theirs
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "f32", "q8_0"])
+def test_an_answer_is_the_same_alone_in_a_crowd_and_with_any_number_of_threads(path, long_text, kv_type):
+    texts = [long_text[300 * i : 300 * i + 1500 + 400 * i] for i in range(4)]
+    options = {"temperature": 0, "num_predict": 24, "ignore_eos": True}
+
+    def answer(chunks):
+        return [token for chunk in chunks for token in chunk.tokens]
+
+    answers = []
+    for threads in (1, 2, 3):
+        one = puna.load(path, backend="cpu", context_length=1024, kv_type=kv_type, threads=threads)
+        answers.append([answer(one.generate(text, **options)) for text in texts])
+        crowd = [iter(one.generate(text, **options)) for text in reversed(texts)]
+        found = [[] for _ in crowd]
+        for _ in range(24):  # each in turn: they advance together
+            for tokens, chunks in zip(found, crowd, strict=True):
+                tokens += next(chunks).tokens
+        answers.append(found[::-1])
+    assert all(a == answers[0] for a in answers)
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "f32", "q8_0"])
+def test_logits_do_not_depend_on_what_follows_nor_on_steps(path, long_text, kv_type):
+    one = puna.load(path, backend="cpu", context_length=1024, kv_type=kv_type)
+    tokens = one.tokenizer.encode(long_text)[:700]
+    whole = one.logits(tokens)
+    for n in (
+        1,
+        2,
+        63,
+        64,
+        65,
+        129,
+        200,
+        257,
+        321,
+        513,
+        577,
+        700,
+    ):  # steps of 64: after them 1, 2, 8, 60 or 63 are left
+        np.testing.assert_array_equal(one.logits(tokens[:n]), whole[:n])
