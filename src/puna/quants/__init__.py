@@ -52,7 +52,7 @@ def quantize(array: NDArray[np.floating], name: str, imatrix: ArrayLike | None =
     _check_row(codec, array.shape)
     if codec.needs_importance and imatrix is None:
         raise ConversionError(
-            f"quantize: {name} is too small to be written without an importance matrix; one, or IQ2_S, would work"
+            f"quantize: {name} needs an importance matrix to be written; one, or another type, would work"
         )
     weights = None if imatrix is None else _weights(codec, array.shape, imatrix)
     return _encode(codec, array, weights)

@@ -1,7 +1,7 @@
 """Super-blocks of 256 whose values are points of a grid, with signs and scales: the IQ1, IQ2 and IQ3 types.
 
 Runs of 8 values (of 4 in IQ3) are one grid point, named by its index; `iq_tables` has the grids, `iq_search` chooses
-points. Byte for byte what ggml's functions write, save that IQ3_S survives a group of zeros. IQ1 is only read.
+points. Byte for byte what ggml's functions write, save that IQ1 and IQ3_S survive groups of zeros, which ggml's do not.
 """
 
 # ruff: noqa: D102, N801 - `decode` and `encode` are described by Codec; a class is named as its type
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.dtypes import DTYPES
-from puna.quants.codec import Blocks, Bytes, Codec, Floats
-from puna.quants.iq_search import PointSearch, weights_of
+from puna.quants.codec import Blocks, Bytes, Codec, Floats, to_half
+from puna.quants.iq1_search import ternary_fit, to_grid
+from puna.quants.iq_search import PointSearch, block_scale, weights_of
 from puna.quants.iq_tables import even_signs, grid, shifted_grid, signs
+from puna.quants.k import by_group
 from puna.quants.search import sequential_sum
 
 Integers = NDArray[Any]
@@ -215,6 +217,17 @@ class IQ3_S(Codec):
         return out
 
 
+def blank(scale: Floats, levels: Bytes, signs: Integers, empty: NDArray[np.bool_]) -> None:
+    """Make zeros of groups that are empty or have no fit; ggml would leave them the first point of the grid."""
+    empty |= signs == 0
+    scale[empty], levels[:, empty], signs[empty] = 0, 1, 1
+
+
+def runs(points: Integers, count: int) -> Integers:
+    """Turn (runs, groups) into (n, count), the runs of each block in order."""
+    return np.ascontiguousarray(points.T).reshape(-1, count)
+
+
 class IQ1_S(Codec):
     """1.56 bits: x = d * (2 * scale + 1) * (point +- 1/8), in 8 groups of 32.
 
@@ -225,7 +238,8 @@ class IQ1_S(Codec):
 
     dtype = DTYPES["IQ1_S"]
     layout = np.dtype([("d", "<f2"), ("qs", "u1", (32,)), ("qh", "<u2", (8,))])
-    encodes = False
+    weighted = True
+    needs_importance = True
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
@@ -233,6 +247,22 @@ class IQ1_S(Codec):
         scale = scaled(blocks, np.float32(1) + np.float32(2) * (qh >> 12 & 7))
         high = fields(qh, 3, 4) | (qh >> 15 << 3)[:, :, None]
         place(shifted_grid("IQ1_S", SHIFT), blocks["qs"] | high.reshape(-1, 32) << 8, scale, out)
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
+        out = np.empty(len(values), cls.layout)
+        x, w = by_group(values, 32), by_group(weights_of(values, weights, 2), 32)
+        scale, levels, signs = ternary_fit(x, w, 1)
+        blank(scale, levels, signs, np.abs(x).max(axis=0) < np.float32(1e-12))
+        shift = np.where(signs == 1, np.float32(SHIFT), np.float32(-SHIFT))
+        index, scale = to_grid(x, w, scale, levels, np.broadcast_to(shift, (4, len(shift))))
+        unit, factors = block_scale(scale.reshape(-1, 8), 15, 7)
+        index = runs(index, 32)
+        factors |= (signs.reshape(-1, 8) == 2).astype(np.uint8) << 3
+        index[unit == 0], factors[unit == 0] = 0, 0
+        out["d"], out["qs"] = to_half(unit * np.float32(1.125)), index & 255
+        out["qh"] = join_fields(index >> 8, 3, 4) | factors.astype(np.uint16) << 12
+        return out
 
 
 class IQ1_M(Codec):
@@ -246,7 +276,7 @@ class IQ1_M(Codec):
 
     dtype = DTYPES["IQ1_M"]
     layout = np.dtype([("qs", "u1", (32,)), ("qh", "u1", (16,)), ("scales", "<u2", (4,))])
-    encodes = False
+    weighted = True
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
@@ -255,3 +285,32 @@ class IQ1_M(Codec):
         factors = np.float32(1) + np.float32(2) * fields(packed, 3, 4).reshape(-1, 16)
         index = blocks["qs"] | fields(blocks["qh"], 4, 2).reshape(-1, 32).astype(np.uint16) << 8
         place(shifted_grid("IQ1_S", SHIFT), index, d.astype(np.float32)[:, None] * factors, out)
+
+    @classmethod
+    def encode(cls, values: Floats, weights: Floats | None) -> Blocks:
+        out = np.empty(len(values), cls.layout)
+        weights = weights_of(values, weights, 2)
+        x, w = by_group(values, 16), by_group(weights, 16)
+        scale, levels, signs = ternary_fit(x, w, 2)
+        blank(scale, levels, signs, np.abs(x).max(axis=0) < np.float32(1e-7))
+        down = np.stack((signs > 2, signs % 2 == 0))
+        shift = np.where(down, np.float32(-SHIFT), np.float32(SHIFT))
+        index, scale = to_grid(x, w, scale, levels, shift)
+        unit, factors = block_scale(scale.reshape(-1, 16), 15, 7)
+        d = cls.best_unit(values, weights, runs(index, 32) + 2048 * runs(down, 32), factors)
+        d[unit == 0] = 0
+        index = runs(index | down.astype(np.int16) << 11, 32)
+        index[unit == 0] = 0
+        bits = to_half(d * np.float32(1.1125)).view("<u2")[:, None] >> np.arange(0, 16, 4, dtype=np.uint16) & 15
+        out["qs"], out["qh"] = index & 255, join_fields(index >> 8, 4, 2)
+        out["scales"] = join_fields(factors, 3, 4) | bits.astype(np.uint32) << 12
+        return out
+
+    @classmethod
+    def best_unit(cls, values: Floats, weights: Floats, index: Integers, factors: Bytes) -> Floats:
+        """Return the unit of the scales that fits best, for points and factors already chosen: (n,)."""
+        q = np.empty(values.shape, np.float32)
+        place(shifted_grid("IQ1_S", SHIFT), index, np.float32(1) + np.float32(2) * factors, q)
+        wq = weights * q
+        sum_xq, sum_q2 = (sequential_sum(np.ascontiguousarray((wq * other).T)) for other in (values, q))
+        return np.divide(sum_xq, sum_q2, out=np.zeros_like(sum_q2), where=sum_q2 > 0)

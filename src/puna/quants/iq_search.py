@@ -108,15 +108,13 @@ class PointSearch:
         turned = found.scale < 0
         signs[turned] ^= 255
         scale = np.abs(found.scale).reshape(len(values), -1)
-        unit = scale.max(axis=1, keepdims=True) / np.float32(31)
-        none = unit[:, 0] == 0
-        factors = np.clip(nearest(np.float32(0.5) * (np.float32(1) / unit * scale - np.float32(1))), 0, 15)
-        factors[none] = 0
+        unit, factors = block_scale(scale, 31, 15)
+        none = unit == 0
         index = np.ascontiguousarray(found.index.T).reshape(len(values), -1)
         index[none] = 0
         signs = signs.reshape(len(values), 32)
         signs[none] = 0
-        return to_half(unit[:, 0] * np.float32(self.fudge)), factors.astype(np.uint8), index, signs
+        return to_half(unit * np.float32(self.fudge)), factors, index, signs
 
     def fit(self, x: Floats, w: Floats) -> tuple[Points, NDArray[np.bool_]]:
         """Find scale and points of each group with a small w-weighted error; also say which groups are empty."""
@@ -173,7 +171,7 @@ class PointSearch:
         for start in range(0, len(run), SLICE):
             r, g = run[start : start + SLICE], group[start : start + SLICE]
             index[r, g] = closest(
-                grid, cell[r, g], x.reshape(shape)[r, :, g].T, root.reshape(shape)[r, :, g].T, scale[g]
+                grid, grid.odd, cell[r, g], x.reshape(shape)[r, :, g].T, root.reshape(shape)[r, :, g].T, scale[g]
             )
         return index, exact
 
@@ -183,12 +181,19 @@ class PointSearch:
         return sequential_sum(w * x * q), sequential_sum(w * q * q)
 
 
-def closest(grid: Lattice, cell: Integers, x: Floats, w: Floats, scale: Floats) -> Integers:
-    """Return of each cell (n,) the neighbour whose w-weighted distance from `x` (coordinates, n) is smallest: (n,)."""
+def closest(
+    grid: Lattice, coordinates: Floats, cell: Integers, x: Floats, w: Floats, scale: Floats, shift: Floats | None = None
+) -> Integers:
+    """Return of each cell (n,) the neighbour whose w-weighted distance from `x` (axes, n) is smallest: (n,).
+
+    A point is at scale * (coordinates + shift); `coordinates` (axes, points) are those of the grid.
+    """
     near = np.ascontiguousarray(grid.neighbours[cell, : grid.count[cell].max()].T, np.intp)
     error, difference, spare = (np.zeros(near.shape, np.float32) for _ in range(3))
-    for odd, x_axis, w_axis in zip(grid.odd, x, w, strict=True):
-        np.take(odd, near, out=difference, mode="clip")
+    for axis, x_axis, w_axis in zip(coordinates, x, w, strict=True):
+        np.take(axis, near, out=difference, mode="clip")
+        if shift is not None:
+            difference += shift
         difference *= scale
         difference -= x_axis
         np.multiply(difference, w_axis, out=spare)
@@ -196,6 +201,14 @@ def closest(grid: Lattice, cell: Integers, x: Floats, w: Floats, scale: Floats) 
         error += spare
     best: Integers = near[error.argmin(axis=0), np.arange(len(cell))]
     return best
+
+
+def block_scale(scale: Floats, largest: int, top: int) -> tuple[Floats, Bytes]:
+    """Express the scales of groups (n, groups) as unit (n,) times 2 * factor + 1, where `largest` is the largest."""
+    unit = scale.max(axis=1, keepdims=True) / np.float32(largest)
+    factors = np.clip(nearest(np.float32(0.5) * (np.float32(1) / unit * scale - np.float32(1))), 0, top)
+    factors[unit[:, 0] == 0] = 0
+    return unit[:, 0], factors.astype(np.uint8)
 
 
 def split_signs(values: Floats, w: Floats, even: bool) -> tuple[Floats, Bytes]:
