@@ -647,6 +647,12 @@ def mlx_of(*scales: int) -> dict[str, Given]:
         (compressed(4), words_of(4, 1) | {"a.weight_shape": zeros(2, dtype="int64")}, r"weight_shape says \(0, 0\)"),
         (compressed(4), words_of(4, 1) | {"a.weight_shape": zeros(3, dtype="int64")}, r"shape is I64 \(3,\)"),
         (compressed(8), words_of(4, 1), "2 words for 9 inputs"),
+        (compressed(4, symmetric=False), words_of(4, 1), "not symmetric and there is no weight_zero_point"),
+        (
+            compressed(4),
+            words_of(4, 1) | {"a.weight_zero_point": zeros(2, 1, dtype="int32")},
+            r"\(2, 1\); I32 or U32 \(1,",
+        ),
         (compressed(4), words_of(4, 2), "9 inputs are no 2 equal groups"),
         (compressed(4), words_of(3, 1), r"scale is F16 \(3, 1\)"),
         ({"quant_method": "awq", "bits": 4, "group_size": 9}, awq_of(12), "2 groups, of 9 each"),

@@ -138,35 +138,40 @@ def _awq_codes(words: Array) -> Array:
 
 def unpack_words(parts: Parts) -> Unpacked:
     """compressed-tensors' pack-quantized, 4 and 8 bits."""
-    shape = _packed_shape(parts)
-    out, inputs = shape
-    codes, scale, zero, index = parts["weight"], parts["scale"], *map(parts.get, ("zero_point", "g_idx"))
-    bits = _word_bits(parts, inputs)
-    parts.check("weight", (out, -(-inputs // (32 // bits))), WORDS)
-    groups = scale.shape[-1] if len(scale.shape) == 2 else 1
-    one = prod(scale.shape) == 1  # per tensor
-    if not groups or scale.dtype.name not in SCALES or not (one or scale.shape == (out, groups)):
-        raise parts.error(f"its scale is {scale.dtype} {scale.shape}", f"F16, BF16 or F32 ({out}, groups) would fit")
-    if inputs % groups:
-        raise parts.error(f"{inputs} inputs are no {groups} equal groups", "a divisor would fit")
-    parts.check("g_idx", (inputs,), ("I32", "I64"))
-    if zero is not None and zero.dtype.name == "I8":
-        parts.check("zero_point", scale.shape, ("I8",))
-    elif zero is not None:
-        parts.check("zero_point", (-(-out // (32 // bits)), groups), WORDS)
-    half = 1 << (bits - 1)
+    out, inputs = _packed_shape(parts)
+    codes, scale, zero, index = parts["weight"], parts["scale"], parts.get("zero_point"), parts.get("g_idx")
+    bits, groups = _word_bits(parts, inputs), scale.shape[-1] if len(scale.shape) == 2 else 1
+    _check_words(parts, (out, inputs), bits, groups)
 
     def rows(start: int, stop: int) -> Floats:
         group = groups_in_order(inputs, groups)
         if index is not None and not (elements(index) < 0).any():
             group = _index(parts, index, groups)
-        stored = elements(scale).reshape(-1, groups)[[0] if one else slice(start, stop)]
-        scales = np.broadcast_to(floats(scale, stored), (stop - start, groups))
-        zeros = np.full_like(scales, half) if zero is None else _word_zeros(zero, bits, groups, start, stop)
-        return _affine(unpack_bits(elements(codes)[start:stop], bits)[:, :inputs], group, zeros, scales)
+        stored = elements(scale).reshape(-1, groups)
+        scales = floats(scale, stored if len(stored) == 1 else stored[start:stop])
+        zeros = _word_zeros(zero, bits, groups, start, stop)
+        each = (stop - start, groups)
+        unpacked = unpack_bits(elements(codes)[start:stop], bits)[:, :inputs]
+        return _affine(unpacked, group, np.broadcast_to(zeros, each), np.broadcast_to(scales, each))
 
     exact = zero is None and index is None and scale.dtype is F16 and (inputs // groups) % 32 == 0
-    return parts.unpacked(shape, scale.dtype, rows, {4: "Q4_0", 8: "Q8_0"}[bits] if exact else None)
+    return parts.unpacked((out, inputs), scale.dtype, rows, {4: "Q4_0", 8: "Q8_0"}[bits] if exact else None)
+
+
+def _check_words(parts: Parts, shape: tuple[int, int], bits: int, groups: int) -> None:
+    """ConversionError where the parts do not fit a weight of `shape`."""
+    (out, inputs), scale, zero, per = shape, parts["scale"], parts.get("zero_point"), 32 // bits
+    parts.check("weight", (out, -(-inputs // per)), WORDS)
+    fits = prod(scale.shape) == 1 or scale.shape == (out, groups)
+    if not (fits and groups and scale.dtype.name in SCALES):
+        raise parts.error(f"its scale is {scale.dtype} {scale.shape}", f"F16, BF16 or F32 ({out}, groups) would fit")
+    if inputs % groups:
+        raise parts.error(f"{inputs} inputs are no {groups} equal groups", "a divisor would fit")
+    parts.check("g_idx", (inputs,), ("I32", "I64"))
+    if zero is None and not parts.settings["symmetric"]:
+        raise parts.error("it is not symmetric and there is no weight_zero_point", "fetch the checkpoint again")
+    plain = zero is not None and zero.dtype.name == "I8"
+    parts.check("zero_point", scale.shape if plain else (-(-out // per), groups), ("I8",) if plain else WORDS)
 
 
 def _packed_shape(parts: Parts) -> tuple[int, int]:
@@ -191,8 +196,10 @@ def _word_bits(parts: Parts, inputs: int) -> int:
     return fitting[0]
 
 
-def _word_zeros(zero: Stored, bits: int, groups: int, start: int, stop: int) -> Floats:
+def _word_zeros(zero: Stored | None, bits: int, groups: int, start: int, stop: int) -> Floats:
     """Zero points as codes are stored, from zero on: (stop - start, groups), or (1, groups) where one is for all."""
+    if zero is None:
+        return np.full((1, groups), 1 << (bits - 1), np.float32)
     if zero.dtype.name == "I8":
         signed = elements(zero).reshape(-1, groups).astype(np.float32) + np.float32(1 << (bits - 1))
         return signed if len(signed) == 1 else signed[start:stop]

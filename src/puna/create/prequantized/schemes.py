@@ -81,6 +81,7 @@ def _compressed_settings(said: Config, config: Config, stem: str) -> Config:
     return {
         "bits": [bits for bits in (4, 8) if not told or any(each.get("num_bits") == bits for each in told)],
         "block": blocks.pop() if len(blocks) == 1 else (),
+        "symmetric": not told or any(each.get("symmetric") is not False for each in told),
         "dtype": model_dtype(config),
     }
 
@@ -179,7 +180,7 @@ SCHEMES: dict[str, Scheme] = {
         {
             "format": (
                 *("pack-quantized", "float-quantized", "int-quantized", "naive-quantized", "nvfp4-pack-quantized"),
-                *("mxfp4-pack-quantized", "mixed-precision", "dense"),
+                *("mxfp4-pack-quantized", "mixed-precision"),
             ),
             "quantization_status": (None, "compressed"),
             "transform_config": (None, {}),
