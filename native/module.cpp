@@ -41,7 +41,8 @@ Block array_of_bytes(size_t bytes, bool zero) {
     return {memory, {bytes}, owner};
 }
 
-// Zeros that take memory only where they are written, a small page at a time: for states that fill slowly.
+// Zeros that take memory only where they are written, a small page at a time: for states, which fill slowly, and for
+// arenas, planned for the largest batch.
 Block array_of_zeros(size_t bytes) {
     constexpr size_t alignment = 64;
     void *memory = std::calloc(bytes + alignment, 1);

@@ -5,6 +5,7 @@ It knows sizes and lifetimes, not ops.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -34,16 +35,16 @@ class Life(Generic[Value]):
 
 def plan(lives: Sequence[Life[Value]]) -> Plan[Value]:
     """Places values, largest first, at the lowest offset free for their whole life."""
-    placed: list[tuple[int, int, Life[Value]]] = []  # start, end, life
+    placed: list[tuple[int, int, int, int]] = []  # start, end, first, last; by start
     offsets: dict[Value, int] = {}
     for life in sorted(lives, key=lambda life: (-life.size, life.first)):
         size = -(-life.size // ALIGNMENT) * ALIGNMENT
-        taken = sorted((s, e) for s, e, other in placed if other.first <= life.last and life.first <= other.last)
         start = 0
-        for s, e in taken:
-            if start + size <= s:
+        for s, e, first, last in placed:
+            if s >= start + size:
                 break
-            start = max(start, e)
+            if e > start and first <= life.last and life.first <= last:
+                start = e
         offsets[life.value] = start
-        placed.append((start, start + size, life))
-    return Plan(offsets, max((e for _, e, _ in placed), default=0))
+        insort(placed, (start, start + size, life.first, life.last))
+    return Plan(offsets, max((e for _, e, *_ in placed), default=0))

@@ -57,7 +57,7 @@ class Tensor:
     @property
     def sources(self) -> tuple[Tensor, ...]:
         """The inputs that are there (optional ones may be None)."""
-        return tuple(i for i in self.inputs if i is not None)
+        return self.inputs if None not in self.inputs else tuple(i for i in self.inputs if i is not None)
 
     def __repr__(self) -> str:
         return f"{self.name}{list(self.shape)}:{self.dtype}"
@@ -163,13 +163,13 @@ def topological(outputs: Iterable[Tensor]) -> list[Tensor]:
     """Every node that `outputs` need, each after its inputs; order is deterministic. Dead nodes do not appear."""
     order: list[Tensor] = []
     seen: set[Tensor] = set()
-    stack = [(node, False) for node in reversed(list(outputs))]
+    stack: list[Tensor | None] = list(reversed(list(outputs)))  # None before a node whose inputs are done
     while stack:
-        node, ready = stack.pop()
-        if ready:
-            order.append(node)
+        node = stack.pop()
+        if node is None:
+            order.append(stack.pop())  # type: ignore[arg-type]  # what follows a None is a node
         elif node not in seen:
             seen.add(node)
-            stack.append((node, True))
-            stack.extend((source, False) for source in reversed(node.sources) if source not in seen)
+            stack += (node, None)
+            stack += [i for i in reversed(node.inputs) if i is not None and i not in seen]
     return order

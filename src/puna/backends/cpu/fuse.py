@@ -27,7 +27,7 @@ Consumers = dict[Tensor, list[Tensor]]
 
 
 def consumers_of(outputs: Sequence[Tensor]) -> Consumers:
-    """Who reads each node, once a reading."""
+    """Who reads each node, once a reading; nodes come after what they read."""
     out: Consumers = {}
     for node in topological(outputs):
         out.setdefault(node, [])
@@ -82,15 +82,21 @@ def paged(outputs: Sequence[Tensor], consumers: Consumers) -> dict[Tensor, int]:
     """The order of states that nothing but attention reads, always as keys or always as values, in whole pages."""
     orders: dict[Tensor, set[int]] = {}
     for node, readers in consumers.items():
-        if node.op in ("state", "write") and node.dtype.name in PAGED:
+        if node.op in ("state", "write") and node.dtype.name in PAGED and _has_whole_pages(node):
             found = {_order_for(reader, node) for reader in readers} | ({SLOTS} if node in outputs else set())
             orders.setdefault(state_of(node), set()).update(o for o in found if o is not None)
     return {state: next(iter(found)) for state, found in orders.items() if len(found) == 1}
 
 
+def _has_whole_pages(state: Tensor) -> bool:
+    slots = state.shape[0]
+    return isinstance(slots, int) and slots % _native.PAGE_SLOTS == 0
+
+
 def _order_for(reader: Tensor, node: Tensor) -> int | None:
     if reader.op == "write" and reader.inputs[0] is node and node not in reader.inputs[1:]:
         return None  # which readers the write has is asked of it
-    whole = reader.op == "attention" and not (int(node.shape[0]) | reader.attrs["block_size"]) % _native.PAGE_SLOTS
+    if reader.op != "attention" or reader.attrs["block_size"] % _native.PAGE_SLOTS:
+        return SLOTS
     places = [i for i, source in enumerate(reader.inputs) if source is node]
-    return {(1,): TURNED, (2,): PAGES}.get(tuple(places), SLOTS) if whole else SLOTS
+    return {1: TURNED, 2: PAGES}[places[0]] if len(places) == 1 else SLOTS

@@ -19,7 +19,7 @@ from puna.backends.cpu.views import Extents, Storage, View
 from puna.backends.cpu.weights import Weights
 from puna.dtypes import DType
 from puna.graph.plan import ALIGNMENT
-from puna.graph.tensor import Tensor, topological
+from puna.graph.tensor import Tensor
 
 Emit = Callable[["Lowering", Tensor], View]
 EMIT: dict[str, Emit] = {}
@@ -52,15 +52,16 @@ class Lowering:
         self.steps: list[Step] = []
         self.storages: list[Storage] = []
         self.shared: dict[object, View] = {}  # values that several nodes read and no node is: activations, tables
-        self.states = allocate_states([n for n in topological(outputs) if n.op == "state"])
         self.consumers = fuse.consumers_of(outputs)
+        self.nodes = list(self.consumers)  # each after what it reads
+        self.states = allocate_states([n for n in self.nodes if n.op == "state"])
         self.deferred = fuse.deferred(outputs, self.consumers)
         self._orders = fuse.paged(outputs, self.consumers)
         self._wanted = set(outputs)
         self._outside: dict[int, Storage] = {}  # by address, so that one array is one storage
         self._views: dict[Tensor, View] = {}
         self._done: set[Tensor] = set()
-        for node in topological(outputs):
+        for node in self.nodes:
             if node not in self.deferred and node.op != "weight":  # those are made as their readers want them
                 self.view(node)
         self.outputs = [self._output(node) for node in outputs]

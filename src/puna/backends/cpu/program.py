@@ -18,7 +18,7 @@ from puna.backends.cpu.views import Storage
 from puna.backends.cpu.weights import Weights
 from puna.errors import BackendError
 from puna.graph.plan import Life, Plan, plan
-from puna.graph.tensor import Dim, Tensor, topological
+from puna.graph.tensor import Dim, Tensor
 
 FEW = 2
 """Tokens of a run in which repeating a tiny step costs less than waiting for it."""
@@ -70,9 +70,9 @@ class Program:
 
     def __init__(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds, pool: Any, isa: str) -> None:
         self._bounds = bounds.sizes()
-        self._inputs = [n for n in topological(outputs) if n.op == "input"]
-        self._specs = [(n.name, n.dtype.numpy, n.shape) for n in self._inputs]
         lowering = Lowering(outputs, weights)
+        inputs = [n for n in lowering.nodes if n.op == "input"]
+        self._specs = [(n.name, n.dtype.numpy, n.shape) for n in inputs]
         self.steps, self._storages = lowering.steps, lowering.storages
         few = {name: min(FEW, limit) for name, limit in self._bounds.items()} | {"S": self._bounds["S"]}
         self.schedules = [
@@ -80,9 +80,9 @@ class Program:
             Schedule(self.steps, self._storages, self._bounds, own=False),
         ]
         self._few = few
-        self._arena = _native.allocate(max(s.arena.size for s in self.schedules), True)
+        self._arena = _native.zeros(max(s.arena.size for s in self.schedules))
         stride = max(s.own.size for s in self.schedules)
-        own = _native.allocate(max(1, stride) * pool.size, True)
+        own = _native.zeros(max(1, stride) * pool.size)
         self.memory = Memory(self._arena.nbytes + own.nbytes, sum(array.nbytes for array in lowering.states.values()))
         self._outputs = [self._output(lowering, node, i) for i, node in enumerate(outputs)]
         self._native = _native.Program(
@@ -91,7 +91,7 @@ class Program:
             [step.encoded() for step in self.steps],
             [s.array for s in self._storages],
             [schedule.encoded(self._storages) for schedule in self.schedules],
-            [lowering.view(n).storage.index for n in self._inputs],
+            [lowering.view(n).storage.index for n in inputs],
             self._arena,
             own,
             stride,

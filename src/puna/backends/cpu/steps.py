@@ -30,17 +30,13 @@ class Step:
     group: object = None
     tiny: bool = True
     label: str = ""
+    writes: list[Storage] = field(init=False)
+    reads: list[Storage] = field(init=False)
+    """A storage that is written in place is among the writes only."""
 
-    @property
-    def writes(self) -> list[Storage]:
-        """Storages it writes."""
-        return [v.storage for v in (self.operands[0], *self.also) if v is not None]
-
-    @property
-    def reads(self) -> list[Storage]:
-        """Storages it reads; one written in place is among the writes only."""
-        written = self.writes
-        return [v.storage for v in self.operands[1:] if v is not None and v.storage not in written]
+    def __post_init__(self) -> None:
+        self.writes = [v.storage for v in (self.operands[0], *self.also) if v is not None]
+        self.reads = [v.storage for v in self.operands[1:] if v is not None and v.storage not in self.writes]
 
     def encoded(self) -> tuple[object, ...]:
         """As the native module takes it."""
@@ -66,9 +62,10 @@ class Phase:
 
 def is_own(step: Step) -> bool:
     """Whether every thread may do a step for itself: it is tiny, and nobody else needs what it writes to be one."""
+    if not step.tiny or any(s.fixed or s.array is not None for s in step.writes):
+        return False
     ones = {"T": 1, "O": 1, "S": 1}
-    small = all(s.nbytes(ones) <= 4 * OWN_ELEMENTS for s in step.writes)
-    return step.tiny and small and not any(s.fixed or s.array is not None for s in step.writes)
+    return all(s.nbytes(ones) <= 4 * OWN_ELEMENTS for s in step.writes)
 
 
 def phases(steps: Sequence[Step], *, own: bool) -> list[Phase]:
