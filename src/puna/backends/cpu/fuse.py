@@ -98,5 +98,5 @@ def _order_for(reader: Tensor, node: Tensor) -> int | None:
         return None  # which readers the write has is asked of it
     if reader.op != "attention" or reader.attrs["block_size"] % _native.PAGE_SLOTS:
         return SLOTS
-    places = [i for i, source in enumerate(reader.inputs) if source is node]
-    return {1: TURNED, 2: PAGES}[places[0]] if len(places) == 1 else SLOTS
+    place, *others = (i for i, source in enumerate(reader.inputs) if source is node)
+    return SLOTS if others else {1: TURNED, 2: PAGES}.get(place, SLOTS)

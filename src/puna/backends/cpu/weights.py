@@ -18,6 +18,8 @@ from puna.dtypes import DType, Stored
 from puna.errors import BackendError
 
 Bytes = NDArray[np.uint8]
+BLOCK = 64 << 20
+"""Bytes that packed matrices take from the system at a time: on huge pages, and used only where written."""
 
 
 class Weights:
@@ -29,6 +31,7 @@ class Weights:
         self._progress = progress
         self._packed: dict[str, Bytes] = {}
         self._values: dict[str, NDArray[Any]] = {}
+        self._free: Bytes = np.empty(0, np.uint8)
         self._done = 0
 
     @property
@@ -53,11 +56,19 @@ class Weights:
         """A matrix's panels, packed now if they are not yet."""
         if name not in self._packed:
             raw, (n, k), kind = self.raw(name, shape, dtype), shape, type_id(dtype)
-            out = _native.allocate(_native.packed_bytes(kind, n, k), False)
+            out = self._memory(_native.packed_bytes(kind, n, k))
             _native.pack(self._pool, kind, n, k, raw, out)
             self._packed[name] = out
             self._count(raw)
         return self._packed[name]
+
+    def _memory(self, nbytes: int) -> Bytes:  # a multiple of 64
+        if nbytes > BLOCK // 4:
+            return _native.allocate(nbytes, False)
+        if nbytes > self._free.nbytes:
+            self._free = _native.allocate(BLOCK, False)
+        taken, self._free = self._free[:nbytes], self._free[nbytes:]
+        return taken
 
     def raw(self, name: str, shape: tuple[int, ...], dtype: DType) -> Bytes:
         """The stored bytes, as they are."""
