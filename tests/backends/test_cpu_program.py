@@ -167,6 +167,8 @@ def test_progress_reports_bytes_as_weights_are_taken():
 def test_an_unknown_instruction_set_or_no_threads_are_refused():
     with pytest.raises(BackendError, match="does not run 'sse9'"):
         open_cpu(1, "sse9")
+    with pytest.raises(BackendError, match="100000 threads; 1 to 512 work"):
+        open_cpu(100000)
     with pytest.raises(BackendError, match="0 threads"):
         open_cpu(0)
 

@@ -17,6 +17,9 @@ from puna.errors import BackendError
 from puna.graph.lower import lower
 from puna.graph.tensor import Tensor
 
+MOST_THREADS = 512
+"""More would only wait for each other."""
+
 
 class CpuBackend:
     """Threads, and the instruction set that kernels use."""
@@ -27,8 +30,8 @@ class CpuBackend:
         if isa not in ("auto", *native.isas()):
             raise BackendError(f"backend 'cpu': this machine does not run '{isa}'; it runs {', '.join(native.isas())}")
         self.threads = default_threads() if threads is None else threads
-        if self.threads < 1:
-            raise BackendError(f"backend 'cpu': {self.threads} threads; at least 1 is needed")
+        if not 0 < self.threads <= MOST_THREADS:
+            raise BackendError(f"backend 'cpu': {self.threads} threads; 1 to {MOST_THREADS} work")
         self.isa = isa
         self._pool = native.Pool(self.threads)
 
