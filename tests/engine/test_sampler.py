@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from puna.engine.sampler import Sampler, Sampling, best, penalized
-from puna.errors import RequestError
+from puna.errors import ModelError, RequestError
 
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
 
@@ -102,3 +102,14 @@ def test_logprobs_come_from_the_unmodified_logits():
 def test_an_impossible_option_is_named(options):
     with pytest.raises(RequestError, match=next(iter(options))):
         Sampling(**options)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(temperature=0), Sampling(), Sampling(temperature=0, top_logprobs=2)])
+@pytest.mark.parametrize("wrong", [[np.nan] * 4, [1, np.nan, 2, 3], [1, np.inf, 2, 3], [-np.inf] * 4])
+def test_logits_that_are_not_numbers_are_an_error(wrong: list[float], sampling: Sampling) -> None:
+    with pytest.raises(ModelError, match="the logits are not numbers; the file is damaged"):
+        Sampler(sampling).choose(np.array(wrong, np.float32), [])
+
+
+def test_a_token_may_be_ruled_out_by_minus_infinity() -> None:
+    assert Sampler(Sampling(temperature=0)).choose(np.array([-np.inf, 1, 2], np.float32), []).token == 2

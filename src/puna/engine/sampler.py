@@ -15,7 +15,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from puna.errors import RequestError
+from puna.errors import ModelError, RequestError
 
 F32 = NDArray[np.float32]
 
@@ -84,7 +84,15 @@ class Sampler:
         self._random = random.Random(sampling.seed if sampling.seed >= 0 else None)
 
     def choose(self, logits: F32, history: Sequence[int]) -> Choice:
-        """The next token after `history` (prompt and what came since); `logits` (vocab,) are not changed."""
+        """The next token after `history` (prompt and what came since); `logits` (vocab,) are not changed.
+
+        ModelError where they are no numbers to choose by.
+        """
+        if not isfinite(logits.max()):  # a NaN anywhere is the maximum
+            raise ModelError(
+                "choosing a token: the logits are not numbers; the file is damaged or its weights overflow; "
+                "fetch or convert it again"
+            )
         token = self._draw(penalized(logits, history, self.sampling))
         if self.sampling.top_logprobs is None:
             return Choice(token)
