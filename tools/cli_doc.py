@@ -16,7 +16,8 @@ HEAD = """\
 
 Made by `tools/cli_doc.py`; do not edit.
 
-Status 0: done. 1: failed, and one line on stderr says what, and what would work. 2: called wrongly. 130: interrupted.
+Status 0: done. 1: failed, and one line on stderr says what, and what would work. 2: called wrongly. 130: interrupted;
+143: terminated.
 Models are kept in `$PUNA_MODELS`, else in `~/.puna/models`.
 """
 

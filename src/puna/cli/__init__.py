@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -32,9 +34,14 @@ def cli(debug: bool) -> None:
     """Puna turns any published model checkpoint into one GGUF file, and runs it."""
 
 
+class Terminated(SystemExit):
+    """SIGTERM came. A SystemExit, for event loops swallow what they do not know."""
+
+
 def main(args: list[str] | None = None) -> NoReturn:
-    """The `puna` command: 0 done, 1 failed, 2 called wrongly, 130 interrupted."""
+    """The `puna` command: 0 done, 1 failed, 2 called wrongly, 130 interrupted, 143 terminated."""
     words, debug = _without_debug(sys.argv[1:] if args is None else args)
+    _catch_termination()
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")  # a model may say what the terminal cannot show
@@ -46,6 +53,8 @@ def main(args: list[str] | None = None) -> NoReturn:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _end("interrupted", 130)
+    except Terminated:
+        _end("terminated", 143)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read is gone, and so is what is unwritten
         sys.exit(1)
@@ -61,6 +70,17 @@ def _without_debug(words: list[str]) -> tuple[list[str], bool]:
     end = words.index("--") if "--" in words else len(words)
     kept = [word for word in words[:end] if word != "--debug"]
     return kept + words[end:], len(kept) < end
+
+
+def _catch_termination() -> None:
+    """From now on SIGTERM unwinds the program as Ctrl-C does, unless somebody decided otherwise."""
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        with suppress(ValueError):  # not in the main thread, where no signal comes
+            signal.signal(signal.SIGTERM, terminate)
 
 
 def _end(line: str, status: int) -> NoReturn:

@@ -3,11 +3,13 @@
 It does not know what is in the wheel.
 """
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -17,6 +19,9 @@ from puna.errors import StoreError
 from puna.store.blobs import Progress
 
 _OPTIONS = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input", "--retries", "1"]
+_PATIENCE = 2.0
+"""Seconds that pip has to end when it is told to."""
+
 _NETWORK = re.compile(
     r"resol(?:ve|ution)|getaddrinfo|Name or service not known|Max retries|timed out|ConnectionError|NewConnection"
     r"|Connection (?:refused|reset|aborted)|Network is unreachable|ProxyError|SSLError",
@@ -29,16 +34,30 @@ def download_wheel(requirement: str, folder: Path, on_progress: Progress) -> Pat
     before = set(folder.iterdir())
     command = [*_pip(), "download", *_OPTIONS, "--progress-bar", _progress_bar(), "-d", str(folder), requirement]
     on_progress(f"downloading {requirement}", 0, 0)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as pip:
-        try:
-            complaints = _follow(pip, requirement, on_progress)
-        except BaseException:
-            pip.kill()
-            raise
+    with _started(command, folder) as pip:
+        complaints = _follow(pip, requirement, on_progress)
     wheels = [path for path in folder.iterdir() if path not in before and path.suffix == ".whl"]
     if pip.returncode or len(wheels) != 1:
         raise StoreError(f"pulling pypi:{requirement}: {_reason(complaints)}")
     return wheels[0]
+
+
+@contextmanager
+def _started(command: list[str], temporary: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs a command whose temporary files go below `temporary`, and which never outlives the block."""
+    environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))}
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=none, stdout=pipe, stderr=pipe, env=environment) as process:
+        try:
+            yield process
+        except BaseException:
+            process.terminate()
+            try:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_PATIENCE)
+            finally:  # it did not listen, or somebody is in a hurry
+                process.kill()
+            raise
 
 
 def _pip() -> list[str]:
@@ -90,10 +109,10 @@ def _reason(complaints: str) -> str:
     versions = re.search(r"\(from versions: ([^)]*)\)", complaints)
     if versions and versions[1] != "none":
         return f"no such version; there are {versions[1]}"
+    if "No space left on device" in complaints:
+        return "the disk is full; free some space, or set PUNA_MODELS to a folder on another disk"
     if _NETWORK.search(complaints):
         return "the package index cannot be reached; check the network, or pip's proxy and index settings"
-    if re.search(r"No space left on device", complaints):
-        return "the disk is full; free some space, or set PUNA_MODELS to a folder on another disk"
     if versions or "No matching distribution" in complaints:
         return "no such package, or none with a wheel; check the name on https://pypi.org"
     errors = [line.removeprefix("ERROR: ") for line in complaints.splitlines() if line.startswith("ERROR")]
