@@ -37,8 +37,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def puna(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """The command in this process; `typed` is what comes on standard input."""
 
-    def call(*words: object, typed: str = "") -> Outcome:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    def call(*words: object, typed: str | bytes = "") -> Outcome:
+        monkeypatch.setattr(
+            sys, "stdin", io.TextIOWrapper(io.BytesIO(typed if isinstance(typed, bytes) else typed.encode()))
+        )
         with pytest.raises(SystemExit) as end:
             main([str(word) for word in words])
         return Outcome(int(end.value.code or 0), *capsys.readouterr())

@@ -59,6 +59,16 @@ def test_triple_quotes_hold_text_of_several_lines(talk):
     assert [text for role, text in roles(chat) if role == "user"] == ["one\n/two\nthree", "four", "five"]
 
 
+def test_an_answer_that_the_context_cuts_short_is_said(talk, tmp_path):
+    from cli.tiny import write_tiny
+
+    small = library.load(write_tiny(tmp_path / "tiny.gguf"), backend="numpy", context_length=25)
+    _, out, err = talk("hi", model=small)
+    assert out.startswith("abc")
+    assert err == "the answer is cut short: the context of 25 positions is full; /clear begins anew\n"
+    assert talk("/set parameter num_predict 1", "hi", model=small)[2] == ""
+
+
 def test_clear_forgets_the_conversation(talk):
     chat, _, _ = talk("hi", "/clear", "again")
     assert roles(chat) == [("user", "again"), ("assistant", ALPHABET)]

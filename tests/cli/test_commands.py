@@ -71,6 +71,48 @@ def test_run_puts_standard_input_before_the_prompt(puna, stored):
     assert puna(*words, "l", "m").out == "nop\n"
 
 
+def test_run_names_the_first_byte_that_is_not_utf8(puna, stored):
+    words = ("run", stored, "--backend", "numpy")
+    advice = "is not UTF-8; convert it, e.g. iconv -f latin1 -t utf-8\n"
+    assert puna(*words, typed="é".encode() + b"t\xe9") == (1, "", f"puna: standard input: byte 3 {advice}")
+    latin = "é\udce9"  # as the interpreter decodes such an argument
+    assert puna(*words, "hi", latin) == (1, "", f"puna: PROMPT '\\xe9\\udce9': byte 2 {advice}")
+    assert puna(*words, "hi", "--system", latin).err == f"puna: --system '\\xe9\\udce9': byte 2 {advice}"
+    assert puna(*words, "-p", f"stop={latin}", "hi").err.startswith("puna: --parameter 'stop=")
+
+
+def test_run_reads_lines_that_end_as_on_windows(puna, stored):
+    words = ("run", stored, "--raw", "--backend", "numpy", "-p", "num_predict=1")
+    assert puna(*words, typed="x\r\n").out == puna(*words, typed="x\n").out == "a\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "known"), [("--backend", "'auto', 'cpu', 'numpy'"), ("--kv-type", "'f32', 'f16', 'q8_0'")]
+)
+def test_run_knows_what_help_says(puna, stored, option, known):
+    status, out, err = puna("run", stored, "hi", option, "gpu")
+    assert (status, out) == (2, "")
+    assert f"'gpu' is not one of {known}" in err
+
+
+def test_an_answer_that_fails_before_it_begins_prints_nothing(puna, stored, monkeypatch):
+    from puna.errors import BackendError
+
+    def fail(name, *, threads):
+        raise BackendError("no such luck")
+
+    monkeypatch.setattr("puna.backends.open_backend", fail)
+    assert puna("run", stored, "hi") == (1, "", "puna: no such luck\n")
+
+
+def test_run_says_when_the_context_is_full(puna, stored):
+    words = ("run", stored, "--raw", "--backend", "numpy", "klm")
+    status, out, err = puna(*words, "--context-length", "8")
+    assert (status, out[:4]) == (0, "nopq")
+    assert err == ("puna: the answer is cut short: the context of 8 positions is full; --context-length sets another\n")
+    assert puna(*words, "-p", "num_predict=3") == (0, "nop\n", "")
+
+
 def test_run_without_any_prompt_is_a_wrong_call(puna, stored):
     status, _, err = puna("run", stored, "--backend", "numpy")
     assert status == 2
@@ -138,8 +180,8 @@ def test_a_broken_file_is_one_line(puna, home, tiny):
 def test_an_encoder_is_refused_in_one_line(puna, home):
     from cli.tiny import write_tiny
 
-    more = {"bert__" + k: v for k, v in {"block_count": 1, "context_length": 64, "embedding_length": 8}.items()}
-    more |= {"bert__feed_forward_length": 8, "bert__attention__head_count": 1}
+    more = {"bert__" + k: v for k, v in {"block_count": 1, "context_length": 64, "embedding_length": 64}.items()}
+    more |= {"bert__feed_forward_length": 96, "bert__attention__head_count": 1}
     more |= {"bert__attention__layer_norm_epsilon": 1e-12}
     path = write_tiny(home / "bert.gguf", general__architecture="bert", **more)
     status, _, err = puna("run", path, "hi")

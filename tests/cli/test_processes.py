@@ -39,6 +39,23 @@ def test_a_reader_that_goes_away_ends_it_silently(tiny):
         assert process.returncode == 1
 
 
+def test_output_that_nobody_wants_is_no_failure(tiny):
+    for words in (f"run {tiny} hi -p temperature=0 --backend numpy", "list"):
+        for closed in (">&-", ">&- 2>&-", "<&- >&- 2>&-"):
+            line = f"{sys.executable} -m puna {words} {closed}"
+            done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), line
+
+
+def test_output_that_finds_no_room_is_one_line(tiny, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    answer = ["run", str(tiny), "hi", "-p", "temperature=0", "--backend", "numpy"]
+    for words, what in ((answer, "writing the answer"), (["list"], "writing to standard output")):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([*PUNA, *words], stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE)
+        assert (done.returncode, done.stderr.decode()) == (1, f"puna: {what}: No space left on device\n")
+
+
 def test_a_missing_native_backend_is_said_once_and_the_answer_comes(home, tiny, monkeypatch):
     source = Path(os.environ["PYTHONPATH"])
     shutil.copytree(source / "puna", home / "src" / "puna", ignore=shutil.ignore_patterns("_native*", "__pycache__"))

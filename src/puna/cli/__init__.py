@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -42,6 +43,9 @@ def main(args: list[str] | None = None) -> NoReturn:
     """The `puna` command: 0 done, 1 failed, 2 called wrongly, 130 interrupted, 143 terminated."""
     words, debug = _without_debug(sys.argv[1:] if args is None else args)
     _catch_termination()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started this; what is written there is not wanted
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")  # a model may say what the terminal cannot show
@@ -56,7 +60,7 @@ def main(args: list[str] | None = None) -> NoReturn:
     except Terminated:
         _end("terminated", 143)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read is gone, and so is what is unwritten
+        _discard_output()  # who read is gone, and so is what is unwritten
         sys.exit(1)
     except Exception as error:
         if debug:
@@ -84,15 +88,30 @@ def _catch_termination() -> None:
 
 
 def _end(line: str, status: int) -> NoReturn:
+    if _output_stuck():
+        _discard_output()  # or the interpreter tries again, and complains
     print(f"puna: {line}", file=sys.stderr)
     sys.exit(status)
+
+
+def _output_stuck() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, PunaError):
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        where = error.filename or ("writing to standard output" if _output_stuck() else None)
+        return f"{where}: {error.strerror}" if where else error.strerror
     if isinstance(error, MemoryError):
         return "out of memory; a smaller --context-length, or a smaller model, may fit"
     return f"a bug: {type(error).__name__}: {' '.join(str(error).split())}; --debug shows where"

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from puna.generation import Chunk, Stats
+    from puna.model import Model
 
 
 def echoed(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
     """The chunks, each written to stdout as it passes."""
     for chunk in chunks:
-        sys.stdout.write(chunk.text)
-        sys.stdout.flush()
+        write(chunk.text)
         yield chunk
+
+
+def write(text: str) -> None:
+    """A part of an answer to stdout, at once; OSError says where that failed."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "writing the answer") from error
+
+
+def cut_short(last: Chunk | None, model: Model, options: Mapping[str, Any]) -> str | None:
+    """What to say of an answer that ended because the context is full; None where it ended as was asked for."""
+    if last is None or last.done_reason != "length" or last.stats is None:
+        return None
+    asked = int({**model.opened.params, **options}.get("num_predict", -1))
+    if 0 <= asked <= last.stats.tokens:
+        return None
+    return f"the answer is cut short: the context of {model.context_length} positions is full"
 
 
 def figures(stats: Stats, backend: str) -> str:

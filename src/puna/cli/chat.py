@@ -13,7 +13,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from puna.cli.answer import echoed, figures
+from puna.cli.answer import cut_short, echoed, figures
 from puna.errors import PunaError, RequestError
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ class Chat:
                 self.messages.append({"role": "assistant", "content": "".join(chunk.text for chunk in said)})
             else:
                 self.messages.pop()
+        if said and (cut := cut_short(said[-1], self.model, self.options)):
+            print(f"{cut}; /clear begins anew", file=sys.stderr)
         if self.verbose and said and said[-1].stats:
             print(figures(said[-1].stats, self.model.backend), end="\n\n", file=sys.stderr)
 

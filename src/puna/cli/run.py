@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+BACKENDS = ("auto", "cpu", "numpy")
+KV_TYPES = ("f32", "f16", "q8_0")  # the engine's, which is not imported for help
+
 
 @click.command()
 @click.argument("model")
@@ -14,10 +17,10 @@ import click
 @click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="As in a Modelfile.")
 @click.option("--system", help="A system message.")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without a chat template.")
-@click.option("--backend", default="auto", show_default=True, help="auto, cpu or numpy.")
+@click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What computes.")
 @click.option("--threads", type=click.IntRange(1), help="Threads; else one for each core.")
 @click.option("--context-length", type=click.IntRange(1), help="Positions of context.")
-@click.option("--kv-type", default="f16", show_default=True, help="Type of the K/V cache: f32, f16, q8_0.")
+@click.option("--kv-type", type=click.Choice(KV_TYPES), default="f16", show_default=True, help="Type of the K/V cache.")
 @click.option("--verbose", is_flag=True, help="Print figures after the answer.")
 def command(
     model: str,
@@ -33,10 +36,12 @@ def command(
     What comes on standard input is put before the prompt. MODEL is a name in the store, a GGUF file, or a checkpoint
     directory.
     """
-    from puna.cli.answer import echoed, figures
+    from puna.cli.answer import cut_short, echoed, figures, write
     from puna.errors import RequestError
     from puna.model import load
 
+    for what, given in {"--system": [system or ""], "--parameter": parameters, "PROMPT": prompt}.items():
+        require_utf8(what, *given)
     options = parse_parameters(parameters, load_options)
     text = " ".join([*piped(), *prompt])
     loaded = load(model, **load_options)
@@ -57,7 +62,10 @@ def command(
         for last in echoed(chunks):  # noqa: B007 - its figures are wanted
             pass
     finally:
-        click.echo()
+        if last:
+            write("\n")
+    if cut := cut_short(last, loaded, options):
+        click.echo(f"puna: {cut}; --context-length sets another", err=True)
     if verbose and last and last.stats:
         click.echo(figures(last.stats, loaded.backend), err=True)
 
@@ -66,8 +74,27 @@ def piped() -> list[str]:
     """What comes on standard input, if it is not a terminal."""
     if sys.stdin is None or sys.stdin.isatty():
         return []
-    text = sys.stdin.read()
-    return [text] if text else []
+    data = sys.stdin.buffer.read()
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise _not_utf8("standard input", error.start) from error
+    return [text.replace("\r\n", "\n")] if text else []
+
+
+def require_utf8(what: str, *words: str) -> None:
+    """Raises RequestError where a word of the command line held bytes that are not UTF-8."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise _not_utf8(f"{what} {ascii(word)[:60]}", len(word[: error.start].encode())) from error
+
+
+def _not_utf8(what: str, position: int) -> Exception:
+    from puna.errors import RequestError
+
+    return RequestError(f"{what}: byte {position} is not UTF-8; convert it, e.g. iconv -f latin1 -t utf-8")
 
 
 def parse_parameters(pairs: tuple[str, ...], load_options: dict[str, Any]) -> dict[str, Any]:
