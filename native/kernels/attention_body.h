@@ -191,7 +191,7 @@ void add_values(const AttentionArgs &args, const Span &span, const Part &values,
     float *sums = s.sums + first * s.stride;
     const float *weights = s.scores + first * tile;
     const auto add = [&](const auto &factor, int64_t i, int64_t count) {
-        multiply(weights + i, tile, n, factor, s.width, sums, s.stride, count, true);
+        multiply(weights + i, tile, n, factor, made ? s.width : values.size, sums, s.stride, count, true);
     };
     if (made) return add(Floats{s.values + places.begin * s.width, s.width}, places.begin, places.end - places.begin);
     each_run(args, span, values, at, places.begin, places.end, [&](const Row &row, int64_t i, int64_t count) {
