@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import puna
-from cli.tiny import CONTEXT, END, HIDDEN, TEMPLATE, write_tiny
+from cli.tiny import CONTEXT, END, HIDDEN, TEMPLATE, metadata, weights, write_tiny
 from puna import errors
+from puna.formats import write_gguf
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 HELLO = [{"role": "user", "content": "hello"}]
@@ -321,3 +322,27 @@ def test_a_model_that_wants_a_renderer_uses_its_own_template(path, tmp_path, mon
     puna.create("m", f"FROM {base}\nRENDERER new\nTEMPLATE " + "{{ .Prompt }}\n")
     with pytest.raises(errors.TemplateError, match="wants the renderer 'new', which is not supported yet"):
         puna.render("m", HELLO)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("llama__block_count", 1_000_000_000, "'llama.block_count' is 1000000000"),
+        ("llama__embedding_length", 32, "'llama.embedding_length' is 32"),
+        ("llama__attention__head_count_kv", 3, "'llama.attention.head_count_kv'"),
+        ("tokenizer__ggml__eos_token_id", 5000, "'tokenizer.ggml.eos_token_id' is 5000"),
+        ("general__architecture", "lama", "closest: llama"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_with_its_name(tmp_path, key, value, words):
+    path = write_tiny(tmp_path / "broken.gguf", **{key: value})
+    with pytest.raises(errors.ModelError, match=rf"^broken\.gguf: .*{words}"):
+        puna.load(path, backend="numpy").prepare()
+
+
+def test_a_graph_that_cannot_be_built_is_said_with_the_file_s_name(tmp_path):
+    tensors = [(n, t.shape, "F32", t) for n, t in weights().items() if n != "blk.1.ffn_down.weight"]
+    tensors.append(("blk.1.ffn_down.weight", (HIDDEN, 7), "F32", np.ones((HIDDEN, 7), np.float32)))
+    write_gguf(tmp_path / "broken.gguf", metadata(), tensors)
+    with pytest.raises(errors.GraphError, match=r"^broken\.gguf: linear"):
+        puna.load(tmp_path / "broken.gguf", backend="numpy").prepare()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna import arch
-from puna.errors import ModelError, PromptTooLong, RequestError, TemplateError
+from puna.arch import base
+from puna.errors import GraphError, ModelError, PromptTooLong, RequestError, TemplateError
 from puna.generation import Chunk, Options, Stats, StopText, chunks, parse_options
 from puna.opened import Opened, open_model
 
@@ -83,8 +85,12 @@ class Model:
 
     @cached_property
     def hparams(self) -> Hparams:
-        """The hyperparameters."""
-        return self._arch.hparams.from_gguf(self._arch.name, self.metadata)
+        """The hyperparameters; ModelError where they contradict each other, the tensors or the vocabulary."""
+        with self._naming_source():
+            hp = self._arch.hparams.from_gguf(self._arch.name, self.metadata)
+            base.check_sizes(self._arch.name, hp, self.opened.tensors)
+            base.check_vocabulary(self.metadata, self.opened.tensors)
+        return hp
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -112,7 +118,9 @@ class Model:
     @property
     def encoder(self) -> bool:
         """Whether it gives embeddings only."""
-        return any(spec.encoder for spec in self._arch.caches(self.hparams))
+        hp = self.hparams
+        with self._naming_source():
+            return any(spec.encoder for spec in self._arch.caches(hp))
 
     def prepare(self) -> None:
         """Take the weights in and compile now, rather than when they are first needed."""
@@ -226,7 +234,16 @@ class Model:
         name = self.metadata.get("general.architecture")
         if not isinstance(name, str):
             raise ModelError(f"{self.opened.source.name}: the file has no 'general.architecture'")
-        return arch.find(name)
+        with self._naming_source():
+            return arch.find(name)
+
+    @contextmanager
+    def _naming_source(self) -> Iterator[None]:
+        """Puts the file's name in front of what is wrong with it."""
+        try:
+            yield
+        except (ModelError, GraphError) as error:
+            raise type(error)(f"{self.opened.source.name}: {error}") from error
 
     @cached_property
     def _backend(self) -> Backend:
@@ -244,7 +261,8 @@ class Model:
 
         size = limits(self.context_length, SEQUENCES, encoder=self.encoder)
         parts = (self._arch, self.hparams, self.opened.tensors, self._backend, self._weights, size)
-        return Runner(*parts, kv_type=self._kv_type, hidden=hidden)
+        with self._naming_source():
+            return Runner(*parts, kv_type=self._kv_type, hidden=hidden)
 
     @property
     def _engine(self) -> Engine:

@@ -1,6 +1,7 @@
 """What an architecture claims: missing, superfluous and unknown things are errors that name them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from golden.checkpoints import config_of
 from puna import arch as archs
-from puna.arch.base import bind
+from puna.arch.base import bind, check_vocabulary
 from puna.dtypes import Stored
 from puna.errors import ConversionError, ModelError, UnknownArchitecture
 from puna.opened import Opened
@@ -143,3 +144,53 @@ def test_tensors_of_a_checkpoint_are_read_when_asked_for(opened: Open) -> None:
     norm = opened("gemma3").tensors["output_norm.weight"].numpy()
     assert norm.dtype == np.float32
     assert norm.mean() == pytest.approx(1.0, abs=0.05)  # stored as 1 + w
+
+
+@pytest.mark.parametrize(
+    ("case", "key", "value", "words"),
+    [
+        ("llama2", "llama.block_count", 1_000_000_000, r"'llama.block_count' is 1000000000, but there are only \d+ "),
+        ("gemma3", "gemma3.block_count", 1_000_000_000, r"'gemma3.block_count' is 1000000000, but there are only \d+ "),
+        ("llama2", "llama.embedding_length", 64, r"'llama.embedding_length' is 64, but 'token_embd.weight' has"),
+        ("llama2", "llama.vocab_size", 321, r"'llama.vocab_size' is 321, but 'token_embd.weight' has the shape \(320"),
+        (
+            "llama2",
+            "llama.attention.head_count",
+            8,
+            r"attention.head_count' \* .* is 8 \* 32, but 'blk.0.attn_q",
+        ),
+        ("qwen3", "qwen3.attention.head_count_kv", 1, r"head_count_kv' \* .* is 1 \* \d+, but 'blk.0.attn_k.weight'"),
+        ("bert", "bert.feed_forward_length", 7, r"'bert.feed_forward_length' is 7, but 'blk.0.ffn_up.weight'"),
+        ("bert", "bert.context_length", 4096, r"'bert.context_length' is 4096, but 'position_embd.weight'"),
+    ],
+)
+def test_a_hyperparameter_that_contradicts_the_tensors_is_named(
+    case: str, key: str, value: int, words: str, opened: Open
+) -> None:
+    whole = opened(case)
+    with pytest.raises(ModelError, match=words):
+        bound(replace(whole, metadata={**whole.metadata, key: value}), dict(whole.tensors))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"tokenizer.ggml.eos_token_id": 320}, "'tokenizer.ggml.eos_token_id' is 320; ids run from 0 to 319"),
+        ({"tokenizer.ggml.bos_token_id": -7}, "'tokenizer.ggml.bos_token_id' is -7; ids run from 0 to 319"),
+        ({"tokenizer.ggml.tokens": ["a"] * 321}, "'tokenizer.ggml.tokens' has 321 tokens, but .* has 320 rows"),
+    ],
+)
+def test_a_vocabulary_that_contradicts_itself_or_the_embedding_is_an_error(
+    changed: dict[str, Any], words: str, opened: Open
+) -> None:
+    whole = opened("llama2")
+    with pytest.raises(ModelError, match=words):
+        check_vocabulary({**whole.metadata, **changed}, whole.tensors)
+
+
+@pytest.mark.parametrize("absent", [-1, 0xFFFFFFFF])
+def test_the_id_of_a_token_that_is_not_there_is_no_error(absent: int, opened: Open) -> None:
+    metadata = {**opened("llama2").metadata, "tokenizer.ggml.bos_token_id": absent}
+    check_vocabulary(metadata, opened("llama2").tensors)
+    with pytest.raises(ModelError, match="eos_token_id"):
+        check_vocabulary({**metadata, "tokenizer.ggml.eos_token_id": 999}, opened("llama2").tensors)

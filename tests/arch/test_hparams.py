@@ -1,5 +1,6 @@
 """Hyperparameters from GGUF metadata and config.json, and back."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -77,11 +78,22 @@ def test_a_missing_key_is_named(key: str) -> None:
         ("llama.context_length", True),
         ("llama.attention.layer_norm_rms_epsilon", "small"),
         ("llama.attention.head_count_kv", [4, 2]),
+        ("llama.rope.dimension_count", 0),
+        ("llama.rope.freq_base", 0.0),
+        ("llama.rope.freq_base", -1e4),
+        ("llama.rope.freq_base", math.nan),
+        ("llama.rope.freq_base", "ten"),
     ],
 )
 def test_a_wrong_value_is_named(key: str, value: Any) -> None:
     with pytest.raises(ModelError, match=key.rpartition(".")[2]):
         archs.find("llama").hparams.from_gguf("llama", {**LLAMA, key: value})
+
+
+@pytest.mark.parametrize("dim", [7, 18])
+def test_a_rope_dimension_that_is_odd_or_larger_than_a_head_is_an_error(dim: int) -> None:
+    with pytest.raises(ModelError, match=f"the rope dimension is {dim}; an even number from 2 to 16 would work"):
+        archs.find("llama").hparams.from_gguf("llama", {**LLAMA, "llama.rope.dimension_count": dim})
 
 
 def test_a_list_of_one_repeated_value_is_that_value() -> None:

@@ -355,6 +355,8 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_written(
         ({"num_hidden_layers": 3}, ModelError, "'blk.2.attn_norm.weight'"),
         ({"vocab_size": 321}, ConversionError, "320 rows; vocab_size is 321"),
         ({"num_attention_heads": 3, "num_key_value_heads": 3}, ConversionError, "shapes do not fit"),
+        ({"hidden_size": 64}, ConversionError, "'hidden_size' is 64, but 'token_embd.weight'"),
+        ({"num_hidden_layers": 10**9}, ConversionError, "'num_hidden_layers' is 1000000000"),
         ({"hidden_size": "large"}, ModelError, "'hidden_size'"),
     ],
 )

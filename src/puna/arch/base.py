@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
-from puna.arch.hparams import Config, Hparams
+from puna.arch.hparams import FIELDS, Config, Hparams, Row
 from puna.cache import KV, Batch, Spec
 from puna.dtypes import Stored
 from puna.errors import ConversionError, ModelError
@@ -120,11 +121,59 @@ IGNORED = ("rope_freqs.weight", ".attn.rotary_emb.inv_freq", ".attn_rot_embd.wei
 """Ends of names of tensors in older files that carry nothing."""
 
 
+SIZES = (
+    ("token_embd.weight", 0, "vocab_size"),
+    ("token_embd.weight", 1, "hidden_size"),
+    ("blk.0.attn_q.weight", 0, "n_heads head_dim"),
+    ("blk.0.attn_k.weight", 0, "n_kv_heads head_dim"),
+    ("blk.0.ffn_up.weight", 0, "ffn_size"),
+    ("position_embd.weight", 0, "context_length"),
+)
+"""Tensors, axes, and the fields whose product is the size there. What the graph checks in any case is left to it."""
+
+
+def check_sizes(name: str, hp: Hparams, tensors: Mapping[str, Stored], key: Callable[[Row], str] | None = None) -> None:
+    """ModelError names the hyperparameters, by `key` (GGUF's), that contradict the tensors.
+
+    To be called before anything counts to `n_blocks`, which may be any number until then.
+    """
+    spelled = key or (lambda row: f"{name}.{row.gguf.split()[0]}")
+    if hp.n_blocks > len(tensors):
+        count = spelled(FIELDS["n_blocks"])
+        raise ModelError(f"{name}: '{count}' is {hp.n_blocks}, but there are only {len(tensors)} tensors")
+    for tensor, axis, said in SIZES:
+        values = [getattr(hp, field, 0) for field in said.split()]
+        size, shape = prod(values), tensors[tensor].shape if tensor in tensors else ()
+        if not size or len(shape) <= axis or shape[axis] == size:  # 0: the architecture or the file does not say
+            continue
+        keys = " * ".join(f"'{spelled(FIELDS[field])}'" for field in said.split())
+        product = " * ".join(map(str, values))
+        raise ModelError(f"{name}: {keys} is {product}, but '{tensor}' has the shape {tuple(shape)}")
+
+
+def check_vocabulary(metadata: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
+    """ModelError where there are more tokens than embeddings, or the id that begins or ends texts is no token's."""
+    prefix = "tokenizer.ggml."
+    count = len(metadata.get(f"{prefix}tokens") or ())
+    rows = tensors["token_embd.weight"].shape[0] if "token_embd.weight" in tensors else count
+    if count > rows:
+        raise ModelError(f"'{prefix}tokens' has {count} tokens, but 'token_embd.weight' has {rows} rows")
+    for key in (f"{prefix}bos_token_id", f"{prefix}eos_token_id"):
+        value = metadata.get(key)
+        if count and value not in (None, *NO_TOKEN) and not 0 <= value < count:
+            raise ModelError(f"'{key}' is {value}; ids run from 0 to {count - 1}")
+
+
+NO_TOKEN = (-1, 2**32 - 1)
+"""What files write as the id of a token that is not there."""
+
+
 def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
     """The network with a weight leaf for every declared parameter.
 
-    ModelError for a tensor that is missing (by full name) and for those that nobody claimed.
+    ModelError for a tensor that is missing (by full name), for those that nobody claimed, and where `check_sizes` says.
     """
+    check_sizes(arch.name, hp, tensors)
     claimed: set[str] = set()
     values: dict[str, Any] = {}
     for attribute, hint in get_type_hints(arch.network).items():

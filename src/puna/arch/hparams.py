@@ -72,6 +72,8 @@ class Hparams:
 
         def find(key: str) -> Any:
             value = metadata.get(f"{arch}.{key}")
+            if key in ROPE_NUMBERS and value is not None and not (_number(value) and 0 < value < INF):
+                raise ModelError(f"{arch}: '{arch}.{key}' is {value!r}; it must be a number above 0")
             return cls.GGUF_DEFAULTS.get(key) if value is None else value
 
         return _read(cls, lambda row: row.gguf, find, lambda found: rope.from_gguf(find, found["head_dim"]), arch)
@@ -106,7 +108,7 @@ def _read(
     found: dict[str, Any] = {}
     for field in sorted(fields(cls), key=lambda f: f.name == "rope"):
         if field.name == "rope":
-            found["rope"] = turned(found)
+            found["rope"] = _rope(what, turned(found), found["head_dim"])
             continue
         row = FIELDS[field.name]
         keys = keys_of(row).split()
@@ -119,6 +121,24 @@ def _read(
             least = 1 if field.default is MISSING else 0
             found[field.name] = _checked(f"{what}: '{keys[0]}'" if keys else what, value, str(field.type), least)
     return cls(**found)
+
+
+INF = float("inf")
+ROPE_NUMBERS = ("rope.dimension_count", *FIELDS["rope_theta_local"].gguf.split(), "rope.freq_base")
+ROPE_NUMBERS += ("rope.global.freq_base",)
+"""GGUF keys that mean nothing at 0 or below; 0 is not the same as absence."""
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _rope(what: str, rope: Rope, head_dim: int) -> Rope:
+    if rope.dim % 2 or not 0 < rope.dim <= head_dim:
+        raise ModelError(f"{what}: the rope dimension is {rope.dim}; an even number from 2 to {head_dim} would work")
+    if not 0 < rope.theta < INF:
+        raise ModelError(f"{what}: the rope base is {rope.theta}; a number above 0 would work")
+    return rope
 
 
 KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}

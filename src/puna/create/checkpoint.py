@@ -15,7 +15,7 @@ from typing import Any
 
 from puna import arch as archs
 from puna import cache
-from puna.arch.base import Architecture, Hparams, bind
+from puna.arch.base import Architecture, Hparams, bind, check_sizes, check_vocabulary
 from puna.create.prequantized import plain_config, unpack
 from puna.create.source import find_files
 from puna.create.tensors import Constant, Converted
@@ -79,6 +79,7 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     tensors |= {name: Constant(tuple(values)) for name, values in arch.extra_tensors(config, hp).items()}
     _check(arch, hp, config, tensors)
     metadata = _metadata(root, arch, hp, said, tensors)
+    check_vocabulary(metadata, tensors)
     return Checkpoint(root, arch, hp, metadata, tensors, tuple(sorted(sources.keys() - set(names.values()))))
 
 
@@ -115,11 +116,15 @@ def _names(root: Path, arch: Architecture, config: Mapping[str, Any], sources: I
 
 def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
     """Names what is missing, superfluous or misshapen before anything is converted: all that a graph would find."""
-    net = bind(arch, hp, tensors)
     for name in ("token_embd.weight", "output.weight"):
         rows = tensors[name].shape[0] if name in tensors else hp.vocab_size
         if rows != hp.vocab_size:
             raise ConversionError(f"{arch.name}: '{name}' has {rows} rows; vocab_size is {hp.vocab_size}")
+    try:
+        check_sizes(arch.name, hp, tensors, key=lambda row: row.hf.split()[0])
+    except ModelError as error:
+        raise ConversionError(f"{arch.name}: the tensors' shapes do not fit config.json: {error}") from error
+    net = bind(arch, hp, tensors)
     if "lm_head" in arch.hf_names and not config.get("tie_word_embeddings") and "output.weight" not in tensors:
         raise ConversionError(f"{arch.name}: there is no tensor 'lm_head.weight' and no 'tie_word_embeddings': true")
     try:
