@@ -346,3 +346,14 @@ def test_a_graph_that_cannot_be_built_is_said_with_the_file_s_name(tmp_path):
     write_gguf(tmp_path / "broken.gguf", metadata(), tensors)
     with pytest.raises(errors.GraphError, match=r"^broken\.gguf: linear"):
         puna.load(tmp_path / "broken.gguf", backend="numpy").prepare()
+
+
+def test_what_works_where_a_prompt_does_not_fit_is_said(path, model):
+    short = puna.load(path, backend="numpy", context_length=64)
+    for call in (model.generate, lambda text: model.logits(list(text.encode()))):
+        with pytest.raises(errors.PromptTooLong, match=r"holds 256, the model's maximum; shorten the prompt$"):
+            call("a" * 300)
+    with pytest.raises(errors.PromptTooLong, match=r"holds 64; shorten .* or raise context_length .* up to 256$"):
+        short.generate("a" * 300)
+    with pytest.raises(errors.PromptTooLong, match=r"maximum; shorten the prompt or ask for truncation$"):
+        model.embed("a" * 300)

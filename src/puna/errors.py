@@ -86,12 +86,18 @@ class RequestError(PunaError, ValueError):
 
 
 class PromptTooLong(RequestError):
-    """The prompt does not fit the context: `tokens` against `limit`."""
+    """The prompt does not fit the context: `tokens` against `limit`; `most` is the longest context the model can have.
 
-    def __init__(self, tokens: int, limit: int) -> None:
-        super().__init__(
-            f"the prompt has {tokens} tokens, the context holds {limit}; "
-            "raise context_length (num_ctx), shorten the prompt, or ask for truncation"
-        )
+    `truncate`: whether the call would have cut it if asked.
+    """
+
+    def __init__(self, tokens: int, limit: int, most: int | None = None, *, truncate: bool = False) -> None:
+        works = ["shorten the prompt"]
+        if most is None or limit < most:
+            works.append("raise context_length (num_ctx)" + (f" up to {most}" if most else ""))
+        if truncate:
+            works.append("ask for truncation")
+        holds = f"{limit}, the model's maximum" if limit == most else f"{limit}"
+        super().__init__(f"the prompt has {tokens} tokens, the context holds {holds}; {' or '.join(works)}")
         self.tokens = tokens
         self.limit = limit

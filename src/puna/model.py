@@ -132,7 +132,10 @@ class Model:
         """Logits after each token of a fresh sequence: float32 (len(tokens), vocab). Leaves no state behind."""
         if self.encoder:
             raise RequestError(f"'{self.arch}' is an encoder and has no logits; use embed()")
-        return self._engine.forward(self._checked(tokens))
+        ids = self._checked(tokens)
+        if len(ids) > self.context_length:
+            raise PromptTooLong(len(ids), self.context_length, self.hparams.context_length)
+        return self._engine.forward(ids)
 
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Iterator[Chunk]:
         """Continue a text, taken as it is, or token ids. Options are named as in Ollama, and `ignore_eos`.
@@ -223,7 +226,7 @@ class Model:
         if len(ids) <= self.context_length:
             return ids
         if not truncate:
-            raise PromptTooLong(len(ids), self.context_length)
+            raise PromptTooLong(len(ids), self.context_length, self.hparams.context_length, truncate=True)
         end = [self.tokenizer.eos_id] if ids[-1] == self.tokenizer.eos_id else []
         return ids[: self.context_length - len(end)] + [i for i in end if i is not None]
 
@@ -310,7 +313,7 @@ class Model:
         if not tokens:
             raise RequestError("the prompt is empty; at least one token is needed")
         if len(tokens) >= self.context_length:
-            raise PromptTooLong(len(tokens), self.context_length)
+            raise PromptTooLong(len(tokens), self.context_length, self.hparams.context_length)
         return self._chunks(tokens, options)
 
     def _chunks(self, tokens: list[int], options: Options) -> Iterator[Chunk]:
