@@ -9,7 +9,7 @@ It does not know how text becomes ids.
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from puna.errors import TokenizerError
 from puna.tokenizer.pretokenize import Scheme, find_scheme
+
+_log = logging.getLogger("puna")
 
 PREFIX = "tokenizer.ggml."
 MODELS = ("gpt2", "gemma4", "llama", "bert")
@@ -189,10 +191,10 @@ def _scheme(metadata: Mapping[str, Any], model: str) -> Scheme:
         return find_scheme("default")
     name = metadata.get(PREFIX + "pre")
     if name is None and model == "gpt2":
-        warnings.warn(
-            f"tokenizer: the metadata has no '{PREFIX}pre'; text is split as 'default', as older files meant, "
-            "and ids can differ from the model's own; a file converted again would name its pre-tokenizer",
-            stacklevel=4,
+        _log.warning(
+            "tokenizer: the metadata has no '%spre'; text is split as 'default', as older files meant, and ids can "
+            "differ from the model's own; a file converted again would name its pre-tokenizer",
+            PREFIX,
         )
     scheme = find_scheme("gemma4" if model == "gemma4" else name or "default")
     form = metadata.get(PREFIX + "normalizer.unicode", scheme.normalize or "none")
