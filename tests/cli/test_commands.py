@@ -293,6 +293,60 @@ def test_cp_and_rm_keep_what_is_used_and_free_what_is_not(puna, stored, home):
     assert puna("rm", "other").status == 1
 
 
+def test_rm_removes_nothing_where_a_name_is_unknown(puna, stored):
+    status, out, err = puna("rm", stored, "none")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("puna: model 'none:latest': not in the store")
+    assert puna("list").out.splitlines()[1].startswith("tiny:latest ")
+
+
+def test_a_store_that_is_a_file_is_one_line(puna, home, monkeypatch):
+    (home / "file").touch()
+    monkeypatch.setenv("PUNA_MODELS", str(home / "file"))
+    for words in (["list"], ["show", "m"], ["rm", "m"]):
+        status, out, err = puna(*words)
+        assert (status, out) == (1, "")
+        assert err == f"puna: reading the store {home / 'file'}: it is a file; set PUNA_MODELS to a folder\n"
+
+
+def test_a_command_that_is_misspelled_names_the_closest(puna):
+    assert "Error: No such command 'rum'; closest: rm, run.\n" in puna("rum").err
+    assert "Error: No such command 'xyzzy'.\n" in puna("xyzzy").err
+
+
+def test_create_without_a_modelfile_says_how_to_name_one(puna):
+    expected = "puna: creating m: Modelfile: No such file or directory; -f FILE reads another Modelfile\n"
+    assert puna("create", "m").err == expected
+
+
+def test_show_shows_one_part_at_a_time(puna, tiny):
+    status, out, err = puna("show", tiny, "--system", "--template")
+    assert (status, out) == (2, "")
+    assert "one part at a time" in err
+
+
+def test_shown_metadata_are_plain_values(puna, home):
+    from cli.tiny import write_tiny
+
+    path = write_tiny(home / "m.gguf", tokenizer__ggml__scores=[0.5] * 258, some__few=[1, 2], general__name="Ti'ny")
+    lines = puna("show", path, "--metadata").out.splitlines()
+    assert "tokenizer.ggml.scores = 258 values, [0.5, 0.5, 0.5, 0.5] ..." in lines
+    assert "tokenizer.ggml.merges = ['q q']" in lines
+    assert "some.few = [1, 2]" in lines
+    assert not [line for line in lines if "np." in line or "array(" in line]
+
+
+def test_convert_takes_a_name_in_the_store(puna, stored, home):
+    assert puna("convert", stored, home / "out.gguf", "-q", "q8_0").status == 0
+    assert library.open_gguf(home / "out.gguf").tensors["token_embd.weight"].dtype.name == "Q8_0"
+    assert "model 'none:latest': not in the store" in puna("convert", "none", home / "out.gguf").err
+
+
+def test_convert_of_a_file_with_a_dtype_says_which_option_works(puna, tiny):
+    said = puna("convert", tiny, "out.gguf", "--dtype", "f32")
+    assert said.err == f"puna: converting {tiny}: --dtype is for checkpoint directories; for a GGUF file -q F32 works\n"
+
+
 def test_convert_quantizes_a_file(puna, home, tiny):
     planned = puna("convert", tiny, home / "out.gguf", "-q", "q8_0", "--dry-run")
     assert planned.status == 0

@@ -164,7 +164,9 @@ def test_run_imports_nothing_that_an_answer_does_not_need(stored):
     assert unneeded & set(done.stderr.split()) == set()
 
 
-def test_a_conversation_in_a_terminal(tiny):
+def test_a_conversation_in_a_terminal(home, tiny):
+    (home / ".puna").mkdir()
+    (home / ".puna" / "history").touch(0o644)
     ours, theirs = pty.openpty()
     words = [*PUNA, "run", str(tiny), "-p", "temperature=0", "--backend", "numpy"]
     environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
@@ -180,6 +182,7 @@ def test_a_conversation_in_a_terminal(tiny):
         expect(ours, ">>> ")
         os.write(ours, b"\x04")  # Ctrl-D
         assert process.wait(20) == 0
+        assert (home / ".puna" / "history").stat().st_mode & 0o777 == 0o600
     finally:
         process.kill()
         process.wait()

@@ -44,8 +44,8 @@ def main(args: list[str] | None = None) -> NoReturn:
     words, debug = _without_debug(sys.argv[1:] if args is None else args)
     _catch_termination()
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by who started this; what is written there is not wanted
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))
+        if getattr(sys, name) is None:  # closed by who started this: not wanted
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - lives as long as the process
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")  # a model may say what the terminal cannot show

@@ -189,9 +189,11 @@ def terminal() -> Callable[[str], str]:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory
 
-    folder = Path.home() / ".puna"
-    folder.mkdir(parents=True, exist_ok=True)
-    session: PromptSession[str] = PromptSession(history=FileHistory(str(folder / "history")))
+    history = Path.home() / ".puna" / "history"
+    history.parent.mkdir(parents=True, exist_ok=True)
+    history.touch(0o600)
+    history.chmod(0o600)  # one of an earlier version was for all to read
+    session: PromptSession[str] = PromptSession(history=FileHistory(str(history)))
 
     def ask(prompt: str) -> str:
         placeholder = "Send a message (/? for help)" if prompt == ">>> " else ""

@@ -8,20 +8,32 @@ import click
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--dtype", default="auto", show_default=True, help="What matrices become: auto, f32, f16, bf16.")
+@click.option(
+    "--dtype",
+    type=click.Choice(("auto", "f32", "f16", "bf16"), case_sensitive=False),
+    default="auto",
+    show_default=True,
+    help="What the matrices of a checkpoint become.",
+)
 @click.option("-q", "--quantize", help="A quantization type or mix: Q8_0, Q4_K_M ...")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
-def command(source: Path, out: Path, dtype: str, quantize: str | None, dry_run: bool) -> None:
-    """Convert SOURCE, a checkpoint directory or a GGUF file, to the GGUF file OUT."""
+def command(source: str, out: Path, dtype: str, quantize: str | None, dry_run: bool) -> None:
+    """Convert SOURCE, a checkpoint directory, a GGUF file or a name in the store, to the GGUF file OUT."""
     from puna.cli.progress import Progress
     from puna.create.convert import convert
+    from puna.errors import ConversionError
     from puna.store.blobs import readable_size
 
+    path = located(source)
+    if dtype != "auto" and not path.is_dir():
+        raise ConversionError(
+            f"converting {source}: --dtype is for checkpoint directories; for a GGUF file -q {dtype.upper()} works"
+        )
     with Progress() as progress:
         report = convert(
-            source, out, dtype=dtype, quantize=quantize, dry_run=dry_run, on_progress=progress.stage("converting")
+            path, out, dtype=dtype, quantize=quantize, dry_run=dry_run, on_progress=progress.stage("converting")
         )
     if dry_run:
         for tensor in report.tensors:
@@ -31,3 +43,20 @@ def command(source: Path, out: Path, dtype: str, quantize: str | None, dry_run: 
     click.echo(
         f"{len(report.tensors)} tensors of {report.parameters:,} parameters {verb} {readable_size(report.nbytes)}"
     )
+
+
+def located(source: str) -> Path:
+    """Where a source is: a name in a store comes before a file of that name, as for every command."""
+    from puna.errors import InvalidName, ModelNotFound
+    from puna.opened import is_path
+    from puna.store import find_model
+
+    path = Path(source).expanduser()
+    if is_path(source):
+        return path
+    try:
+        return find_model(source)[0].model_path(source)
+    except (ModelNotFound, InvalidName):
+        if path.exists():
+            return path
+        raise

@@ -22,9 +22,13 @@ def command(name: str, file: Path) -> None:
     from puna.cli.progress import Progress
     from puna.create.build import create
     from puna.create.convert import convert
+    from puna.errors import ModelfileError
     from puna.store import Store
 
-    text = file.read_bytes()
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelfileError(f"creating {name}: {file}: {error.strerror}; -f FILE reads another Modelfile") from error
     with Progress() as progress:
         create(
             Store(),

@@ -25,6 +25,17 @@ class LazyGroup(click.Group):
             return None
         return cast(click.Command, importlib.import_module(f"puna.cli.{cmd_name}").command)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called; a usage error names the closest one where there is none."""
+        if args[0] not in self._lines and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            close = ", ".join(get_close_matches(args[0], self._lines))
+            ctx.fail(f"No such command {args[0]!r}{'; closest: ' if close else ''}{close}.")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, without importing anything."""
         with formatter.section("Commands"):

@@ -17,6 +17,9 @@ def command(names: tuple[str, ...]) -> None:
 
     store = Store()
     for name in names:
+        if not store.knows(name):
+            store.manifest(name)  # says what is wrong, before anything is removed
+    for name in names:
         click.echo(f"removed {name}, {readable_size(store.remove(name))} freed")
     with suppress(StoreError):  # a manifest that cannot be read keeps every blob, which is no failure of removing
         if freed := store.prune():

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--modelfile", "part", flag_value="modelfile", help="The Modelfile that would make it again.")
-@click.option("--template", "part", flag_value="template", help="The chat template.")
-@click.option("--system", "part", flag_value="system", help="The system message.")
-@click.option("--parameters", "part", flag_value="parameters", help="The stored options.")
-@click.option("--license", "part", flag_value="license", help="The licence.")
-@click.option("--metadata", "part", flag_value="metadata", help="The GGUF metadata.")
-@click.option("--tensors", "part", flag_value="tensors", help="Every tensor with its type and shape.")
+@click.option("--modelfile", is_flag=True, help="The Modelfile that would make it again.")
+@click.option("--template", is_flag=True, help="The chat template.")
+@click.option("--system", is_flag=True, help="The system message.")
+@click.option("--parameters", is_flag=True, help="The stored options.")
+@click.option("--license", is_flag=True, help="The licence.")
+@click.option("--metadata", is_flag=True, help="The GGUF metadata.")
+@click.option("--tensors", is_flag=True, help="Every tensor with its type and shape.")
 @click.option("--archs", is_flag=True, help="The architectures that Puna knows.")
-def command(model: str | None, part: str | None, archs: bool) -> None:
+def command(model: str | None, archs: bool, **parts: bool) -> None:
     """Show what MODEL (a name, a GGUF file or a checkpoint directory) is made of."""
     if archs:
         from puna import arch
@@ -31,11 +31,14 @@ def command(model: str | None, part: str | None, archs: bool) -> None:
         for name in arch.names():
             click.echo(f"{name:12} {', '.join(arch.find(name).hf_classes)}")
         return
+    chosen = [name for name, wanted in parts.items() if wanted]
+    if len(chosen) > 1:
+        raise click.UsageError(f"--{chosen[0]} and --{chosen[1]}: one part at a time")
     if model is None:
         raise click.UsageError("which model? `puna list` shows those in the store")
     from puna.opened import open_model
 
-    for line in PARTS[part or "summary"](open_model(model)):
+    for line in PARTS[chosen[0] if chosen else "summary"](open_model(model)):
         click.echo(line)
 
 
@@ -87,7 +90,14 @@ def _modelfile(opened: Opened) -> Iterator[str]:
 def _metadata(opened: Opened) -> Iterator[str]:
     for key, value in opened.metadata.items():
         long = not isinstance(value, (str, int, float)) and len(value) > 8
-        yield f"{key} = {f'{len(value)} values, {list(value[:4])} ...' if long else value!r}"
+        yield f"{key} = {f'{len(value)} values, {_plain(value[:4])} ...' if long else repr(_plain(value))}"
+
+
+def _plain(value: Any) -> Any:
+    """A metadata value in Python's own types."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return value if isinstance(value, (str, int, float)) else [_plain(item) for item in value]
 
 
 def _tensors(opened: Opened) -> Iterator[str]:

@@ -72,6 +72,10 @@ class Store:
         except ModelNotFound:
             raise self._not_found(name) from None
 
+    def knows(self, name: ModelName | str) -> bool:
+        """Whether a model has that name here, whole or not."""
+        return (self._manifests / self._existing(name).path).is_file()
+
     def has(self, name: ModelName | str) -> bool:
         """Whether a model is here whole: its manifest reads and every blob has the size it says."""
         try:
@@ -161,9 +165,9 @@ class Store:
         the blobs stay; `prune` removes them later.
         """
         self._writable("removing a model")
-        path = self._manifests / self._existing(name).path
-        if not path.is_file():
+        if not self.knows(name):
             raise self._not_found(name)
+        path = self._manifests / self._existing(name).path
         with blobs.deletion_lock(self._blobs, exclusive=True, wait=False) as alone:
             used = self._references(without=path)
             digests = self.digests(name)
@@ -194,6 +198,8 @@ class Store:
             raise StoreError(f"{action}: the store {self.root} is open for reading only; Puna's own store works")
 
     def _manifest_files(self) -> list[Path]:
+        if self.root.is_file():
+            raise StoreError(f"reading the store {self.root}: it is a file; set PUNA_MODELS to a folder")
         # Path.glob of Python 3.11 and 3.12 fails where another process removes a folder meanwhile; this one does not.
         names = glob("*/*/*/*", root_dir=self._manifests)
         return [path for name in names if (path := self._manifests / name).is_file()]
