@@ -226,3 +226,9 @@ def test_any_text_renders_or_is_a_template_error(text):
         assert str(e).startswith("template: ")  # noqa: PT017, either outcome is right
     else:
         assert isinstance(prompt, str)
+
+
+def test_a_go_template_that_lacks_its_end_is_not_taken_for_jinja():
+    assert template_kind("{{ if .System }}x") == "go"
+    with pytest.raises(TemplateError, match=r"\{\{ if \}\} lacks its \{\{ end \}\}"):
+        compile_template("{{ if .System }}x")
