@@ -6,8 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from cli.tiny import write_tiny
 from puna.create.build import create
-from puna.errors import FormatError, ModelfileError, ModelNotFound, PunaError, StoreError, TemplateError
+from puna.errors import (
+    FormatError,
+    ModelError,
+    ModelfileError,
+    ModelNotFound,
+    PunaError,
+    StoreError,
+    TemplateError,
+    UnknownArchitecture,
+)
 from puna.store import Manifest, Store, blobs
 from store.ggufs import write_gguf
 
@@ -19,7 +29,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return write_gguf(tmp_path / "tiny.gguf")
+    return write_tiny(tmp_path / "tiny.gguf")
 
 
 def texts(store: Store, manifest: Manifest) -> dict[str, str]:
@@ -49,8 +59,8 @@ def test_a_gguf_file_becomes_a_model_with_its_layers(store: Store, model: Path) 
         "messages": '[{"role":"user","content":"hi"}]\n',
     }
     assert json.loads(store.read(manifest.config)) == {
-        **{"model_format": "gguf", "model_family": "llama", "model_families": ["llama"], "model_type": "2K"},
-        **{"file_type": "Q8_0", "architecture": "amd64", "os": "linux"},
+        **{"model_format": "gguf", "model_family": "llama", "model_families": ["llama"], "model_type": "95K"},
+        **{"file_type": "F32", "architecture": "amd64", "os": "linux"},
     }
 
 
@@ -123,7 +133,20 @@ BAD: list[tuple[str, type[PunaError], str]] = [
     ("FROM tiny.gguf\nADAPTER ./lora", ModelfileError, "LoRA adapters are not supported yet"),
     ("FROM tiny.gguf\nDRAFT ./d", ModelfileError, "draft models are not supported yet"),
     ("FROM tiny.gguf\nPARAMETER nonsense 1", ModelfileError, "no such option"),
-    ("FROM tiny.gguf\nTEMPLATE {{ .Prompt", TemplateError, ""),
+    ("FROM tiny.gguf\nTEMPLATE {{ .Prompt", TemplateError, "Modelfile line 2: TEMPLATE: template: line 1"),
+    ("FROM tiny.gguf\n\nTEMPLATE {{ if .System }}x", TemplateError, "Modelfile line 3: TEMPLATE: template: unexpected"),
+    ("FROM tiny.gguf\nTEMPLATE {% if x %}", TemplateError, "Modelfile line 2: TEMPLATE: "),
+    (
+        "FROM tiny.gguf\nPARAMETER seed 1\nPARAMETER top_p 1.5",
+        ModelfileError,
+        "line 3: PARAMETER top_p: is 1.5",
+    ),
+    ("FROM tiny.gguf\nPARAMETER temperature -1", ModelfileError, "Modelfile line 2: PARAMETER temperature"),
+    ("FROM tiny.gguf\nPARAMETER num_ctx -1", ModelfileError, "Modelfile line 2: PARAMETER num_ctx"),
+    ('FROM tiny.gguf\nPARAMETER stop ""', ModelfileError, "Modelfile line 2: PARAMETER stop"),
+    ("FROM odd.gguf", UnknownArchitecture, "FROM odd.gguf: architecture 'lama' is unknown; closest: llama"),
+    ("FROM few.gguf", ModelError, "FROM few.gguf: llama: the file has no tensor 'blk.2.attn_norm.weight'"),
+    ("FROM many.gguf", ModelError, "FROM many.gguf: llama: 'llama.block_count' is 1000000000"),
     ("FROM broken.gguf", FormatError, "broken.gguf"),
     ("FROM text.gguf", FormatError, "text.gguf"),
 ]
@@ -134,6 +157,9 @@ def test_what_cannot_be_made_is_refused_before_the_store_is_touched(
     store: Store, model: Path, text: str, kind: type[PunaError], reason: str
 ) -> None:
     (model.parent / "broken.gguf").write_bytes(model.read_bytes()[:-64])
+    write_tiny(model.parent / "odd.gguf", general__architecture="lama")
+    write_tiny(model.parent / "few.gguf", llama__block_count=3)
+    write_tiny(model.parent / "many.gguf", llama__block_count=10**9)
     (model.parent / "text.gguf").write_text("no GGUF at all")
     with pytest.raises(kind) as caught:
         create(store, "m", text, directory=model.parent)

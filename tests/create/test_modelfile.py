@@ -1,11 +1,13 @@
 import logging
+import math
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from puna.create.modelfile import Command, Modelfile, expand_path, parse_modelfile, parse_option
+from puna.create.modelfile import LIMITS, OPTIONS, Command, Modelfile, expand_path, parse_modelfile, parse_option
+from puna.engine.sampler import RANGES
 from puna.errors import ModelfileError
 
 TEXTS = st.text(max_size=30) | st.text(alphabet="\"ab# \t\r\n{}'\u3000", max_size=20)
@@ -148,3 +150,9 @@ def test_paths_start_at_the_modelfile_or_a_home(tmp_path: Path, monkeypatch: pyt
     assert expand_path("/m.gguf", tmp_path) == "/m.gguf"
     with pytest.raises(ModelfileError, match="no such user"):
         expand_path("~nobody-of-this-name/m.gguf")
+
+
+def test_the_limits_of_options_are_the_sampler_s() -> None:
+    bounded = {name: limits for name, limits in RANGES.items() if name in OPTIONS and limits != (-math.inf, math.inf)}
+    assert {name: LIMITS[name] for name in bounded} == bounded
+    assert LIMITS.keys() - bounded.keys() == {"num_ctx", "num_thread"}

@@ -5,9 +5,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from puna.create.modelfile import Modelfile, expand_path, parse_modelfile
+from puna.create.modelfile import Modelfile, check_range, expand_path, parse_modelfile
 from puna.create.source import find_files
-from puna.errors import InvalidName, ModelfileError, ModelNotFound, StoreError
+from puna.dtypes import F32
+from puna.errors import (
+    GraphError,
+    InvalidName,
+    ModelError,
+    ModelfileError,
+    ModelNotFound,
+    StoreError,
+    TemplateError,
+)
+from puna.formats.gguf import open_gguf
 from puna.store.blobs import Progress, parse_digest, silent
 from puna.store.describe import add_model, describe_gguf
 from puna.store.manifest import Config, Layer, Manifest, merge_layers, params_json, to_json
@@ -43,7 +53,7 @@ def create(
     name = ModelName.parse(name) if isinstance(name, str) else name
     parsed = modelfile if isinstance(modelfile, Modelfile) else parse_modelfile(modelfile)
     request = parsed.request()
-    _refuse(request)
+    _refuse(parsed, request)
     progress = on_progress or silent
     add_base = _source(store, request["from"], directory, convert, progress)
     old = store.digests(name)
@@ -57,17 +67,41 @@ def create(
     return manifest
 
 
-def _refuse(request: dict[str, Any]) -> None:
+def _refuse(modelfile: Modelfile, request: dict[str, Any]) -> None:
     if "adapters" in request:
         raise ModelfileError(
             f"ADAPTER {request['adapters'][0]}: LoRA adapters are not supported yet; a model with it merged in works"
         )
     if "draft" in request:
         raise ModelfileError(f"DRAFT {request['draft'][0]}: draft models are not supported yet; leave the line out")
+    for option, value, line in modelfile.options():
+        check_range(option, value, line)
     if "template" in request:
         from puna.template import compile_template
 
-        compile_template(request["template"])
+        try:
+            compile_template(request["template"])
+        except TemplateError as error:
+            line = modelfile.line_of("template")
+            raise TemplateError(f"Modelfile line {line}: TEMPLATE: {error}" if line else str(error)) from error
+
+
+def _check_runs(path: Path, what: str) -> None:
+    """Builds the model's graph, which takes headers only; what is wrong with the file is said now, not at its use."""
+    from puna import arch as archs
+    from puna import cache
+    from puna.arch.base import bind, check_sizes, check_vocabulary
+
+    with open_gguf(path) as gguf:
+        try:
+            arch = archs.find(gguf.metadata["general.architecture"])
+            hp = arch.hparams.from_gguf(arch.name, gguf.metadata)
+            check_sizes(arch.name, hp, gguf.tensors)
+            check_vocabulary(gguf.metadata, gguf.tensors)
+            states = cache.states(arch.caches(hp), cache.BLOCK, F32)
+            arch.forward(bind(arch, hp, gguf.tensors), hp, cache.batch(1), states)
+        except (ModelError, GraphError) as error:
+            raise type(error)(f"FROM {what}: {error}") from error
 
 
 def _source(
@@ -97,12 +131,14 @@ def _from_digest(store: Store, text: str) -> Callable[[Addition], _Base]:
             f"FROM {text[:30]}: there is no such blob in {store.root}; a digest of a stored GGUF file works"
         )
     config = describe_gguf(path)
+    _check_runs(path, text[:30])
     return lambda new: _Base((new.existing("model", digest),), config, {})
 
 
 def _from_file(path: Path, progress: Progress) -> Callable[[Addition], _Base]:
     progress("parsing GGUF", 0, 0)
     describe_gguf(path)
+    _check_runs(path, path.name)
 
     def add(new: Addition) -> _Base:
         layer = new.add_file("model", path, on_progress=progress)

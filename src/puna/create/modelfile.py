@@ -13,7 +13,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from puna.errors import ModelfileError
@@ -43,6 +43,19 @@ OPTIONS: dict[str, type] = {
     "stop": list,
 }
 """Every option a PARAMETER may set, and its type; `stop` collects."""
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "temperature": (0, inf),
+    "top_k": (-1, inf),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "repeat_last_n": (-1, inf),
+    "repeat_penalty": (1e-6, inf),
+    "num_ctx": (0, inf),
+    "num_thread": (0, inf),
+}
+"""Values that options with a range may have; of those for sampling a test compares them with the sampler's."""
 
 DEPRECATED = frozenset(
     (
@@ -99,7 +112,7 @@ class Modelfile:
         sources = self.texts("from")
         if len(sources) != 1:
             raise ModelfileError(
-                f"the Modelfile has {len(sources)} FROM lines; one model per Modelfile works", self._line("from")
+                f"the Modelfile has {len(sources)} FROM lines; one model per Modelfile works", self.line_of("from")
             )
         request: dict[str, Any] = {"from": sources[0]}
         for name in ("template", "system", "renderer", "parser", "requires"):
@@ -111,20 +124,24 @@ class Modelfile:
 
     def _parameters(self) -> dict[str, Any]:
         options: dict[str, Any] = {}
-        for index, (name, value) in enumerate(self.commands):
-            if name != "parameter" or isinstance(value, str):
-                continue
-            option, text = value
-            line = self.lines[index] if index < len(self.lines) else None
+        for option, value, _ in self.options():
+            options[option] = [*options.get("stop", ()), *value] if option == "stop" else value
+        for option, _ in self._pairs("parameter"):
             if option in DEPRECATED:
                 log.warning("PARAMETER %s is deprecated and has no effect", option)
-            elif option == "stop":
-                options["stop"] = [*options.get("stop", ()), text]
-            else:
-                options[option] = parse_option(option, text, line)
         return options
 
-    def _line(self, name: str) -> int | None:
+    def options(self) -> list[tuple[str, Any, int | None]]:
+        """Every PARAMETER that has an effect: its name, its value in its type, and its line if that is known."""
+        options = []
+        for index, (name, value) in enumerate(self.commands):
+            if name == "parameter" and not isinstance(value, str) and value[0] not in DEPRECATED:
+                line = self.lines[index] if index < len(self.lines) else None
+                options.append((value[0], parse_option(*value, line), line))
+        return options
+
+    def line_of(self, name: str) -> int | None:
+        """The line of the last command of a name, if it is known."""
         found = [line for (command, _), line in zip(self.commands, self.lines, strict=False) if command == name]
         return found[-1] if found else None
 
@@ -151,6 +168,15 @@ def parse_option(option: str, text: str, line: int | None = None) -> int | float
             return number
     words = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
     raise ModelfileError(f"PARAMETER {option}: {text[:80]!r} does not fit; {words} works", line)
+
+
+def check_range(option: str, value: Any, line: int | None = None) -> None:
+    """ModelfileError for a value that no answer could be made with."""
+    low, high = LIMITS.get(option, (-inf, inf))
+    if isinstance(value, (int, float)) and not low <= value <= high:
+        raise ModelfileError(f"PARAMETER {option}: is {value}; a number from {low} to {high} works", line)
+    if isinstance(value, list) and not all(value):
+        raise ModelfileError(f"PARAMETER {option}: the text is empty; leave the line out", line)
 
 
 def parse_modelfile(source: str | bytes) -> Modelfile:
