@@ -122,7 +122,6 @@ IGNORED = ("rope_freqs.weight", ".attn.rotary_emb.inv_freq", ".attn_rot_embd.wei
 
 
 SIZES = (
-    ("token_embd.weight", 0, "vocab_size"),
     ("token_embd.weight", 1, "hidden_size"),
     ("blk.0.attn_q.weight", 0, "n_heads head_dim"),
     ("blk.0.attn_k.weight", 0, "n_kv_heads head_dim"),
