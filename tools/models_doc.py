@@ -35,7 +35,7 @@ def page() -> str:
 
 
 def _docstring(arch: Architecture) -> str:
-    return inspect.getdoc(importlib.import_module(f"puna.arch.{arch.name}")) or ""
+    return inspect.getdoc(importlib.import_module(arch.forward.__module__)) or ""
 
 
 def _section(arch: Architecture) -> Iterator[str]:

@@ -5,7 +5,9 @@ It builds nodes and computes nothing, and knows no model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import ceil, floor, log, pi
 
 from puna.cache import BLOCK, KV, Batch
@@ -108,9 +110,15 @@ def rms_norm(x: Tensor, w: Weight | None, eps: float) -> Tensor:
     return apply("rms_norm", x, None if w is None else w.weight, eps=float(eps))
 
 
-def layer_norm(x: Tensor, w: Weight, eps: float) -> Tensor:
-    """Over the last axis, with the weight's bias."""
-    return apply("layer_norm", x, w.weight, w.bias, eps=float(eps))
+def layer_norm(x: Tensor, w: Weight | None, eps: float) -> Tensor:
+    """Over the last axis, with the weight's bias where it has one."""
+    return apply("layer_norm", x, *((None, None) if w is None else (w.weight, w.bias)), eps=float(eps))
+
+
+def split(x: Tensor, axis: int, sizes: Sequence[int]) -> list[Tensor]:
+    """Parts of `sizes` along a numbered axis, in order."""
+    ends = list(accumulate(sizes))
+    return [x.slice(axis, end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 def silu_mul(gate: Tensor, up: Tensor) -> Tensor:

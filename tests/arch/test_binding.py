@@ -159,7 +159,7 @@ def test_tensors_of_a_checkpoint_are_read_when_asked_for(opened: Open) -> None:
             r"attention.head_count' \* .* is 8 \* 32, but 'blk.0.attn_q",
         ),
         ("qwen3", "qwen3.attention.head_count_kv", 1, r"head_count_kv' \* .* is 1 \* \d+, but 'blk.0.attn_k.weight'"),
-        ("bert", "bert.feed_forward_length", 7, r"'bert.feed_forward_length' is 7, but 'blk.0.ffn_up.weight'"),
+        ("bert", "bert.feed_forward_length", 7, r"'bert.feed_forward_length' is 7, but 'blk.0.ffn_down.weight'"),
         ("bert", "bert.context_length", 4096, r"'bert.context_length' is 4096, but 'position_embd.weight'"),
     ],
 )

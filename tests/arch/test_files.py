@@ -22,9 +22,14 @@ def parts(path: Path) -> list[str]:
     return out
 
 
+def path_of(name: str) -> Path:
+    """An architecture's file."""
+    return FOLDER / f"{name.replace('-', '_')}.py"
+
+
 @pytest.mark.parametrize("name", archs.names())
 def test_the_parts_of_an_architecture_are_in_order(name: str) -> None:
-    found = [part for part in parts(FOLDER / f"{name}.py") if part in ORDER]
+    found = [part for part in parts(path_of(name)) if part in ORDER]
     assert found == [part for part in ORDER if part in found]
     assert {"HF_CLASSES", "Block", "Network", "forward", "attention"} <= set(found)
 
@@ -36,5 +41,5 @@ def test_no_file_has_more_than_250_lines(path: Path) -> None:
 
 @pytest.mark.parametrize("name", archs.names())
 def test_the_docstring_links_to_the_reference(name: str) -> None:
-    docstring = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text("utf-8"))) or ""
+    docstring = ast.get_docstring(ast.parse((path_of(name)).read_text("utf-8"))) or ""
     assert "https://" in docstring

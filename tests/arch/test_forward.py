@@ -12,7 +12,10 @@ from puna.opened import Opened
 Array = np.ndarray[Any, Any]
 Open = Callable[[str], Opened]
 
-DECODERS = ("llama3", "smollm", "mistral_window", "qwen2", "qwen3", "gemma3", "gemma3_tuned")
+DECODERS = (
+    *("llama3", "smollm", "mistral_window", "qwen2", "qwen3", "gemma3", "gemma3_tuned"),
+    *("gemma", "gemma2", "phi3", "command_r", "command_r_plus", "olmo2", "olmo3"),
+)
 EVERY = (*DECODERS, "bert")
 TOLERANCE = 2e-5
 

@@ -112,6 +112,33 @@ CASES: dict[str, dict[str, Any]] = {
         **{"architectures": ["Gemma3ForCausalLM"], **GEMMA, "query_pre_attn_scalar": 100},
         **{"sliding_window_pattern": 6, "final_logit_softcapping": 20.0},
     },
+    "gemma": {
+        **{"architectures": ["GemmaForCausalLM"], **DECODER, "hidden_act": "gelu_pytorch_tanh", "head_dim": 48},
+        **{"num_key_value_heads": 1, "tie_word_embeddings": True, "rms_norm_eps": 1e-6, "pad_token_id": 0},
+    },
+    "gemma2": {
+        **{"architectures": ["Gemma2ForCausalLM"], **DECODER, "hidden_act": "gelu_pytorch_tanh"},
+        **{"head_dim": 48, "query_pre_attn_scalar": 60, "sliding_window": 16, "num_hidden_layers": 3},
+        **{"attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0, "tie_word_embeddings": True},
+        **{"pad_token_id": 0},
+    },
+    "phi3": {
+        **{"architectures": ["Phi3ForCausalLM"], **DECODER, "sliding_window": 24, "pad_token_id": 0},
+        **{"original_max_position_embeddings": 256, "rope_scaling": None},
+    },
+    "command_r": {
+        **{"architectures": ["CohereForCausalLM"], **DECODER, "logit_scale": 0.25, "tie_word_embeddings": True},
+        **{"layer_norm_eps": 1e-5, "use_qk_norm": False, "pad_token_id": 0, "attention_bias": False},
+    },
+    "command_r_plus": {
+        **{"architectures": ["CohereForCausalLM"], **DECODER, "logit_scale": 0.8, "tie_word_embeddings": True},
+        **{"layer_norm_eps": 1e-5, "use_qk_norm": True, "pad_token_id": 0, "attention_bias": False},
+    },
+    "olmo2": {"architectures": ["Olmo2ForCausalLM"], **DECODER, "rope_theta": 500000.0, "pad_token_id": 0},
+    "olmo3": {
+        **{"architectures": ["Olmo3ForCausalLM"], **DECODER, "rope_theta": 500000.0, "pad_token_id": 0},
+        **{"num_hidden_layers": 4, "sliding_window": 16, "max_position_embeddings": 128, "rope_scaling": YARN},
+    },
     "bert": {"architectures": ["BertModel"], **BERT},
 }
 

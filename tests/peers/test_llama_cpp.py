@@ -48,7 +48,9 @@ def distance(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize("case", ["llama3", "qwen2", "qwen3", "gemma3"])
+@pytest.mark.parametrize(
+    "case", ["llama3", "qwen2", "qwen3", "gemma", "gemma3", "command_r", "olmo2"]
+)
 def test_greedy_tokens_and_logits_are_the_same(case: str, kind: str, tmp_path: Path) -> None:
     path = converted(tmp_path, case, kind)
     peer, opened = peer_of(path, logits_all=True), open_model(path)
@@ -82,6 +84,10 @@ def test_greedy_tokens_and_logits_are_the_same(case: str, kind: str, tmp_path: P
         ("llama3", {"rope_scaling": {**LLAMA3, "factor": 32.0}}, {}),
         ("gemma3", {"final_logit_softcapping": 20.0, "rope_scaling": None}, {}),
         ("gemma3", {"layer_types": ["full_attention", *["sliding_attention"] * 6]}, {}),
+        ("gemma2", {"query_pre_attn_scalar": 96}, {}),  # the peer knows the head's size only
+        ("phi3", {"sliding_window": None}, {}),  # the peer takes no heed of it
+        ("olmo3", {"rope_scaling": None}, {}),
+        ("olmo3", {"max_position_embeddings": 256}, {}),
     ],
 )
 def test_variants_compute_the_same(

@@ -10,20 +10,31 @@ from functools import cache
 from puna.arch.base import Architecture
 from puna.errors import UnknownArchitecture
 
-_PARTS = {"base", "hparams", "rope"}
+_PARTS = {"base", "hparams", "naming", "rope", "transform", "naming"}
+
+
+@cache
+def _modules() -> frozenset[str]:
+    return frozenset(m.name for m in pkgutil.iter_modules(__path__)) - _PARTS
 
 
 @cache
 def names() -> tuple[str, ...]:
     """Every architecture's name, sorted."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _PARTS))
+    return tuple(sorted(_open(module).name for module in _modules()))
 
 
 def find(name: str) -> Architecture:
     """The architecture that GGUF files call `name`; UnknownArchitecture names the closest."""
-    if name not in names():
+    module = name.replace("-", "_")
+    if module not in _modules() or (arch := _open(module)).name != name:
         raise _unknown("architecture", name, names())
-    return Architecture.of(importlib.import_module(f"puna.arch.{name}"))
+    return arch
+
+
+@cache
+def _open(module: str) -> Architecture:
+    return Architecture.of(importlib.import_module(f"puna.arch.{module}"))
 
 
 def find_hf(hf_class: str) -> Architecture:

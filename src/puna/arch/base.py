@@ -68,7 +68,7 @@ class Architecture:
     @classmethod
     def of(cls, module: ModuleType) -> Architecture:
         """Collects a module's parts; optional ones have neutral defaults."""
-        name = module.__name__.rpartition(".")[2]
+        name = getattr(module, "NAME", module.__name__.rpartition(".")[2])
         return cls(
             name=name,
             hf_classes=module.HF_CLASSES,
@@ -125,7 +125,7 @@ SIZES = (
     ("token_embd.weight", 1, "hidden_size"),
     ("blk.0.attn_q.weight", 0, "n_heads head_dim"),
     ("blk.0.attn_k.weight", 0, "n_kv_heads head_dim"),
-    ("blk.0.ffn_up.weight", 0, "ffn_size"),
+    ("blk.0.ffn_down.weight", 1, "ffn_size"),
     ("position_embd.weight", 0, "context_length"),
 )
 """Tensors, axes, and the fields whose product is the size there. What the graph checks in any case is left to it."""

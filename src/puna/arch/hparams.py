@@ -43,7 +43,10 @@ FIELDS: dict[str, Row] = {
     "sliding_window_pattern": Row("attention.sliding_window_pattern", "sliding_window_pattern"),
     "rope_theta_local": Row("rope.freq_base_swa rope.local.freq_base", "rope_local_base_freq"),
     "final_softcap": Row("final_logit_softcapping", "final_logit_softcapping"),
+    "attention_softcap": Row("attn_logit_softcapping", "attn_logit_softcapping"),
     "attention_scale": Row("attention.scale", ""),
+    "original_context": Row("rope.scaling.original_context_length", "original_max_position_embeddings"),
+    "logit_scale": Row("logit_scale", "logit_scale"),
     "pooling_type": Row("pooling_type", "pooling_type"),
     "causal": Row("attention.causal", ""),
 }

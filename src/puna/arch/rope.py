@@ -46,7 +46,7 @@ def from_gguf(find: Find, head_dim: int) -> Rope:
         dim=int(find("rope.dimension_count") or head_dim),
         scaling=scaling,
         attention_factor=float(find(WHOLE_FACTOR) or 0.0),
-        **{field: value for field, value in known.items() if value is not None},
+        **{field: value for field, value in known.items() if value is not None and scaling != "none"},
     )
     times = find(TIMES_DEFAULT)
     if scaling != "yarn" or times in (None, 1.0):
