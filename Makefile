@@ -61,17 +61,17 @@ wheel: $(BIN)/python ## Build a wheel for this machine into dist/
 	@ls dist/*.whl
 
 # Quick: only what changed is compiled. SANITIZE=address, undefined or thread builds with that sanitizer.
-native: ## Build the native CPU backend in place (PYTHON=, SANITIZE=)
+native: ## Build the native code (CPU backend, quantization) in place (PYTHON=, SANITIZE=)
 	@read -r python tag < <($(NATIVE_PYTHON) -c 'import sys; print(sys.executable, sys.implementation.cache_tag)') && \
 	export PATH="$$(dirname "$$python"):$$PATH" && \
 	cmake -S native -B "build/native-$$tag" -G Ninja --log-level=WARNING \
 	    -DPython_EXECUTABLE="$$python" -Dnanobind_DIR="$$("$$python" -m nanobind --cmake_dir)" \
-	    -DPUNA_OUTPUT_DIR="$(CURDIR)/src/puna/backends/cpu" -DPUNA_SANITIZE="$(SANITIZE)" >/dev/null && \
+	    -DPUNA_OUTPUT_DIR="$(CURDIR)/src/puna" -DPUNA_SANITIZE="$(SANITIZE)" >/dev/null && \
 	cmake --build "build/native-$$tag"
 
 clean: ## Remove everything that was built or installed here
 	rm -rf $(VENV) build dist wheelhouse .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	rm -f src/puna/backends/cpu/_native*.so src/puna/backends/cpu/_native*.pyd
+	rm -f src/puna/{backends/cpu,quants}/_native*.{so,pyd}
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # The files below .venv/ say what it holds; each is renewed when what it was made from changes.

@@ -1,0 +1,17 @@
+// The types that have native code, in the order of ggml's numbers. Included by frame.cpp, inside its namespace.
+
+#define PUNA_ENCODER(type) bool encode_##type(const float *x, const float *weights, int64_t blocks, uint8_t *to);
+#define PUNA_DECODER(type) void decode_##type(const uint8_t *from, int64_t blocks, float *to);
+
+PUNA_ENCODER(f32)
+PUNA_ENCODER(f16)
+PUNA_ENCODER(bf16)
+PUNA_ENCODER(q8_0)
+
+constexpr Codec codecs[] = {
+    // name, weights and bytes of a block, by row, encoder, decoder
+    {"F32", 1, 4, false, encode_f32, nullptr},
+    {"F16", 1, 2, false, encode_f16, nullptr},
+    {"BF16", 1, 2, false, encode_bf16, nullptr},
+    {"Q8_0", 32, 34, false, encode_q8_0, nullptr},
+};

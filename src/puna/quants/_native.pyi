@@ -1,0 +1,19 @@
+"""The native codecs (native/quantize/module.cpp), as the Python side sees them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+def isas() -> list[str]: ...
+def encoders() -> list[str]: ...
+def decoders() -> list[str]: ...
+def encode(
+    name: str,
+    isa: str,
+    source: int,
+    columns: int,
+    values: NDArray[np.uint8],
+    importance: NDArray[np.float32] | None,
+    out: NDArray[np.uint8],
+    /,
+) -> tuple[int, int]: ...
+def decode(name: str, isa: str, raw: NDArray[np.uint8], out: NDArray[np.float32], /) -> None: ...
