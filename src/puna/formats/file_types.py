@@ -12,5 +12,5 @@ FILE_TYPES = {
 }
 """Every mix by its number."""
 
-FILE_TYPE_IDS = {name: number for number, name in FILE_TYPES.items()}
-"""Every number by the mix's name."""
+FILE_TYPE_IDS = {name: number for number, name in FILE_TYPES.items()} | {"MXFP4_MOE": 38}
+"""Every number by the mix's name, or llama-quantize's."""

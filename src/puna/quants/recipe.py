@@ -1,189 +1,36 @@
-"""Which tensor of a model gets which type: llama.cpp's mixtures as a table. It reads names, shapes and metadata only.
+"""Which tensor of a model gets which type: a mixture of llama.cpp's, or a user's recipe on top of one.
 
-A tensor belongs to a role (by its name). The rules of a role are tried in order; the first whose file types and
-condition hold decides, else the file type's own type is used. A row that does not fit the blocks falls back.
-
-    file type  Q4_K_M   ->  base Q4_K
-    role       ffn_down ->  "more bits" says yes for this block: Q6_K, no: Q4_K
-    fallback   a row of 320 is no multiple of 256: Q6_K -> Q8_0, Q4_K -> Q5_0; of 100: F16
+It reads names, shapes and metadata only. The mixtures are tables in `mixes`, recipe files are drawn in `recipe_file`.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Container, Mapping
+from typing import Any
 
 from puna.dtypes import DTYPES
 from puna.errors import ConversionError
-
-FILE_TYPES = {
-    **{name: name for name in ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q6_K")},
-    **{f"Q3_K_{size}": "Q3_K" for size in "SML"},
-    **{f"{base}_{size}": base for base in ("Q4_K", "Q5_K") for size in "SM"},
-    **{name: name for name in ("IQ4_NL", "IQ4_XS")},
-}
-"""Every file type that can be asked for, and the type of most of its tensors."""
-
-ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
-
-FALLBACKS = {
-    **{"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"},
-    "IQ4_XS": "IQ4_NL",
-}
-"""The type of similar size with blocks of 32, for rows that are no multiple of 256."""
-
-KEPT = (
-    *("_norm.weight", "ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight", "ffn_gate_tid2eid.weight"),
-    *("altup", "laurel", "per_layer_model_proj", "ssm_conv1d", "shortconv.conv.weight"),
-    *("indexer.k_proj.weight", "indexer.q_proj.weight", "attn_rel_b.weight"),
-    *(f"time_mix_{part}{i}.weight" for part in "wva" for i in range(3)),
-    *("time_mix_g1.weight", "time_mix_g2.weight", "time_mix_first.weight"),
-    *("time_mix_decay_w1.weight", "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight"),
-    *(".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd", ".patch_merger"),
-    *("a.rvq.codebook", "mm.a.code_embd"),
+from puna.quants.mixes import (
+    ARCH_RULES,
+    CONDITIONS,
+    COUNTED,
+    FALLBACKS,
+    FILE_TYPES,
+    KEPT,
+    KEPT_NAMES,
+    LARGE,
+    ONLY,
+    RULES,
+    Place,
+    Rule,
+    file_type,
+    needs_importance,
+    role_of,
 )
-"""A tensor with one of these in its name keeps its type: small, or sensitive."""
+from puna.quants.recipe_file import Recipe, load_recipe
 
-KEPT_NAMES = ("position_embd.weight", "token_types.weight")
+__all__ = ["FILE_TYPES", "Recipe", "file_type", "is_kept", "load_recipe", "plan_types", "role_of", "type_of"]
 
-ROLES = (
-    ("output", r"output\.weight"),
-    ("token_embd", r"(per_layer_)?token_embd\.weight"),
-    ("attn_qkv", r".*attn_qkv\.weight.*"),
-    ("attn_v", r".*(attn_kv_b|attn_v)\.weight.*"),
-    ("attn_k", r".*attn_k\.weight.*"),
-    ("attn_output", r".*attn_output\.weight.*"),
-    ("ffn_down", r".*ffn_down.*"),
-)
-"""Role of a tensor: the first whose pattern is the whole name. Every other tensor gets the base type."""
-
-COUNTED = {"attn_qkv": "attn_v", "attn_v": "attn_v", "ffn_down": "ffn_down"}
-"""Roles whose tensors are counted through the model, and the counter's name."""
-
-
-class Place(NamedTuple):
-    """What a rule may ask about a tensor: block i of n (n is 0 where unknown), heads per kv head and so on."""
-
-    i: int
-    n: int
-    columns: int
-    base: str
-    group: int
-    experts: int
-    large: bool
-    imatrix: bool
-
-    @property
-    def more_bits(self) -> bool:
-        """The first and last eighth of the blocks, and every third in between."""
-        return self.n > 0 and (self.i < self.n // 8 or self.i >= 7 * self.n // 8 or (self.i - self.n // 8) % 3 == 2)
-
-
-CONDITIONS: dict[str, Callable[[Place], bool]] = {
-    "always": lambda p: True,
-    "8 experts": lambda p: p.experts == 8,
-    "grouped": lambda p: p.group >= 4,
-    "70B": lambda p: p.large,
-    "more bits": lambda p: p.more_bits,
-    "first 2": lambda p: p.i < 2,
-    "first 4": lambda p: p.i < 4,
-    "first eighth": lambda p: p.i < p.n // 8,
-    "first sixteenth": lambda p: p.i < p.n // 16,
-    "first eighth, imatrix": lambda p: p.i < p.n // 8 and p.imatrix,
-    "first eighth, no imatrix": lambda p: p.i < p.n // 8 and not p.imatrix,
-    "not counted": lambda p: p.n == 0,
-    "row does not fit": lambda p: p.columns % DTYPES[p.base].block_size != 0,
-    "base not Q8_0": lambda p: p.base != "Q8_0",
-}
-
-
-class Rule(NamedTuple):
-    """`type` for tensors of `role` in files of these types ("any": all block types) where the condition holds."""
-
-    role: str
-    file_types: str
-    condition: str
-    type: str
-
-
-ATTN_V = (
-    ("Q5_K_M Q4_K_M", "more bits", "Q6_K"),
-    ("Q2_K Q3_K_S Q3_K_M Q4_K_S Q4_K_M", "70B", "Q5_K"),
-    ("Q2_K", "grouped", "Q4_K"),
-    ("Q2_K", "always", "Q3_K"),
-    ("Q3_K_M", "first 2", "Q5_K"),
-    ("Q3_K_M", "always", "Q4_K"),
-    ("Q3_K_L", "always", "Q5_K"),
-    ("IQ4_NL IQ4_XS", "grouped", "Q5_K"),
-    ("Q4_K_S", "first 4", "Q5_K"),
-)
-
-RULES = (
-    Rule("output", "any", "row does not fit", "Q8_0"),
-    Rule("output", "any", "base not Q8_0", "Q6_K"),
-    Rule("attn_v", "any", "8 experts", "Q8_0"),
-    *(Rule("attn_v", *rule) for rule in ATTN_V),
-    Rule("attn_qkv", "any", "8 experts", "Q8_0"),
-    Rule("attn_qkv", "Q4_K_M", "not counted", "Q5_K"),
-    Rule("attn_qkv", "Q5_K_M", "not counted", "Q6_K"),
-    *(Rule("attn_qkv", *rule) for rule in ATTN_V),
-    Rule("attn_k", "any", "8 experts", "Q8_0"),
-    Rule("attn_output", "Q2_K Q3_K_S Q3_K_M Q4_K_S Q4_K_M IQ4_NL IQ4_XS", "8 experts", "Q5_K"),
-    Rule("attn_output", "any", "8 experts", ""),
-    Rule("attn_output", "Q2_K", "always", "Q3_K"),
-    Rule("attn_output", "Q3_K_M", "always", "Q4_K"),
-    Rule("attn_output", "Q3_K_L", "always", "Q5_K"),
-    Rule("ffn_down", "Q2_K", "always", "Q3_K"),
-    Rule("ffn_down", "Q3_K_M", "first sixteenth", "Q5_K"),
-    Rule("ffn_down", "Q3_K_M", "always", "Q4_K"),
-    Rule("ffn_down", "Q3_K_L", "always", "Q5_K"),
-    Rule("ffn_down", "Q4_K_M Q5_K_M", "more bits", "Q6_K"),
-    Rule("ffn_down", "Q4_K_S", "first eighth", "Q5_K"),
-    Rule("ffn_down", "IQ4_NL IQ4_XS", "first eighth, no imatrix", "Q5_K"),
-    Rule("ffn_down", "Q4_0", "first eighth, imatrix", "Q4_1"),
-    Rule("ffn_down", "Q5_0", "first eighth, imatrix", "Q5_1"),
-)
-"""The mixtures, tried in order; an empty type is the base type."""
-
-_QWEN35 = (
-    Rule("attn_v", "Q4_K_S Q4_K_M", "always", "Q6_K"),
-    Rule("ffn_down", "Q4_K_S Q4_K_M", "always", "Q6_K"),
-    Rule("attn_qkv", "Q4_K_S Q4_K_M", "always", ""),
-)
-ARCH_RULES: dict[str, tuple[Rule, ...]] = {
-    **dict.fromkeys(("qwen3next", "qwen35", "qwen35moe"), _QWEN35),
-    "falcon": (
-        Rule("output", "any", "always", "Q8_0"),
-        Rule("ffn_down", "Q3_K_M", "first sixteenth", "Q5_K"),
-        Rule("ffn_down", "Q3_K_M", "more bits", "Q4_K"),
-        Rule("ffn_down", "Q3_K_M", "always", ""),
-        Rule("ffn_down", "Q3_K_L", "always", "Q4_K"),
-        Rule("ffn_down", "Q4_K_M", "first sixteenth", "Q6_K"),
-        Rule("ffn_down", "Q4_K_M", "more bits", "Q5_K"),
-        Rule("ffn_down", "Q4_K_M Q4_K_S", "always", ""),
-        Rule("attn_output", "Q3_K_L", "always", "Q4_K"),
-        Rule("attn_output", "any", "always", ""),
-    ),
-}
-"""Rules of single architectures, tried before `RULES`."""
-
-ONLY = {"laguna": re.compile(r"blk\.\d+\.ffn_(gate|up|down)_exps\.weight")}
-"""Architectures of which only these tensors are quantized."""
-
-LARGE = {"llama": 80, "qwen2": 80, "deci": 80, "olmoe": 80, "jais2": 68}
-"""Block counts at which llama.cpp calls a model of the architecture 70B (llama: only with grouped heads)."""
-
-
-def file_type(name: str) -> str:
-    """Return the canonical file type for what a user wrote; ConversionError names those there are."""
-    wanted = ALIASES.get(name.upper(), name.upper())
-    if wanted not in FILE_TYPES:
-        raise ConversionError(f"quantize: file type {name!r} is unknown; {', '.join(FILE_TYPES)} would work")
-    return wanted
-
-
-def role_of(name: str) -> str:
-    """Return the role of a tensor, or "" where no rule is about it."""
-    return next((role for role, pattern in ROLES if re.fullmatch(pattern, name)), "")
+Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 
 
 def is_kept(name: str, shape: tuple[int, ...]) -> bool:
@@ -211,8 +58,8 @@ def type_of(
     """Return the type of a tensor that may be quantized (see `is_kept`; `plan_types` asks both).
 
     `shape` is row-major, `source` the type it has now. `counters` say how many tensors of a kind came before and are
-    there in all: i_attn_v, n_attn_v, i_ffn_down, n_ffn_down; `tied` is 1 where there is no output.weight. `base`
-    replaces the file type's own type.
+    there in all: i_attn_v, n_attn_v, i_ffn_down, n_ffn_down, and so on; `tied` is 1 where there is no output.weight.
+    `base` replaces the file type's own type.
     """
     ftype = file_type(ftype)
     base = base or FILE_TYPES[ftype]
@@ -225,25 +72,44 @@ def type_of(
         role = "output"
     place = _place(name, shape, role, base, arch, metadata, counters, imatrix)
     rules = (*ARCH_RULES.get(arch, ()), *RULES)
-    chosen = next((r.type for r in rules if r.role == role and _holds(r, ftype, place)), "") or base
+    chosen = next((r.type for r in rules if r.role in (role, "any") and _holds(r, ftype, place)), "") or base
     return _fitting(chosen, shape[-1])
 
 
 def plan_types(
-    tensors: Mapping[str, tuple[tuple[int, ...], str]],
-    ftype: str,
+    tensors: Shapes,
+    ftype: str | None,
     *,
     arch: str,
     metadata: Mapping[str, Any],
-    imatrix: bool = False,
+    imatrix: bool | Container[str] = False,
+    recipe: Recipe | None = None,
 ) -> dict[str, str]:
-    """Return the type of every tensor of a model, given name -> (row-major shape, type it has now)."""
+    """Return the type of every tensor of a model, given name -> (row-major shape, type it has now).
+
+    `ftype` is a file type; None for the recipe's own, and without that, what no rule is about keeps its type.
+    `imatrix`: whether importance is known, or the names for which it is. ConversionError where a type needs importance
+    that is not known, and for a rule of the recipe that matches nothing or does not fit.
+    """
+    ftype = ftype or (recipe.base if recipe else None)
+    types = {name: source for name, (_, source) in tensors.items()}
+    if ftype is not None:
+        types |= _mixed(tensors, file_type(ftype), arch, metadata, imatrix is not False)
+    if recipe is not None:
+        present = {name: source for name, (_, source) in tensors.items()}
+        free = {name: shape for name, (shape, _) in tensors.items() if not is_kept(name, shape)}
+        types |= recipe.types(free, present, _blocks(tensors, arch, metadata))
+    _check_importance({name: types[name] for name in tensors if types[name] != tensors[name][1]}, ftype, imatrix)
+    return types
+
+
+def _mixed(tensors: Shapes, ftype: str, arch: str, metadata: Mapping[str, Any], imatrix: bool) -> dict[str, str]:
     counters = {
         "n_attn_v": sum(COUNTED.get(role_of(name)) == "attn_v" for name in tensors),
-        "n_ffn_down": int(_field(metadata, arch, "block_count", 0)),
+        **{f"n_{part}": int(_field(metadata, arch, "block_count", 0)) for part in ("ffn_up", "ffn_gate", "ffn_down")},
         "tied": int("output.weight" not in tensors),
     }
-    types = {name: source for name, (_, source) in tensors.items()}
+    types = {}
     for name in sorted(tensors, key=lambda name: (_block(name, -1), name)):
         shape, source = tensors[name]
         if is_kept(name, shape):
@@ -254,6 +120,18 @@ def plan_types(
         if counter := COUNTED.get(role_of(name)):
             counters[f"i_{counter}"] = counters.get(f"i_{counter}", 0) + 1
     return types
+
+
+def _check_importance(changed: Mapping[str, str], ftype: str | None, imatrix: bool | Container[str]) -> None:
+    """Refuse types that are garbage without importance, before anything is written."""
+    for name, chosen in changed.items():
+        known = imatrix if isinstance(imatrix, bool) else name in imatrix
+        if not known and needs_importance(name, chosen, ftype or ""):
+            what = "there is no importance matrix" if imatrix is False else "the importance matrix does not have it"
+            raise ConversionError(
+                f"quantize: {name!r} as {chosen} needs importance, and {what}; "
+                "one of `puna imatrix`, or a mix of more bits such as IQ3_S or Q2_K, would work"
+            )
 
 
 def _holds(rule: Rule, ftype: str, place: Place) -> bool:
@@ -278,20 +156,22 @@ def _place(
     imatrix: bool,
 ) -> Place:
     counter = COUNTED.get(role, "")
-    i, n = counters.get(f"i_{counter}", 0), counters.get(f"n_{counter}", 0)
-    blocks = int(_field(metadata, arch, "block_count", 0))
+    counted, n = counters.get(f"i_{counter}", 0), counters.get(f"n_{counter}", 0)
+    i, blocks = counted, int(_field(metadata, arch, "block_count", 0))
     experts = int(_field(metadata, arch, "expert_count", 0))
-    if role == "ffn_down" and (experts > 1 or n == 0):
+    if counter.startswith("ffn") and (experts > 1 or n == 0):
         # experts of one block are not next to each other, so the count says nothing
         i, n = _block(name, 0), blocks
     heads, kv_heads = (_first(_field(metadata, arch, f"attention.head_count{kv}", 0)) for kv in ("", "_kv"))
     return Place(
         i,
         n,
+        counted,
         shape[-1],
         base,
         group=heads // kv_heads if kv_heads else 1,
         experts=experts,
+        stacked=len(shape) > 2 and shape[-3] > 1,
         large=blocks == LARGE.get(arch, -1) and (arch != "llama" or heads != kv_heads),
         imatrix=imatrix,
     )
@@ -309,3 +189,8 @@ def _first(value: Any) -> int:
 def _block(name: str, absent: int) -> int:
     found = re.match(r"blk\.(\d+)\.", name)
     return int(found[1]) if found else absent
+
+
+def _blocks(tensors: Shapes, arch: str, metadata: Mapping[str, Any]) -> int:
+    """How many blocks a model has: what it says, else what its names show."""
+    return int(_field(metadata, arch, "block_count", 0)) or 1 + max((_block(name, -1) for name in tensors), default=-1)
