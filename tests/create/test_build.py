@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cli.tiny import write_tiny
+from puna import formats
 from puna.create.build import create
 from puna.errors import (
     FormatError,
@@ -18,7 +20,9 @@ from puna.errors import (
     TemplateError,
     UnknownArchitecture,
 )
+from puna.formats import Typed, open_gguf
 from puna.store import Manifest, Store, blobs
+from puna.store.describe import describe_gguf
 from store.ggufs import write_gguf
 
 
@@ -30,6 +34,20 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return write_tiny(tmp_path / "tiny.gguf")
+
+
+def write_shards(model: Path, stem: Path, count: int = 2) -> list[Path]:
+    """The same model in files, every tensor in the next one's turn, as llama-gguf-split names and numbers them."""
+    whole = open_gguf(model)
+    tensors = list(whole.tensors.values())
+    paths = [stem.with_name(f"{stem.name}-{number + 1:05d}-of-{count:05d}.gguf") for number in range(count)]
+    for number, path in enumerate(paths):
+        split = {"split.no": np.uint16(number), "split.count": np.uint16(count)}
+        split["split.tensors.count"] = Typed(len(tensors), "INT32")
+        step = -(-len(tensors) // count)
+        metadata = whole.metadata.exact() if number == 0 else {}
+        formats.write_gguf(path, {**metadata, **split}, tensors[number * step : (number + 1) * step])
+    return paths
 
 
 def texts(store: Store, manifest: Manifest) -> dict[str, str]:
@@ -72,7 +90,8 @@ def test_a_model_made_of_another_inherits_and_overrides(store: Store, model: Pat
         "params": '{"seed":7,"stop":["b"],"top_k":1}\n',
     }
     assert store.config(manifest).renderer == "r"
-    assert manifest.layers[0].source == "base:latest"
+    assert [layer.kind for layer in manifest.layers] == ["model", "template", "system", "license", "params"]
+    assert [layer.source for layer in manifest.layers] == [""] * 5  # or the way it was made would change the digest
     store.remove("base")
     assert store.model_path("me/child:1").read_bytes() == model.read_bytes()
 
@@ -131,7 +150,16 @@ BAD: list[tuple[str, type[PunaError], str]] = [
     ("FROM absent-model", ModelNotFound, "no such file"),
     ("FROM ./absent.gguf", ModelfileError, "there is no file"),
     ("FROM tiny.gguf\nADAPTER ./lora", ModelfileError, "LoRA adapters are not supported yet"),
-    ("FROM tiny.gguf\nDRAFT ./d", ModelfileError, "draft models are not supported yet"),
+    ("FROM tiny.gguf\nDRAFT ./d", ModelfileError, "Modelfile line 2: DRAFT ./d: there is no file"),
+    ("FROM tiny.gguf\nDRAFT tiny.gguf", ModelfileError, "line 2: DRAFT tiny.gguf: it is the model itself"),
+    ("FROM tiny.gguf\nDRAFT a\nDRAFT b", ModelfileError, "line 3: DRAFT b: it is the draft model number 2"),
+    ("FROM tiny.gguf\nFROM other.gguf", ModelfileError, "line 2: FROM tiny.gguf, other.gguf: 2 models"),
+    ("SYSTEM s\nFROM clip.gguf", ModelfileError, "line 2: FROM clip.gguf: 0 models"),
+    (
+        "FROM lost-00001-of-00002.gguf",
+        FormatError,
+        "line 1: FROM lost-00001-of-00002.gguf: opening lost-00001-of-00002.gguf: missing lost-00002-of-00002.gguf",
+    ),
     ("FROM tiny.gguf\nPARAMETER nonsense 1", ModelfileError, "no such option"),
     ("FROM tiny.gguf\nTEMPLATE {{ .Prompt", TemplateError, "Modelfile line 2: TEMPLATE: template: line 1"),
     ("FROM tiny.gguf\n\nTEMPLATE {{ if .System }}x", TemplateError, "Modelfile line 3: TEMPLATE: template: unexpected"),
@@ -157,6 +185,9 @@ def test_what_cannot_be_made_is_refused_before_the_store_is_touched(
     store: Store, model: Path, text: str, kind: type[PunaError], reason: str
 ) -> None:
     (model.parent / "broken.gguf").write_bytes(model.read_bytes()[:-64])
+    write_tiny(model.parent / "other.gguf", general__name="Other")
+    write_shards(model, model.parent / "lost")[1].unlink()
+    formats.write_gguf(model.parent / "clip.gguf", {"general.architecture": "clip"}, [("v.w", (1,), "I8", b"x")])
     write_tiny(model.parent / "odd.gguf", general__architecture="lama")
     write_tiny(model.parent / "few.gguf", llama__block_count=3)
     write_tiny(model.parent / "many.gguf", llama__block_count=10**9)
@@ -206,3 +237,89 @@ def test_the_package_is_the_public_function(store: Store, model: Path, monkeypat
         manifest = function(name, f"FROM {model}")
         assert isinstance(manifest, Manifest)
         assert store.manifest(name).digest == manifest.digest
+
+
+def test_shards_become_one_file_that_any_program_reads(store: Store, model: Path, tmp_path: Path) -> None:
+    paths = write_shards(model, tmp_path / "m", 3)
+    manifest = create(store, "m", f"FROM {paths[0]}")
+    assert [layer.kind for layer in manifest.layers] == ["model"]
+    assert store.model_path("m").read_bytes() == model.read_bytes()
+    assert create(store, "later", f"FROM {paths[2]}").digest == manifest.digest
+    assert create(store, "all", "".join(f"FROM {path}\n" for path in paths)).digest == manifest.digest
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path in paths:
+        path.rename(folder / path.name)
+    assert create(store, "folder", f"FROM {folder}").digest == manifest.digest
+
+
+def test_a_projector_and_a_draft_are_kept_as_layers_of_their_own(store: Store, model: Path, tmp_path: Path) -> None:
+    formats.write_gguf(tmp_path / "clip.gguf", {"general.architecture": "clip"}, [("v.w", (1,), "I8", b"x")])
+    write_tiny(tmp_path / "small.gguf", general__name="Small")
+    text = "SYSTEM s\nDRAFT small.gguf\nFROM clip.gguf\nFROM tiny.gguf\n"
+    manifest = create(store, "m", text, directory=tmp_path)
+    assert [layer.kind for layer in manifest.layers] == ["model", "projector", "draft", "system"]
+    paths = [store.blob_path(layer.digest).read_bytes() for layer in manifest.layers[:3]]
+    assert paths == [(tmp_path / name).read_bytes() for name in ("tiny.gguf", "clip.gguf", "small.gguf")]
+    assert store.config(manifest).model_families == ["llama", "clip"]
+    create(store, "small", "FROM small.gguf", directory=tmp_path)
+    named = create(store, "n", "FROM tiny.gguf\nFROM clip.gguf\nDRAFT small\nSYSTEM s\n", directory=tmp_path)
+    assert named.digest == manifest.digest
+    child = create(store, "child", "FROM m\nDRAFT tiny.gguf", directory=tmp_path)
+    assert [layer.kind for layer in child.layers] == ["model", "projector", "draft", "system"]
+    assert child.layers[2].digest == manifest.layers[0].digest
+
+
+def test_a_model_is_quantized_on_the_way_from_file_name_and_directory(
+    store: Store, model: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+
+    def listen(status: str, done: int, size: int) -> None:
+        said.append(status)
+
+    base = create(store, "base", f"FROM {model}\nSYSTEM s")
+    of_file = create(store, "a", f"FROM {model}\nSYSTEM s", quantize="Q8_0", on_progress=listen)
+    assert "quantizing F32 model to Q8_0" in said
+    assert store.config(of_file).file_type == "Q8_0"
+    assert of_file.layers[0].digest != base.layers[0].digest
+    assert {t.dtype.name for t in open_gguf(store.model_path("a")).tensors.values()} == {"F32", "Q8_0"}
+    assert create(store, "b", "FROM base", quantize="Q8_0").digest == of_file.digest
+    assert create(store, "c", f"FROM @{base.layers[0].digest}\nSYSTEM s", quantize="Q8_0").digest == of_file.digest
+    of_shards = create(store, "d", f"FROM {write_shards(model, tmp_path / 's')[0]}\nSYSTEM s", quantize="Q8_0")
+    assert of_shards.digest == of_file.digest
+    create(store, "e", "FROM a", quantize="Q4_0", on_progress=listen)
+    assert any(line.startswith("requantizing Q8_0 model to Q4_0: ") for line in said)
+
+
+def test_layers_that_are_shards_of_another_program_are_taken_as_they_are(
+    store: Store, model: Path, tmp_path: Path
+) -> None:
+    paths = write_shards(model, tmp_path / "s")
+    with store.adding() as new:
+        layers = [new.add_file("model", path) for path in paths]
+        new.write("theirs", layers, describe_gguf(paths[0]))
+    child = create(store, "child", "FROM theirs\nSYSTEM s")
+    assert [layer.kind for layer in child.layers] == ["model", "model", "system"]
+    assert [path.read_bytes() for path in store.model_paths("child")] == [path.read_bytes() for path in paths]
+    whole = create(store, "whole", f"FROM {model}", quantize="Q8_0")
+    assert create(store, "q", "FROM theirs", quantize="Q8_0").layers[0].digest == whole.layers[0].digest
+
+
+def test_a_hard_link_is_made_only_when_asked_for_and_says_where_it_leads(
+    store: Store, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blobs, "_clone", lambda source, target: False)
+    said: set[str] = set()
+    listen = lambda status, done, size: said.add(status)  # noqa: E731
+    digest = create(store, "copied", f"FROM {model}", on_progress=listen).layers[0].digest
+    assert not os.path.samefile(model, store.blob_path(digest))
+    assert store.origin(digest) is None
+    store.remove("copied")
+    create(store, "linked", f"FROM {model}", link=True, on_progress=listen)
+    assert os.path.samefile(model, store.blob_path(digest))
+    assert store.origin(digest) == str(model)
+    assert {f"storing {model} (a copy)", f"storing {model} (a hard link)"} <= said
+    store.remove("linked")
+    assert store.origin(digest) is None
+    assert model.exists()

@@ -138,9 +138,10 @@ def test_numbers_in_the_usual_spellings_are_read() -> None:
     assert [parse_option("seed", text) for text in ("-1", "+42", "007")] == [-1, 42, 7]
 
 
-def test_two_models_in_one_modelfile_are_refused() -> None:
-    with pytest.raises(ModelfileError, match="line 2: the Modelfile has 2 FROM lines"):
-        parse_modelfile("FROM a\nFROM b").request()
+def test_several_lines_of_a_name_are_all_there_with_their_numbers() -> None:
+    modelfile = parse_modelfile("FROM a\n\nFROM b\nDRAFT c")
+    assert modelfile.request() == {"from": ["a", "b"], "draft": ["c"]}
+    assert [modelfile.lines_of(name) for name in ("from", "draft", "system")] == [[1, 3], [4], []]
 
 
 def test_paths_start_at_the_modelfile_or_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,38 +1,20 @@
 """Builds a model in a store from a Modelfile. It resolves FROM and writes layers; it does not know how to convert."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from puna.create.modelfile import Modelfile, check_range, expand_path, parse_modelfile
-from puna.create.source import find_files
-from puna.dtypes import F32
-from puna.errors import (
-    GraphError,
-    InvalidName,
-    ModelError,
-    ModelfileError,
-    ModelNotFound,
-    StoreError,
-    TemplateError,
-)
-from puna.formats.gguf import open_gguf
-from puna.store.blobs import Progress, parse_digest, silent
-from puna.store.describe import add_model, describe_gguf
+from puna.create.bases import Making, Part, find_base, find_draft, taken
+from puna.create.modelfile import Modelfile, check_range, parse_modelfile
+from puna.errors import ModelfileError, TemplateError
+from puna.store.blobs import Progress, silent
 from puna.store.manifest import Config, Layer, Manifest, merge_layers, params_json, to_json
 from puna.store.name import ModelName
-from puna.store.sources import find_model
 from puna.store.store import Addition, Convert, Store
 
-
-@dataclass(frozen=True, slots=True)
-class _Base:
-    """What FROM brings: layers that are in the store, what they are, and the options that come with them."""
-
-    layers: tuple[Layer, ...]
-    config: Config
-    params: dict[str, Any]
+ORDER = ("model", "projector", "adapter", "draft", "template", "system", "license", "params", "messages")
+"""The order of layers in a manifest, so that the way a model was made does not show; other kinds are last."""
 
 
 def create(
@@ -43,28 +25,54 @@ def create(
     convert: Convert | None = None,
     on_progress: Progress | None = None,
     directory: str | Path = ".",
+    link: bool = False,
+    **wanted: Any,
 ) -> Manifest:
     """Creates or replaces a model as a Modelfile says; relative paths in it start at `directory`.
 
-    FROM is a GGUF file, a checkpoint directory (made a GGUF file by `convert`), `@sha256:<hex>` of a GGUF blob in the
-    store, or a name in this store or Ollama's. An error or Ctrl-C leaves the store as it was. Equal inputs give an
-    equal digest.
+    FROM is a GGUF file (the first of its shards; they are merged), a checkpoint directory (made a GGUF file by
+    `convert`), `@sha256:<hex>` of a GGUF blob in the store, or a name in this store or Ollama's. `link`: where a file
+    cannot be cloned, a hard link instead of a copy, which changes with the file. `wanted` are arguments of
+    `puna.convert` that the weights go through: quantize, recipe, imatrix, target_size, target_bpw. An error or Ctrl-C
+    leaves the store as it was. Equal inputs give an equal digest.
     """
     name = ModelName.parse(name) if isinstance(name, str) else name
     parsed = modelfile if isinstance(modelfile, Modelfile) else parse_modelfile(modelfile)
     request = parsed.request()
     _refuse(parsed, request)
-    progress = on_progress or silent
-    add_base = _source(store, request["from"], directory, convert, progress)
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    making = Making(convert, wanted, link, on_progress or silent)
+    base = find_base(store, parsed.texts("from"), parsed.lines_of("from"), directory)
+    parts = [*base.parts, *_drafts(store, parsed, directory)]
+    parts.sort(key=lambda part: ORDER.index(part.kind))  # the model says what the whole is
+    if wanted and not any(part.kind == "model" for part in base.parts):
+        raise ModelfileError(f"quantizing: {parsed.texts('from')[0]} has no GGUF weights; such a model works")
     old = store.digests(name)
     with store.adding() as new:
-        base = add_base(new)
-        progress("writing manifest", 0, 0)
-        layers = merge_layers(base.layers, _own_layers(new, request, base.params))
-        manifest = new.write(name, layers, _config(base.config, request))
+        made = [part.add(new, making) for part in parts]
+        layers = [layer for added, _ in made for layer in added]
+        inherited = [layer for layer in base.layers if layer.kind not in {layer.kind for layer in layers}]
+        layers += taken(new, base.home, inherited, making.progress) if base.home else []
+        making.progress("writing manifest", 0, 0)
+        layers = list(merge_layers(layers, _own_layers(new, request, dict(base.params))))
+        configs = [config for _, config in made]
+        manifest = new.write(name, sorted(layers, key=_place), _config(base.config, configs, request))
     store.remove_unused(old - {layer.digest for layer in manifest.parts})
-    progress("success", 0, 0)
+    making.progress("success", 0, 0)
     return manifest
+
+
+def _place(layer: Layer) -> int:
+    return ORDER.index(layer.kind) if layer.kind in ORDER else len(ORDER)
+
+
+def _drafts(store: Store, modelfile: Modelfile, directory: str | Path) -> list[Part]:
+    texts, lines = modelfile.texts("draft"), modelfile.lines_of("draft")
+    if len(texts) > 1:
+        raise ModelfileError(f"DRAFT {texts[-1]}: it is the draft model number {len(texts)}; one works", lines[-1])
+    if texts and texts[0] in modelfile.texts("from"):
+        raise ModelfileError(f"DRAFT {texts[0]}: it is the model itself; a smaller one works", lines[0])
+    return [find_draft(store, text, directory, line) for text, line in zip(texts, lines, strict=True)]
 
 
 def _refuse(modelfile: Modelfile, request: dict[str, Any]) -> None:
@@ -72,8 +80,6 @@ def _refuse(modelfile: Modelfile, request: dict[str, Any]) -> None:
         raise ModelfileError(
             f"ADAPTER {request['adapters'][0]}: LoRA adapters are not supported yet; a model with it merged in works"
         )
-    if "draft" in request:
-        raise ModelfileError(f"DRAFT {request['draft'][0]}: draft models are not supported yet; leave the line out")
     for option, value, line in modelfile.options():
         check_range(option, value, line)
     if "template" in request:
@@ -84,110 +90,6 @@ def _refuse(modelfile: Modelfile, request: dict[str, Any]) -> None:
         except TemplateError as error:
             line = modelfile.line_of("template")
             raise TemplateError(f"Modelfile line {line}: TEMPLATE: {error}" if line else str(error)) from error
-
-
-def _check_runs(path: Path, what: str) -> None:
-    """Builds the model's graph, which takes headers only; what is wrong with the file is said now, not at its use."""
-    from puna import arch as archs
-    from puna import cache
-    from puna.arch.base import bind, check_sizes, check_vocabulary
-
-    with open_gguf(path) as gguf:
-        try:
-            arch = archs.find(gguf.metadata["general.architecture"])
-            hp = arch.hparams.from_gguf(arch.name, gguf.metadata)
-            check_sizes(arch.name, hp, gguf.tensors)
-            check_vocabulary(gguf.metadata, gguf.tensors)
-            states = cache.states(arch.caches(hp), cache.BLOCK, F32)
-            arch.forward(bind(arch, hp, gguf.tensors), hp, cache.batch(1), states)
-        except (ModelError, GraphError) as error:
-            raise type(error)(f"FROM {what}: {error}") from error
-
-
-def _source(
-    store: Store, text: str, directory: str | Path, convert: Convert | None, progress: Progress
-) -> Callable[[Addition], _Base]:
-    """Finds what FROM means and checks it, before the store is touched; returns what adds it."""
-    if text.startswith("@"):
-        return _from_digest(store, text)
-    path = Path(expand_path(text, directory))
-    if path.is_dir():
-        return _from_directory(path, convert, progress)
-    if path.is_file():
-        return _from_file(path, progress)
-    try:
-        return _from_name(store, ModelName.parse(text), progress)
-    except ModelNotFound as error:
-        raise ModelNotFound(f"FROM {text}: no such file, and {error}; `puna pull` fetches models") from error
-    except InvalidName as error:
-        raise ModelfileError(f"FROM {text}: there is no file {path}, and it is no model name ({error})") from error
-
-
-def _from_digest(store: Store, text: str) -> Callable[[Addition], _Base]:
-    digest = parse_digest(text.removeprefix("@"))
-    path = store.blob_path(digest)
-    if not path.is_file():
-        raise StoreError(
-            f"FROM {text[:30]}: there is no such blob in {store.root}; a digest of a stored GGUF file works"
-        )
-    config = describe_gguf(path)
-    _check_runs(path, text[:30])
-    return lambda new: _Base((new.existing("model", digest),), config, {})
-
-
-def _from_file(path: Path, progress: Progress) -> Callable[[Addition], _Base]:
-    progress("parsing GGUF", 0, 0)
-    describe_gguf(path)
-    _check_runs(path, path.name)
-
-    def add(new: Addition) -> _Base:
-        layer = new.add_file("model", path, on_progress=progress)
-        return _Base((layer,), describe_gguf(new.store.blob_path(layer.digest)), {})
-
-    return add
-
-
-def _from_directory(path: Path, convert: Convert | None, progress: Progress) -> Callable[[Addition], _Base]:
-    files = find_files(path)
-    ggufs = [name for name in files if name.endswith((".gguf", ".bin")) and _is_gguf(path / name)]
-    if len(ggufs) > 1:
-        raise ModelfileError(f"FROM {path}: it holds {len(ggufs)} GGUF files, {', '.join(ggufs[:3])}; name one of them")
-    if ggufs:
-        return _from_file(path / ggufs[0], progress)
-
-    def add(new: Addition) -> _Base:
-        progress("converting model", 0, 0)
-        function = convert or _default_convert()
-        layer, config = add_model(new, f"the model of {path}", lambda out: function(path, out), progress)
-        return _Base((layer,), config, {})
-
-    return add
-
-
-def _is_gguf(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"GGUF"
-
-
-def _default_convert() -> Convert:
-    from puna.create.convert import convert
-
-    return convert
-
-
-def _from_name(store: Store, name: ModelName, progress: Progress) -> Callable[[Addition], _Base]:
-    home, manifest = find_model(name, store)
-    layers = tuple(replace(layer, source=name.short) for layer in manifest.layers)
-    config, params = home.config(manifest), home.params(manifest)
-
-    def add(new: Addition) -> _Base:
-        if home.root != new.store.root:
-            for layer in layers:  # blobs are never written in place, so a hard link to one is as good as a copy
-                path = home.blob_path(layer.digest)
-                new.add_file(layer.kind, path, link=True, digest=layer.digest, on_progress=progress)
-        return _Base(layers, config, params)
-
-    return add
 
 
 def _own_layers(new: Addition, request: dict[str, Any], inherited: dict[str, Any]) -> list[Layer]:
@@ -201,5 +103,15 @@ def _own_layers(new: Addition, request: dict[str, Any], inherited: dict[str, Any
     return layers
 
 
-def _config(base: Config, request: dict[str, Any]) -> Config:
-    return replace(base, **{key: request[key] for key in ("renderer", "parser", "requires") if key in request})
+def _config(base: Config | None, made: Sequence[Config | None], request: Mapping[str, Any]) -> Config:
+    """What the model is: as its weights say, its base for what they do not, and the Modelfile over both."""
+    weights = next((config for config in made if config is not None), Config())
+    config = replace(
+        base or weights,
+        model_family=weights.model_family or (base or weights).model_family,
+        model_type=weights.model_type or (base or weights).model_type,
+        file_type=weights.file_type or (base or weights).file_type,
+    )
+    families = [family for each in made if each for family in each.model_families if "clip" in each.model_families]
+    config.model_families = list(dict.fromkeys([*config.model_families, *families]))
+    return replace(config, **{key: request[key] for key in ("renderer", "parser", "requires") if key in request})

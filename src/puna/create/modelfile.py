@@ -107,14 +107,11 @@ class Modelfile:
     def request(self) -> dict[str, Any]:
         """The create request it stands for, without what is empty; deprecated parameters are dropped with a warning.
 
-        ModelfileError for options that do not exist or do not have their type.
+        `from` is a text, or a list where there are several lines. ModelfileError for options that do not exist or do
+        not have their type.
         """
         sources = self.texts("from")
-        if len(sources) != 1:
-            raise ModelfileError(
-                f"the Modelfile has {len(sources)} FROM lines; one model per Modelfile works", self.line_of("from")
-            )
-        request: dict[str, Any] = {"from": sources[0]}
+        request: dict[str, Any] = {"from": sources[0] if len(sources) == 1 else sources}
         for name in ("template", "system", "renderer", "parser", "requires"):
             request[name] = "".join(self.texts(name)[-1:])  # the last one counts
         request |= {"license": self.texts("license"), "adapters": self.texts("adapter"), "draft": self.texts("draft")}
@@ -140,10 +137,14 @@ class Modelfile:
                 options.append((value[0], parse_option(*value, line), line))
         return options
 
+    def lines_of(self, name: str) -> list[int | None]:
+        """The line of each command of a name, as far as they are known."""
+        known = [*self.lines, *[None] * (len(self.commands) - len(self.lines))]
+        return [line for (command, _), line in zip(self.commands, known, strict=True) if command == name]
+
     def line_of(self, name: str) -> int | None:
         """The line of the last command of a name, if it is known."""
-        found = [line for (command, _), line in zip(self.commands, self.lines, strict=False) if command == name]
-        return found[-1] if found else None
+        return (self.lines_of(name) or [None])[-1]
 
 
 def parse_option(option: str, text: str, line: int | None = None) -> int | float | bool | list[str]:

@@ -1,6 +1,6 @@
 """Which files of a directory make up a checkpoint. It reads the first bytes of files at most, never a tensor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
 
@@ -28,6 +28,35 @@ def find_files(path: str | PathLike[str]) -> list[str]:
             _check(root, weights, check)
             return weights + [name for name in _matches(root, _BESIDE) if name not in weights]
     raise ConversionError(f"importing {root}: no weights; model*.safetensors, pytorch_model*.bin or *.gguf work")
+
+
+def find_ggufs(root: Path, names: Iterable[str]) -> list[str]:
+    """Those of a directory's files that are GGUF by their first bytes."""
+    return [name for name in names if name.endswith((".gguf", ".bin")) and _first_bytes(root / name, 4) == b"GGUF"]
+
+
+def find_component(path: Path) -> Path:
+    """The directory itself, or the only one in it that has a checkpoint; of a pipeline of several it names them.
+
+    ConversionError as for `find_files`.
+    """
+    beside = sorted({file.parent for file in path.glob("*/config.json") if _has_weights(file.parent)})
+    if (path / "model_index.json").is_file() and beside:
+        names = ", ".join(folder.name for folder in beside)
+        raise ConversionError(f"importing {path}: a pipeline of {names}; one of these directories works")
+    if len(beside) == 1 and not (path / "config.json").exists() and not _has_weights(path):
+        return beside[0]
+    return path
+
+
+def _has_weights(folder: Path) -> bool:
+    names = (pattern for patterns, _ in _WEIGHTS for pattern in patterns if "/" not in pattern)
+    return any(any(folder.glob(name)) for name in names)
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def _anything(head: bytes) -> bool:
@@ -61,8 +90,7 @@ def _matches(root: Path, patterns: tuple[str, ...]) -> list[str]:
 
 def _check(root: Path, names: list[str], fits: Callable[[bytes], bool]) -> None:
     for name in names:
-        with (root / name).open("rb") as file:
-            head = file.read(512)
+        head = _first_bytes(root / name, 512)
         if head.startswith(_GIT_LFS):
             raise ConversionError(
                 f"importing {root}: {name} is a Git LFS pointer, not the file; `git lfs pull` fetches it"

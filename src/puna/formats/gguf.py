@@ -8,7 +8,6 @@
 `puna.arch`; what blocks mean is `puna.quants`.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
@@ -21,6 +20,7 @@ from typing import NamedTuple
 from puna.dtypes import BY_GGML_ID
 from puna.errors import FormatError
 from puna.formats.gguf_metadata import Cursor, Metadata, parse_metadata
+from puna.formats.gguf_shards import SHARD, shard_name
 from puna.formats.mapped import MappedFile, MappedFiles, MappedTensor, tensor_bytes
 
 MAX_DIMS = 4
@@ -33,7 +33,6 @@ _DIMS = [Struct(f"<{n}Q") for n in range(MAX_DIMS + 1)]
 _PLACE = Struct("<IQ")
 _SMALLEST_PAIR = 8 + 1 + 4 + 1
 _SMALLEST_INFO = 8 + 1 + 4 + 4 + 8
-_SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 
 class _Info(NamedTuple):
@@ -193,25 +192,21 @@ def _split(part: _Part, field: str, default: int) -> int:
 
 def _shard_paths(first: Path, count: int) -> list[Path]:
     """Return the paths of all shards, found by the name of the first."""
-    match = _SHARD.fullmatch(first.name)
+    match = SHARD.fullmatch(first.name)
     if not match or int(match[3]) != count:
         raise FormatError(
             f"opening {first.name}: it is one of {count} shards, and its name is not like "
             f"model-00001-of-{count:05d}.gguf; name it so, or pass the list of all shards"
         )
     if int(match[2]) != 1:
-        raise FormatError(f"opening {first.name}: it is not the first shard; open {_shard(match[1], 1, count)}")
-    paths = [first.with_name(_shard(match[1], number, count)) for number in range(1, count + 1)]
+        raise FormatError(f"opening {first.name}: it is not the first shard; open {shard_name(match[1], 1, count)}")
+    paths = [first.with_name(shard_name(match[1], number, count)) for number in range(1, count + 1)]
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         raise FormatError(
             f"opening {first.name}: missing {', '.join(missing)}; all {count} shards must be in one folder"
         )
     return paths
-
-
-def _shard(stem: str, number: int, count: int) -> str:
-    return f"{stem}-{number:05d}-of-{count:05d}.gguf"
 
 
 def _check_split(parts: Sequence[_Part], count: int) -> None:

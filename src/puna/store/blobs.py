@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from puna.errors import DigestMismatch, StoreError
@@ -33,11 +33,15 @@ _STALE_SECONDS = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """One stored file: `digest` is 'sha256:<hex>', `size` in bytes, `new` whether it was not there before."""
+    """One stored file: `digest` is 'sha256:<hex>', `size` in bytes, `new` whether it was not there before.
+
+    `linked`: it shares its bytes with the file it came from, and whoever writes to that changes it.
+    """
 
     digest: str
     size: int
     new: bool
+    linked: bool = False
 
 
 def silent(status: str, done: int, size: int) -> None:
@@ -176,19 +180,22 @@ def add_file(
 ) -> Blob:
     """Stores a local file: as a copy-on-write clone where the file system has them, else as a copy.
 
-    With `link` a hard link comes before the copy: right only for files that nobody writes to in place.
+    With `link` a hard link comes before the copy: right only for files that nobody writes to in place. Which of them it
+    was is in the progress. The digest is that of the bytes stored, taken while they are copied or right after.
     """
     path = temporary / secrets.token_hex(8)
     with storing(str(source), blobs, source.stat().st_size), removing(path):
-        if _clone(source, path) or (link and _hard_link(source, path)):
-            return adopt(blobs, path, what=str(source), digest=digest, on_progress=on_progress)
+        way = "a clone" if _clone(source, path) else "a hard link" if link and _hard_link(source, path) else ""
+        if way:
+            blob = adopt(blobs, path, what=f"{source} ({way})", digest=digest, on_progress=on_progress)
+            return replace(blob, linked=way == "a hard link")
     with source.open("rb") as file:
         chunks = iter(lambda: file.read(_CHUNK), b"")
         return add_stream(
             blobs,
             temporary,
             chunks,
-            what=str(source),
+            what=f"{source} (a copy)",
             size=source.stat().st_size,
             digest=digest,
             on_progress=on_progress,
@@ -233,6 +240,9 @@ def removing(path: Path) -> Iterator[None]:
 
 
 def _clone(source: Path, target: Path) -> bool:
+    """Whether `target` was made a file of its own that shares the bytes of `source` until one of them is written to."""
+    if sys.platform == "darwin":
+        return _clone_apfs(source, target)
     if not sys.platform.startswith("linux"):
         return False
     import fcntl
@@ -245,6 +255,13 @@ def _clone(source: Path, target: Path) -> bool:
             pass
     target.unlink()
     return False
+
+
+def _clone_apfs(source: Path, target: Path) -> bool:
+    import ctypes
+
+    function = getattr(ctypes.CDLL(None), "clonefile", None)  # since macOS 10.12
+    return function is not None and function(os.fsencode(source.resolve()), os.fsencode(target), 0) == 0
 
 
 def _hard_link(source: Path, target: Path) -> bool:

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from puna.errors import StoreError
 from puna.formats.file_types import FILE_TYPES
@@ -15,7 +14,10 @@ from puna.store.store import Addition
 
 
 def describe_gguf(path: Path) -> Config:
-    """Reads a model's GGUF header into a config; FormatError where it is broken, StoreError where it is no model."""
+    """Reads the header of a model's GGUF file, or the first of its shards, into a config.
+
+    FormatError where it is broken or a shard is missing, StoreError where it is no model.
+    """
     try:
         gguf = open_gguf(path)
     except OSError as error:
@@ -25,10 +27,14 @@ def describe_gguf(path: Path) -> Config:
 
 
 def add_model(
-    new: Addition, what: str, write: Callable[[Path], object], on_progress: Progress | None = None
+    new: Addition,
+    what: str,
+    write: Callable[[Path], object],
+    on_progress: Progress | None = None,
+    kind: str = "model",
 ) -> tuple[Layer, Config]:
     """Stores the GGUF file that `write` makes at the path it is given; one that is broken never gets into the store."""
-    layer = new.add_written("model", write, what=what, check=describe_gguf, on_progress=on_progress)
+    layer = new.add_written(kind, write, what=what, check=describe_gguf, on_progress=on_progress)
     return layer, describe_gguf(new.store.blob_path(layer.digest))
 
 
@@ -36,10 +42,6 @@ def _config(gguf: GGUF, path: Path) -> Config:
     family = gguf.metadata.get("general.architecture")
     if not isinstance(family, str) or not family:
         raise StoreError(f"reading {path.name}: 'general.architecture' is {family!r}; a GGUF file of a model names one")
-    if len(gguf.paths) > 1 or _count(gguf) > 1:
-        raise StoreError(
-            f"reading {path.name}: it is one of {_count(gguf)} shards; merge them into one GGUF file first"
-        )
     if gguf.metadata.get("general.type", "model") != "model":
         raise StoreError(
             f"reading {path.name}: it holds a {gguf.metadata['general.type']}; a GGUF file of a model works"
@@ -50,11 +52,6 @@ def _config(gguf: GGUF, path: Path) -> Config:
         )
     parameters = sum(prod(tensor.shape) for tensor in gguf.tensors.values())
     return Config("gguf", family, [family], readable_count(parameters), _file_type(gguf))
-
-
-def _count(gguf: GGUF) -> int:
-    count: Any = gguf.metadata.get("split.count", 1)
-    return count if isinstance(count, int) else 1
 
 
 def _file_type(gguf: GGUF) -> str:

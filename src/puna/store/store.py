@@ -1,6 +1,8 @@
 """The store: one folder of blobs and manifests in Ollama's layout, shared by any number of processes.
 
-    <root>/blobs/sha256-<hex>    <root>/manifests/<host>/<namespace>/<model>/<tag>
+    <root>/blobs/sha256-<hex>      <root>/manifests/<host>/<namespace>/<model>/<tag>
+    <root>/origins/sha256-<hex>    the path a hard-linked blob came from (Puna's own, as is the next)
+    <root>/downloads/<source>/     what has come of a download that was interrupted
 
 It does not know what is inside a model.
 """
@@ -112,17 +114,32 @@ class Store:
         return blobs.blob_path(self._blobs, digest)
 
     def model_path(self, name: ModelName | str) -> Path:
-        """The GGUF file of a model; StoreError where it has none or it is not there."""
-        layer = self.manifest(name).layer("model")
-        if layer is None:
+        """The GGUF file of a model, or its first shard; StoreError where it has none or it is not there."""
+        return self.model_paths(name)[0]
+
+    def model_paths(self, name: ModelName | str) -> list[Path]:
+        """The GGUF file of a model, or all its shards in order, where a manifest has several model layers."""
+        layers = self.manifest(name).all("model")
+        if not layers:
             raise StoreError(
                 f"opening {_short(name)}: it has no model layer (is it remote, or of tensor blobs?); GGUF models work"
             )
-        if not self._present(layer):
-            raise StoreError(
-                f"opening {_short(name)}: blob {layer.digest[:19]} is missing or cut short; pull or create it again"
-            )
-        return self.blob_path(layer.digest)
+        for layer in layers:
+            if not self._present(layer):
+                raise StoreError(
+                    f"opening {_short(name)}: blob {layer.digest[:19]} is missing or cut short; pull or create it again"
+                )
+        return [self.blob_path(layer.digest) for layer in layers]
+
+    def origin(self, digest: str) -> str | None:
+        """The file that a blob is a hard link to, as it was called then; None where the blob is the store's alone."""
+        try:
+            return self._origin(digest).read_text("utf-8", "replace")
+        except FileNotFoundError:
+            return None
+
+    def _origin(self, digest: str) -> Path:
+        return self.root / "origins" / self.blob_path(digest).name
 
     @contextmanager
     def adding(self) -> Iterator["Addition"]:
@@ -251,6 +268,7 @@ class Store:
             with suppress(FileNotFoundError):
                 size = path.stat().st_size
                 path.unlink()
+                self._origin(digest).unlink(missing_ok=True)
                 freed += size
         return freed
 
@@ -311,10 +329,22 @@ class Addition:
         digest: str | None = None,
         on_progress: Progress | None = None,
     ) -> Layer:
-        """Stores a local file: as a copy-on-write clone where possible, with `link` as a hard link, else as a copy."""
+        """Stores a local file: as a copy-on-write clone where possible, with `link` as a hard link, else as a copy.
+
+        Of a hard link the store keeps the path it came from, see `Store.origin`.
+        """
+        blob = blobs.add_file(self._folder, self.temporary, path, link=link, digest=digest, on_progress=on_progress)
+        if blob.linked and blob.new:
+            origin = self.store._origin(blob.digest)
+            origin.parent.mkdir(exist_ok=True)
+            with whole_file(origin) as file:
+                file.write(str(path.resolve()).encode("utf-8", "replace"))
+        return self._layer(kind, blob)
+
+    def adopt(self, kind: str, path: Path, *, digest: str | None = None, on_progress: Progress | None = None) -> Layer:
+        """Takes over a finished file on the store's own disk, which leaves its place; nothing is copied."""
         return self._layer(
-            kind,
-            blobs.add_file(self._folder, self.temporary, path, link=link, digest=digest, on_progress=on_progress),
+            kind, blobs.adopt(self._folder, path, what=path.name, digest=digest, on_progress=on_progress)
         )
 
     def add_written(
