@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +24,16 @@ from puna.opened import Opened, open_model
 if TYPE_CHECKING:
     from puna.arch.base import Architecture, Hparams
     from puna.backends.base import Backend, Weights
+    from puna.engine.adapters import Grafted
     from puna.engine.embedder import Embedder
     from puna.engine.engine import Engine
     from puna.engine.runner import Runner
     from puna.engine.sequence import Sequence as EngineSequence
     from puna.template import Message
     from puna.tokenizer import Tokenizer
+
+AdapterRef = str | PathLike[str] | tuple[str | PathLike[str], float]
+"""An adapter to run a model with: its path, or that and the factor of its change."""
 
 DEFAULT_CONTEXT = 8192
 """Positions, where neither the caller nor the model says less; memory for them is taken as they fill."""
@@ -44,13 +49,18 @@ def load(
     context_length: int | None = None,
     kv_type: str = "f16",
     threads: int | None = None,
+    adapters: Sequence[AdapterRef] = (),
 ) -> Model:
     """Open a model: a name in the store, a .gguf file (the first shard of several) or a checkpoint directory.
 
-    `backend`: auto, cpu, numpy. `kv_type`: f32, f16, q8_0. Weights are taken in when they are first needed.
+    `backend`: auto, cpu, numpy. `kv_type`: f32, f16, q8_0. `adapters`: LoRA adapters (GGUF files or PEFT directories)
+    to run it with besides its own, each a path or a path and a factor. Weights are taken in when they are first needed.
     Raises ModelNotFound, FormatError, ModelError, BackendError.
     """
-    return Model(open_model(ref), backend=backend, context_length=context_length, kv_type=kv_type, threads=threads)
+    opened = open_model(ref)
+    named = ((a, 1.0) if isinstance(a, str | PathLike) else a for a in adapters)
+    opened = replace(opened, adapters=(*opened.adapters, *((Path(path), float(factor)) for path, factor in named)))
+    return Model(opened, backend=backend, context_length=context_length, kv_type=kv_type, threads=threads)
 
 
 class Model:
@@ -256,16 +266,28 @@ class Model:
 
     @cached_property
     def _weights(self) -> Weights:
-        return self._backend.load(self.opened.tensors)
+        return self._backend.load(self._grafted.weights)
+
+    @cached_property
+    def _grafted(self) -> Grafted:
+        from puna.engine.adapters import graft
+
+        if not self.opened.adapters:
+            return graft(self.opened.tensors, ())
+        from puna.create.adapter import Base, open_adapter
+
+        base = Base(self.opened.source, self._arch, self.hparams, self.opened.tensors, self.metadata)
+        return graft(base.tensors, [(open_adapter(path, base), factor) for path, factor in self.opened.adapters])
 
     def _runner(self, hidden: bool) -> Runner:
         from puna.engine.engine import limits
         from puna.engine.runner import Runner
 
         size = limits(self.context_length, SEQUENCES, encoder=self.encoder)
-        parts = (self._arch, self.hparams, self.opened.tensors, self._backend, self._weights, size)
+        grafted = self._grafted
+        parts = (self._arch, self.hparams, grafted.tensors, self._backend, self._weights, size)
         with self._naming_source():
-            return Runner(*parts, kv_type=self._kv_type, hidden=hidden)
+            return Runner(*parts, kv_type=self._kv_type, hidden=hidden, changes=grafted.changes)
 
     @property
     def _engine(self) -> Engine:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puna.dtypes import Stored
-from puna.errors import InvalidName, ModelError, ModelNotFound, StoreError
+from puna.errors import InvalidName, ModelNotFound, StoreError
 
 if TYPE_CHECKING:
     from puna.store.manifest import Layer, Manifest
@@ -33,6 +33,7 @@ class Opened:
     params: Mapping[str, Any] = field(default_factory=dict)
     messages: tuple[Mapping[str, Any], ...] = ()
     licenses: tuple[str, ...] = ()
+    adapters: tuple[tuple[Path, float], ...] = ()  # LoRA adapters, and the factor of each one's change
 
 
 def open_model(ref: str | PathLike[str]) -> Opened:
@@ -86,10 +87,6 @@ def _named(text: str) -> Opened:
     except InvalidName as error:
         raise ModelNotFound(f"opening {text!r}: there is no such file, and it is no model name: {error}") from error
     store, manifest = find_model(name)
-    if manifest.layer("adapter"):
-        raise ModelError(
-            f"opening {name.short}: it has a LoRA adapter, which is not supported yet; merged weights work"
-        )
     return _gguf(
         store.model_path(name),
         template=_text(store, manifest, "template"),
@@ -98,6 +95,7 @@ def _named(text: str) -> Opened:
         params=store.params(manifest),
         messages=_messages(store, manifest.layer("messages")),
         licenses=tuple(store.read(layer).decode("utf-8", "replace") for layer in manifest.all("license")),
+        adapters=tuple((store.blob_path(layer.digest), 1.0) for layer in manifest.all("adapter")),
     )
 
 

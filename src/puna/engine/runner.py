@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from puna.cache import BLOCK
 from puna.dtypes import DTYPES, Stored
 from puna.errors import ModelError, RequestError
 from puna.graph import Tensor
+from puna.graph.adapt import LowRank, Place, adapt
 
 KV_TYPES = ("f32", "f16", "q8_0")
 
@@ -44,11 +45,13 @@ class Runner:
         limits: Limits,
         kv_type: str = "f16",
         hidden: bool = False,
+        changes: Mapping[Place, Sequence[LowRank]] | None = None,
     ) -> None:
         if kv_type not in KV_TYPES:
             raise RequestError(f"kv_type '{kv_type}' is unknown; known: {', '.join(KV_TYPES)}")
         states = cache.states(arch.caches(hp), limits.slots, DTYPES[kv_type.upper()])
         output = arch.forward(bind(arch, hp, tensors), hp, cache.batch(limits.table), states)
+        output = adapt([output], changes)[0] if changes else output
         output = last_hidden(output) if hidden else output
         bounds = Bounds(T=limits.tokens, O=limits.outputs, S=limits.sequences)
         self.limits = limits
