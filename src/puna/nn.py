@@ -136,6 +136,41 @@ def gelu_mul(gate: Tensor, up: Tensor) -> Tensor:
     return apply("gelu_mul", gate, up, approximate=True)
 
 
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return 1.0 / (apply("exp", -x) + 1.0)
+
+
+def softmax(x: Tensor) -> Tensor:
+    """Over the last axis."""
+    return apply("softmax", x)
+
+
+def top_k(x: Tensor, count: int) -> Tensor:
+    """Places (T, count) of the largest elements of (T, E) rows, falling; of equals the first."""
+    return apply("top_k", x, count=count)
+
+
+def pick(x: Tensor, ids: Tensor) -> Tensor:
+    """x[t, ids[t, j]]: (T, E) and (T, k) to (T, k)."""
+    (rows, count), (_, size) = ids.shape, x.shape
+    chosen = apply("equal", ids.reshape(rows, count, 1), apply("iota", size=size).reshape(1, 1, size))  # type: ignore[arg-type]
+    values = apply("where", chosen, x.reshape(rows, 1, size), constant(0.0))
+    return values.sum(2).reshape(rows, count)
+
+
+def experts(x: Tensor, w: Weight, ids: Tensor) -> Tensor:
+    """(T, K), or (T, k, K), times the matrices (E, N, K) that `ids` (T, k) name, plus their biases: (T, k, N)."""
+    return apply("experts", x, w.weight, ids, w.bias)
+
+
+def gated_experts(x: Tensor, ids: Tensor, shares: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:
+    """The chosen experts' gated SiLU, each (T, hidden) result times its share (T, k), in one sum: (T, hidden)."""
+    y = experts(silu_mul(experts(x, gate, ids), experts(x, up, ids)), down, ids)
+    rows, count, size = y.shape
+    return (y * shares.reshape(rows, count, 1)).sum(1).reshape(rows, size)  # type: ignore[arg-type]
+
+
 def softcap(x: Tensor, limit: float) -> Tensor:
     """tanh(x / limit) * limit."""
     return apply("tanh", x / limit) * limit

@@ -140,6 +140,20 @@ def attention(q, k, v, positions, sequence, table, lengths, sinks, attrs):
     return out
 
 
+def top_k(x, attrs):
+    return [sorted(range(len(row)), key=lambda i: (-row[i], i))[: attrs["count"]] for row in x]
+
+
+def experts(x, w, ids, bias, attrs):
+    out = []
+    for t, chosen in enumerate(ids):
+        rows = x[t] if x[t] and isinstance(x[t][0], list) else [x[t]] * len(chosen)
+        pairs = zip(rows, chosen, strict=True)
+        out.append([linear([row], w[e], None if bias is None else bias[e], attrs)[0] for row, e in pairs])
+    return out
+
+
 LOOPS = {f.__name__: f for f in (
     linear, embedding, rms_norm, layer_norm, softmax, silu, gelu, silu_mul, gelu_mul, rope, attention,
+    top_k, experts,
 )}  # fmt: skip

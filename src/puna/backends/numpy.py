@@ -122,6 +122,21 @@ def attention(
     return out
 
 
+def top_k(x: F32, *, count: int) -> Array:
+    """Places of the largest elements of each row, falling; of equals the first."""
+    return np.argsort(-x, axis=1, kind="stable")[:, :count]
+
+
+def experts(x: F32, w: F32, ids: Array, bias: F32 | None) -> F32:
+    """Each row times the matrices of its experts, one expert after the other."""
+    rows = np.broadcast_to(x[:, None, :], (*ids.shape, x.shape[-1])) if x.ndim == 2 else x
+    out = np.zeros((*ids.shape, w.shape[1]), np.float32)
+    for expert in np.unique(ids):
+        chosen = ids == expert
+        out[chosen] = linear(rows[chosen], w[expert], None if bias is None else bias[expert])
+    return out
+
+
 ELEMENTWISE: dict[str, Function] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "maximum": np.maximum,
     "minimum": np.minimum, "neg": np.negative, "abs": np.abs, "exp": np.exp, "log": np.log, "sqrt": np.sqrt,
@@ -152,6 +167,8 @@ FUNCTIONS: dict[str, Function] = ELEMENTWISE | {
     "gelu_mul": lambda gate, up, approximate: gelu(gate, approximate=approximate) * up,
     "rope": rope,
     "attention": attention,
+    "top_k": top_k,
+    "experts": experts,
 }
 """The function of each op but `cast` and `write`, called with the inputs' arrays and the attributes."""
 

@@ -447,6 +447,36 @@ def attention(op: str) -> Iterator[Case]:
     yield attention_case("a table with room", {0: (9, 3), 1: (2, 2)}, blocks=7)
 
 
+def top_k(op: str) -> Iterator[Case]:
+    """Few and all, equals, infinities."""
+    make = Maker()
+    yield _symbolic("one of many", op, make.floats(5, 60), count=1)
+    yield _symbolic("eight of many", op, make.floats(7, 128), count=8)
+    yield _symbolic("all", op, make.floats(3, 4), count=4)
+    yield _symbolic("no rows", op, make.floats(0, 9), count=2)
+    yield _symbolic("equals", op, np.floor(make.floats(6, 16)), count=6)
+    masked = np.where(make.floats(4, 8) > 0.3, make.floats(4, 8), -np.inf).astype(np.float32)
+    yield _symbolic("more than are finite", op, masked, count=7)
+
+
+def experts(op: str) -> Iterator[Case]:
+    """Every weight type; a row for all choices and one for each; bias; experts nobody chose; sizes that fill no panel."""
+    for name in LINEAR_TYPES:
+        make = Maker()
+        ids = make.input(make.rng.integers(0, 3, (5, 2)).astype(np.int32), T)
+        w = make.weight(make.floats(3, 37, 256), DTYPES[name])
+        yield make.case(name, apply(op, make.input(make.floats(5, 256), T), w, ids, None))
+    for tokens, count, n, k in ((1, 4, 48, 64), (0, 2, 16, 32), (70, 3, 33, 96)):
+        make = Maker()
+        ids = make.input(make.rng.integers(0, 6, (tokens, count)).astype(np.int32), T)
+        w, bias = make.weight(make.floats(7, n, k), dtypes.Q8_0), make.weight(make.floats(7, n))
+        x = make.input(make.floats(tokens, count, k), T)
+        yield make.case(f"{tokens} x {count} x {k} to {n} with bias", apply(op, x, w, ids, bias))
+    make = Maker()
+    ids, x = make.input(np.full((40, 1), 1, np.int32), T), make.input(make.floats(40, 96), T).slice(1, 32, 96)
+    yield make.case("all to one, of part of a row", apply(op, x, make.weight(make.floats(2, 16, 64)), ids, None))
+
+
 CASES: dict[str, Callable[[str], Iterator[Case]]] = {
     **dict.fromkeys(("neg", "abs", "exp", "log", "sqrt", "sin", "cos", "tanh", "erf"), unary),
     **dict.fromkeys(("add", "sub", "mul", "div", "maximum", "minimum", "less", "equal"), binary),
@@ -457,6 +487,7 @@ CASES: dict[str, Callable[[str], Iterator[Case]]] = {
     "where": where, "cast": cast, "reshape": reshape, "permute": permute, "slice": slice_, "concat": concat,
     "expand": expand, "take": take, "iota": iota, "matmul": matmul, "dequantize": dequantize, "write": write,
     "linear": linear, "embedding": embedding, "softmax": softmax, "rope": rope, "attention": attention,
+    "top_k": top_k, "experts": experts,
 }  # fmt: skip
 """What makes the cases of each op."""
 

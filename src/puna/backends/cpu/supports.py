@@ -29,6 +29,12 @@ def _linear(node: Tensor) -> bool:
     return has_kernel(w) and (bias is None or bias.op == "weight" or bias.dtype.name == "F32")
 
 
+def _experts(node: Tensor) -> bool:
+    _, w, _, bias = node.inputs
+    known = w.op == "weight" and _native.is_linear_type(type_id(w.dtype))
+    return known and (bias is None or bias.op == "weight" or bias.dtype.name == "F32")
+
+
 def _dequantize(node: Tensor) -> bool:
     (x,) = node.sources
     return x.op == "weight" or x.dtype.name in KEPT
@@ -48,6 +54,7 @@ def _attention(node: Tensor) -> bool:
 
 SPECIAL: dict[str, Callable[[Tensor], bool]] = {
     "linear": _linear,
+    "experts": _experts,
     "embedding": lambda node: has_kernel(node.sources[1]),
     "dequantize": _dequantize,
     "write": _write,

@@ -52,12 +52,14 @@ class Weights:
         """Whether the panels exist already."""
         return name in self._packed
 
-    def packed(self, name: str, shape: tuple[int, int], dtype: DType) -> Bytes:
-        """A matrix's panels, packed now if they are not yet."""
+    def packed(self, name: str, shape: tuple[int, ...], dtype: DType) -> Bytes:
+        """The panels of a matrix, or of (E, N, K) matrices one after the other, packed now if they are not yet."""
         if name not in self._packed:
-            raw, (n, k), kind = self.raw(name, shape, dtype), shape, type_id(dtype)
-            out = self._memory(_native.packed_bytes(kind, n, k))
-            _native.pack(self._pool, kind, n, k, raw, out)
+            raw, (*count, n, k), kind = self.raw(name, shape, dtype), shape, type_id(dtype)
+            matrices = raw.reshape(count[0] if count else 1, -1)
+            out = self._memory(len(matrices) * _native.packed_bytes(kind, n, k))
+            for matrix, part in zip(matrices, out.reshape(len(matrices), -1), strict=True):
+                _native.pack(self._pool, kind, n, k, matrix, part)
             self._packed[name] = out
             self._count(raw)
         return self._packed[name]
