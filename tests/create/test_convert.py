@@ -211,7 +211,7 @@ def test_the_report_tells_what_became_of_a_tensor(tmp_path: Path) -> None:
     report = puna.convert(write_checkpoint(tmp_path, "llama2"), tmp_path / "m.gguf", dtype="f16")
     (found,) = [tensor for tensor in report.tensors if tensor.name == "blk.1.attn_k.weight"]
     name = "model.layers.1.self_attn.k_proj.weight"
-    assert found == TensorReport("blk.1.attn_k.weight", name, (128, 128), "F32", "F16", "permute_rope", 32768)
+    assert found == TensorReport("blk.1.attn_k.weight", name, (128, 128), "F32", "F16", "permute_rope(4)", 32768)
     assert json.loads(json.dumps(report.to_dict()))["parameters"] == report.parameters
 
 

@@ -9,34 +9,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from types import ModuleType
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from puna.arch.hparams import FIELDS, Config, Hparams, Row
+from puna.arch.naming import Names, Target, targets
+from puna.arch.transform import (
+    Transform,
+)
 from puna.cache import KV, Batch, Spec
 from puna.dtypes import Stored
 from puna.errors import ConversionError, ModelError
 from puna.graph import Tensor, weight
 from puna.nn import Biased, Weight
 
-__all__ = ["KV", "Architecture", "Batch", "Biased", "Config", "Hparams", "Spec", "Transform", "Weight", "bind"]
-
-
-@dataclass(frozen=True, slots=True)
-class Transform:
-    """A change that a tensor needs on its way from HF to GGUF, by name; the converter knows how to do it."""
-
-    kind: str
-    argument: int = 0
-
-
-def permute_rope(heads: int) -> Transform:
-    """Rows of each head from HF's halves (i with i + D/2) to ggml's pairs (2i with 2i + 1)."""
-    return Transform("permute_rope", heads)
-
-
-def plus_one() -> Transform:
-    """A norm that multiplies by 1 + w is stored as 1 + w."""
-    return Transform("plus_one")
+__all__ = [
+    *("KV", "Architecture", "Batch", "Biased", "Config", "Hparams", "Spec", "Target", "Transform", "Weight", "bind"),
+    *("join_heads", "negative_exp", "permute_rope", "plus_one", "regroup", "reshape", "rows", "split_heads"),
+    *("squeeze", "tanh", "transpose"),
+]
 
 
 @dataclass(frozen=True)
@@ -55,13 +45,14 @@ class Architecture:
     network: type[Any]
     forward: Callable[[Any, Any, Batch, Sequence[KV]], Tensor]
     caches: Callable[[Any], list[Spec]]
-    hf_names: Mapping[str, str]
+    hf_names: Names
+    hf_tensors: Names
     hf_prefixes: Mapping[str, str]
     hf_ignored: tuple[str, ...]
     hf_defaults: Mapping[str, Any]
     hf_requires: Mapping[str, tuple[Any, ...]]
     gguf_ignored: tuple[str, ...]
-    from_hf: Callable[[str, Any], Transform | None]
+    from_hf: Callable[[str, Any], Transform | tuple[Transform, ...] | None]
     hparams_from_hf: Callable[[Config], Hparams]
     extra_tensors: Callable[[Config, Any], Mapping[str, list[float]]]
 
@@ -77,6 +68,7 @@ class Architecture:
             forward=module.forward,
             caches=module.caches,
             hf_names=module.HF_NAMES,
+            hf_tensors=getattr(module, "HF_TENSORS", {}),
             hf_prefixes=getattr(module, "HF_PREFIXES", {}),
             hf_ignored=getattr(module, "HF_IGNORED", ()),
             hf_defaults=getattr(module, "HF_DEFAULTS", {}),
@@ -87,18 +79,28 @@ class Architecture:
             extra_tensors=getattr(module, "extra_tensors", lambda config, hp: {}),
         )
 
-    def gguf_name(self, hf_name: str) -> str | None:
-        """The GGUF name of an HF tensor, None for one that is not needed; ConversionError for one nobody claims."""
+    def targets(self, hf_name: str) -> tuple[Target, ...]:
+        """What an HF tensor becomes: () for one that is not needed; ConversionError for one nobody claims."""
         if any(f".{part}." in f".{hf_name}." for part in self.hf_ignored):
-            return None
+            return ()
         prefix = next((p for p in self.hf_prefixes if hf_name.startswith(p)), "")
-        short = self.hf_prefixes.get(prefix, "") + hf_name.removeprefix(prefix)
-        path, _, suffix = short.rpartition(".")
-        numbers = [part for part in path.split(".") if part.isdigit()]
-        pattern = ".".join("{}" if part.isdigit() else part for part in path.split("."))
-        if suffix not in ("weight", "bias") or pattern not in self.hf_names:
+        found = targets(self.hf_names, self.hf_tensors, self.hf_prefixes.get(prefix, "") + hf_name.removeprefix(prefix))
+        if not found:
             raise ConversionError(f"{self.name}: nothing in this architecture is called '{hf_name}'")
-        return f"{self.hf_names[pattern].format(*numbers)}.{suffix}"
+        return found
+
+    def gguf_name(self, hf_name: str) -> str | None:
+        """The GGUF name of an HF tensor, None for one that is not needed; ConversionError for one that is split."""
+        found = self.targets(hf_name)
+        if len(found) > 1:
+            several = ", ".join(f"'{target.name}'" for target in found)
+            raise ConversionError(f"{self.name}: '{hf_name}' is split into {several}")
+        return found[0].name if found else None
+
+    def transforms(self, gguf_name: str, hp: Any) -> tuple[Transform, ...]:
+        """What changes in a tensor on its way from HF; of a stack, in each of its parts."""
+        found = self.from_hf(gguf_name, hp)
+        return found if isinstance(found, tuple) else (found,) if found else ()
 
     def understood(self, config: Config) -> Config:
         """The text model's config with what absent keys mean.
@@ -175,10 +177,10 @@ def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
     check_sizes(arch.name, hp, tensors)
     claimed: set[str] = set()
     values: dict[str, Any] = {}
-    for attribute, hint in get_type_hints(arch.network).items():
+    for attribute, hint in get_type_hints(arch.network, include_extras=True).items():
         if attribute == "blk":
             (block,) = get_args(hint)
-            hints = get_type_hints(block)
+            hints = get_type_hints(block, include_extras=True)
             values["blk"] = [
                 block(**{a: _claim(arch, f"blk.{i}.{a}", h, tensors, claimed) for a, h in hints.items()})
                 for i in range(hp.n_blocks)
@@ -193,15 +195,19 @@ def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
 
 
 def _claim(arch: Architecture, name: str, hint: Any, tensors: Mapping[str, Stored], claimed: set[str]) -> Weight | None:
+    """The leaves of one parameter; `Annotated[Weight, "ssm_a"]` names a tensor that is not called `<attribute>.weight`."""
+    needed = [f"{name}.weight"]
+    if get_origin(hint) is Annotated:
+        needed = [name.rpartition(".")[0] + "." * ("." in name) + hint.__metadata__[0]]
+        hint = hint.__origin__
     kinds = get_args(hint) or (hint,)
     kind = next(k for k in kinds if k is not type(None))
-    needed = [f"{name}.weight"] + ([f"{name}.bias"] if kind is Biased else [])
-    missing = [n for n in needed if n not in tensors]
-    if missing and type(None) in kinds and f"{name}.weight" not in tensors:
+    if type(None) in kinds and needed[0] not in tensors:
         return None
-    if missing:
+    needed += [f"{name}.bias"] if kind is Biased else []
+    if missing := [n for n in needed if n not in tensors]:
         raise ModelError(f"{arch.name}: the file has no tensor '{missing[0]}'")
-    present = [n for n in (f"{name}.weight", f"{name}.bias") if n in tensors]
+    present = [n for n in dict.fromkeys((*needed, f"{name}.bias")) if n in tensors]
     claimed.update(present)
     leaves = [weight(n, tensors[n].shape, tensors[n].dtype) for n in present]
     return kind(*leaves)  # type: ignore[no-any-return]

@@ -6,8 +6,8 @@ The architecture's file says names, transforms and hyperparameters; the tokenize
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from os import PathLike
 from pathlib import Path
@@ -16,6 +16,9 @@ from typing import Any
 from puna import arch as archs
 from puna import cache
 from puna.arch.base import Architecture, Hparams, bind, check_sizes, check_vocabulary
+from puna.arch.transform import Transform
+from puna.create.names import Parts, named
+from puna.create.policy import policy
 from puna.create.prequantized import plain_config, unpack
 from puna.create.source import find_files
 from puna.create.tensors import Constant, Converted
@@ -34,9 +37,6 @@ OLD_POOLING = {
 }
 MODULES = ("Transformer", "Pooling", "Normalize")
 """Parts of a sentence-transformers model that are understood; embeddings always have unit length."""
-
-ALWAYS_F32 = ("position_embd.weight", "token_types.weight")
-"""Tables that stay float32, as do vectors and biases."""
 
 WEIGHTS = (".safetensors", ".bin", ".pth")
 """Endings of files of weights."""
@@ -71,16 +71,16 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     config = arch.understood(plain_config(said))
     hp = arch.hparams_from_hf(config)
     sources = unpack(said, _open_weights(root))
-    names = _names(root, arch, config, sources)
+    names = named(arch, config, sources)
     tensors: dict[str, Stored] = {
-        name: Converted(name, sources[s], s, policy(name, sources[s], DTYPE_CHOICES[dtype]), arch.from_hf(name, hp))
-        for name, s in names.items()
+        name: converted(name, made_of, sources, arch.transforms(name, hp), DTYPE_CHOICES[dtype])
+        for name, made_of in names.items()
     }
     tensors |= {name: Constant(tuple(values)) for name, values in arch.extra_tensors(config, hp).items()}
     _check(arch, hp, config, tensors)
     metadata = _metadata(root, arch, hp, said, tensors)
     check_vocabulary(metadata, tensors)
-    return Checkpoint(root, arch, hp, metadata, tensors, tuple(sorted(sources.keys() - set(names.values()))))
+    return Checkpoint(root, arch, hp, metadata, tensors, tuple(sorted(sources.keys() - _used(names))))
 
 
 def _open_weights(root: Path) -> Mapping[str, Stored]:
@@ -101,17 +101,18 @@ def _torch(paths: list[Path]) -> Mapping[str, Stored]:
     return open_torch(paths).tensors
 
 
-def _names(root: Path, arch: Architecture, config: Mapping[str, Any], sources: Iterable[str]) -> dict[str, str]:
-    """The source's name of each GGUF tensor; a tied output is not needed."""
-    names: dict[str, str] = {}
-    for source in sources:
-        name = arch.gguf_name(source)
-        if name is None or (name == "output.weight" and config.get("tie_word_embeddings")):
-            continue
-        if name in names:
-            raise ConversionError(f"converting {root}: '{names[name]}' and '{source}' both become '{name}'")
-        names[name] = source
-    return names
+def _used(names: Mapping[str, Parts]) -> set[str]:
+    return {source for made_of in names.values() for source in made_of.names}
+
+
+def converted(
+    name: str, made_of: Parts, sources: Mapping[str, Stored], transforms: tuple[Transform, ...], wanted: DType | None
+) -> Converted:
+    """A tensor of the output."""
+    parts = tuple(sources[each] for each in made_of.names)
+    tensor = Converted(name, parts, made_of.names, F32, transforms, made_of.stacked)
+    dtype, why = policy(name, tensor.shape, parts[0].dtype, wanted)
+    return replace(tensor, dtype=dtype, why=why)
 
 
 def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
@@ -184,15 +185,6 @@ def _class_of(root: Path, config: Mapping[str, Any]) -> str:
     if not isinstance(classes, list) or not classes:
         raise ConversionError(f"converting {root}: config.json has no 'architectures'; its first entry is needed")
     return str(classes[0])
-
-
-def policy(name: str, source: Stored, wanted: DType | None) -> DType:
-    """The type a tensor is written in: vectors, biases and small tables F32, matrices as asked for or as they are."""
-    if not source.dtype.is_float:
-        raise ConversionError(f"converting '{name}': its type is {source.dtype}; floating-point types work")
-    if len(source.shape) < 2 or name.endswith(".bias") or name in ALWAYS_F32:
-        return F32
-    return wanted or (source.dtype if source.dtype in (F32, F16, BF16) else F32)
 
 
 def _metadata(

@@ -140,7 +140,9 @@ def _quantized(metadata: Mapping[str, Any], tensors: Mapping[str, Stored], mix: 
 def _retyped(name: str, tensor: Stored, wanted: DType) -> Stored:
     if wanted is tensor.dtype:
         return tensor
-    return replace(tensor, dtype=wanted) if isinstance(tensor, Converted) else Converted(name, tensor, name, wanted)
+    return (
+        replace(tensor, dtype=wanted) if isinstance(tensor, Converted) else Converted(name, (tensor,), (name,), wanted)
+    )
 
 
 def _report(name: str, tensor: Stored) -> TensorReport:
@@ -149,9 +151,9 @@ def _report(name: str, tensor: Stored) -> TensorReport:
         name=name,
         source=origin.source_name if origin else name,
         shape=tensor.shape,
-        source_dtype=(origin.source if origin else tensor).dtype.name,
+        source_dtype=(origin.source_dtype if origin else tensor.dtype).name,
         dtype=tensor.dtype.name,
-        transform=origin.transform.kind if origin and origin.transform else "",
+        transform=", ".join(map(str, origin.transforms)) if origin else "",
         nbytes=tensor.dtype.nbytes(tensor.shape),
     )
 

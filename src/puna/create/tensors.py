@@ -1,12 +1,13 @@
-"""Tensors on their way from a checkpoint to GGUF: renamed, perhaps transformed, in the type they will have.
+"""Tensors on their way from a checkpoint to GGUF: renamed, perhaps stacked or transformed, in the type they will have.
 
-Nothing is read until a tensor's bytes are asked for, and then a band of rows at a time.
+Nothing is read until a piece's bytes are asked for; pieces do not depend on each other, so threads may share them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -14,98 +15,304 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna import quants
-from puna.arch.base import Transform
+from puna.arch.transform import Transform
+from puna.create.finite import first_not_finite
+from puna.create.prequantized import Unpacked
+from puna.create.transforms import KINDS, apply, moves_only, moves_rows, shape_after
 from puna.dtypes import F16, F32, DType, Stored
 from puna.errors import ConversionError
-from puna.formats.mapped import to_values
+from puna.formats.mapped import MappedTensor, to_values
 
 Array = NDArray[Any]
-BAND = 1 << 24
-"""Elements converted at once: 64 MB as float32."""
+Bytes = NDArray[np.uint8]
+Probe = Callable[[Array, Bytes], None]
+"""Sees values as they were, float32, and the bytes that they became."""
 
+BAND = 1 << 20
+"""Elements converted at once: 4 MB as float32."""
 
-def permute_rope(array: Array, heads: int) -> Array:
-    """Rows of each head from halves (i with i + D/2) to pairs (2i with 2i + 1)."""
-    rows = array.reshape(heads, 2, array.shape[0] // heads // 2, *array.shape[1:])
-    return rows.swapaxes(1, 2).reshape(array.shape)
+COPIED = 1 << 22
+"""Bytes copied at once."""
+
+OF_EACH = {"permute_rope", "rows", "regroup", "transpose", "plus_one", "negative_exp", "tanh"}
+"""Transforms that do to a stack of matrices what they do to each of them."""
 
 
 TRANSFORMS: dict[str, Callable[[Array, int], Array]] = {
-    "permute_rope": permute_rope,
-    "plus_one": lambda array, _: array + array.dtype.type(1),
+    "permute_rope": KINDS["permute_rope"].apply,
+    "plus_one": lambda array, _: KINDS["plus_one"].apply(array),
 }
-"""How each of an architecture's transforms is done."""
+"""Of two kinds, by name."""
 
-MOVES_ONLY = {"permute_rope"}
-"""Transforms that move elements and so work on stored ones, whatever they mean."""
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """`nbytes` of a tensor's data from byte `start` on, which `make` computes; `release` lets go of what it read."""
+
+    start: int
+    nbytes: int
+    make: Callable[[], Bytes]
+    release: Callable[[], None] = lambda: None
+
+
+def pieces(tensor: Stored, probe: Probe | None = None) -> Iterator[Piece]:
+    """All bytes of any tensor in order, in pieces that are independent of each other."""
+    if isinstance(tensor, Converted):
+        yield from tensor.pieces(probe)
+    elif isinstance(tensor, MappedTensor):
+        for start in range(0, tensor.nbytes, COPIED):
+            stop = min(start + COPIED, tensor.nbytes)
+            yield Piece(start, stop - start, partial(_slice, tensor, start, stop), partial(tensor.release, start, stop))
+    else:
+        yield Piece(0, tensor.dtype.nbytes(tensor.shape), lambda: tensor.raw)
+
+
+def _slice(tensor: MappedTensor, start: int, stop: int) -> Bytes:
+    return tensor.raw[start:stop]
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A tensor as the output will hold it (a `puna.dtypes.Stored`)."""
+    """A tensor as the output will hold it (a `puna.dtypes.Stored`).
+
+    It is made of one part, or of several that are stacked along a new first axis; `transforms` are done to each part.
+    `importance` is (columns,) or (parts or experts, columns), as `quants.quantize` takes it; `why` says which rule
+    chose the type.
+    """
 
     name: str
-    source: Stored
-    source_name: str
+    parts: tuple[Stored, ...]
+    part_names: tuple[str, ...]
     dtype: DType
-    transform: Transform | None = None
+    transforms: tuple[Transform, ...] = ()
+    stacked: bool = False
+    importance: Array | None = None
+    why: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The source's shape: no transform changes it."""
-        return self.source.shape
+        """What the parts' shape becomes; ConversionError where parts differ, or a transform does not fit."""
+        first = self.parts[0].shape
+        for part, name in zip(self.parts, self.part_names, strict=True):
+            if part.shape != first:
+                raise ConversionError(
+                    f"converting '{name}': its shape is {part.shape}, but '{self.part_names[0]}', beside which it is "
+                    f"stacked, has {first}"
+                )
+        shape = shape_after(self.transforms, first, self.part_names[0])
+        return (len(self.parts), *shape) if self.stacked else shape
 
     @property
-    def raw(self) -> NDArray[np.uint8]:
+    def source_name(self) -> str:
+        """The source's name, or the first's and how many more there are."""
+        more = len(self.parts) - 1
+        return self.part_names[0] + (f" and {more} more" if more else "")
+
+    @property
+    def source_dtype(self) -> DType:
+        """The type of what it is made of."""
+        return self.parts[0].dtype
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the bytes of the parts are those of the output."""
+        return not self.transforms and self.dtype is self.source_dtype
+
+    @property
+    def raw(self) -> Bytes:
         """All bytes at once; a view of the source where nothing changes."""
-        if self._unchanged:
-            return self.source.raw
-        return np.concatenate(list(self.chunks()))
+        if self.unchanged and len(self.parts) == 1:
+            return self.parts[0].raw
+        out = np.empty(self.dtype.nbytes(self.shape), np.uint8)
+        for piece in self.pieces():
+            out[piece.start : piece.start + piece.nbytes] = piece.make()
+        return out
 
     def numpy(self) -> Array:
         """The values that the output's bytes stand for."""
         return to_values(self.raw, self.dtype, self.shape)
 
-    @property
-    def _unchanged(self) -> bool:
-        return self.transform is None and self.dtype is self.source.dtype
+    def chunks(self) -> Iterator[Bytes]:
+        """The bytes of the output in order."""
+        return (piece.make() for piece in self.pieces())
 
-    def chunks(self) -> Iterator[NDArray[np.uint8]]:
-        """The bytes of the output, a band of rows at a time."""
-        if self._unchanged:
-            yield self.source.raw
-            return
-        stored, dtype = self.source.raw, self.source.dtype
-        if self.transform and self.transform.kind in MOVES_ONLY and not dtype.quantized:
-            elements = stored.view(dtype.numpy).reshape(self.source.shape)
-            moved = TRANSFORMS[self.transform.kind](elements, self.transform.argument)
-            stored = np.ascontiguousarray(moved).reshape(-1).view(np.uint8)
-        yield from self._bands(stored)
+    def release(self) -> None:
+        """Let go of all that was read."""
+        for part in self.parts:
+            release(part)
 
-    def _bands(self, stored: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        rows, *rest = self.source.shape
-        size = self.source.dtype.nbytes((1, *rest))
-        step = max(1, BAND // max(1, prod(rest)))
-        for start in range(0, rows, step):
-            count = min(step, rows - start)
-            part = stored[start * size : (start + count) * size]
-            if self.dtype is self.source.dtype and (self.transform is None or self.transform.kind in MOVES_ONLY):
-                yield part
-                continue
-            values = to_values(part, self.source.dtype, (count, *rest))
-            if self.transform and self.transform.kind not in MOVES_ONLY:
-                values = TRANSFORMS[self.transform.kind](values, self.transform.argument)
-            yield self._encoded(values)
+    def pieces(self, probe: Probe | None = None) -> Iterator[Piece]:
+        """The bytes of the output; ConversionError where a value is not finite, or has no place in the type."""
+        size = self.dtype.nbytes(self.shape) // len(self.parts)
+        for i, (part, name) in enumerate(zip(self.parts, self.part_names, strict=True)):
+            importance = self.importance
+            if importance is not None and self.stacked and importance.ndim == 2:
+                importance = importance[i]
+            one = _Part(part, name, self.dtype, self.transforms, importance, probe)
+            for piece in one.pieces():
+                yield Piece(i * size + piece.start, piece.nbytes, piece.make, piece.release)
 
-    def _encoded(self, values: Array) -> NDArray[np.uint8]:
+
+def release(tensor: Stored) -> None:
+    """Let go of what was read of a tensor in a mapped file, and of those that a packed weight is made of."""
+    if isinstance(tensor, MappedTensor):
+        tensor.release()
+    elif isinstance(tensor, Unpacked):
+        for part in tensor.parts.values():
+            release(part)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One source on its way: how it is cut, and what happens to each piece."""
+
+    source: Stored
+    name: str
+    dtype: DType
+    transforms: tuple[Transform, ...]
+    importance: Array | None
+    probe: Probe | None
+
+    def pieces(self) -> Iterator[Piece]:
+        """The bytes of this part of the output, by the first way that fits."""
+        source = self.source
+        if isinstance(source, MappedTensor) and source.shape and prod(source.shape):
+            if not self.transforms and self.dtype is source.dtype:
+                return self._copied(source)
+            if len(source.shape) > 1 and moves_rows(self.transforms):
+                return self._bands(source)
+        if isinstance(source, Unpacked) and not self.transforms:
+            return self._unpacked(source)
+        return self._items()
+
+    def _copied(self, source: MappedTensor) -> Iterator[Piece]:
+        size = source.dtype.block_bytes
+
+        def make(start: int, stop: int) -> Bytes:
+            self._check(source.raw[start:stop], lambda bad: bad + start // size)
+            return source.raw[start:stop]
+
+        for start in range(0, source.nbytes, COPIED):
+            stop = min(start + COPIED, source.nbytes)
+            yield Piece(start, stop - start, partial(make, start, stop), partial(source.release, start, stop))
+
+    def _bands(self, source: MappedTensor) -> Iterator[Piece]:
+        """Bands of rows, which may come from other places, of a matrix or of each of a stack."""
+        *outer, height, columns = source.shape
+        index = apply(self.transforms, np.arange(height)) if self.transforms else None
+        count = height if index is None else len(index)
+        size, row = source.dtype.row_bytes(columns), self.dtype.row_bytes(columns)
+        step = max(1, BAND // columns)
+
+        def make(matrix: int, start: int, stop: int) -> Bytes:
+            stored = source.raw[matrix * height * size : (matrix + 1) * height * size].reshape(height, size)
+            rows = np.arange(start, stop) if index is None else index[start:stop]
+            part = stored[start:stop] if index is None else stored[rows]
+            place = lambda bad: (matrix * height + rows[bad // columns]) * columns + bad % columns  # noqa: E731
+            self._check(part.reshape(-1), place)
+            return self._encoded(part.reshape(-1), source.dtype, (stop - start, columns), self._weights(matrix), place)
+
+        def let_go(matrix: int, start: int, stop: int) -> None:
+            first, last = (start, stop) if index is None else (index[start:stop].min(), index[start:stop].max() + 1)
+            source.release((matrix * height + int(first)) * size, (matrix * height + int(last)) * size)
+
+        for matrix in range(prod(outer)):
+            for start in range(0, count, step):
+                band = matrix, start, min(start + step, count)
+                at = (matrix * count + start) * row
+                yield Piece(at, (band[2] - start) * row, partial(make, *band), partial(let_go, *band))
+
+    def _unpacked(self, source: Unpacked) -> Iterator[Piece]:
+        """Bands along the first axis of a weight that is computed."""
+        size = self.dtype.nbytes((1, *source.shape[1:]))
+        each = prod(source.shape[1:])
+        step = max(1, BAND // max(1, each) // source.step) * source.step
+
+        def make(start: int, stop: int) -> Bytes:
+            values = to_values(source.band(start, stop), source.dtype, (stop - start, *source.shape[1:]))
+            place = lambda bad: bad + start * each  # noqa: E731
+            self._check_values(values, place)
+            return self._quantized(values, self._weights(start), place)
+
+        for start in range(0, source.shape[0], step):
+            stop = min(start + step, source.shape[0])
+            yield Piece(start * size, (stop - start) * size, partial(make, start, stop), partial(release, source))
+
+    def _items(self) -> Iterator[Piece]:
+        """The whole, or one matrix of a stack after the other, as elements."""
+        shape = self.source.shape
+        each = len(shape) == 3 and all(t.kind in OF_EACH for t in self.transforms)
+        out = shape_after(self.transforms, shape[1:] if each else shape, self.name)
+        size = self.dtype.nbytes(out)
+        for i in range(shape[0] if each else 1):
+            make = partial(self._item, i if each else None)
+            yield Piece(i * size, size, make, partial(release, self.source))
+
+    def _item(self, i: int | None) -> Bytes:
+        source, shape = self.source, self.source.shape if i is None else self.source.shape[1:]
+        offset = prod(shape) * (i or 0)
+        if i is None:
+            stored = source.raw
+        elif isinstance(source, Unpacked):
+            stored = source.band(i, i + 1)
+        else:
+            size = source.dtype.nbytes(shape)
+            stored = source.raw[i * size : (i + 1) * size]
+        place = lambda bad: bad + offset  # noqa: E731
+        self._check(stored, place)
+        moved, dtype = stored, source.dtype
+        if not dtype.quantized and moves_only(self.transforms):
+            elements = apply(self.transforms, stored.view(dtype.numpy).reshape(shape))
+            moved = np.ascontiguousarray(elements).reshape(-1).view(np.uint8)
+            return self._encoded(moved, dtype, elements.shape, self._weights(i or 0), place)
+        values = apply(self.transforms, to_values(stored, dtype, shape))
+        self._check_values(values, place)
+        return self._quantized(np.ascontiguousarray(values), self._weights(i or 0), place)
+
+    def _weights(self, matrix: int) -> Array | None:
+        if self.importance is None or self.importance.ndim == 1:
+            return self.importance
+        return self.importance[matrix]
+
+    def _encoded(
+        self, stored: Bytes, dtype: DType, shape: tuple[int, ...], weights: Array | None, place: Callable[[int], int]
+    ) -> Bytes:
+        return stored if dtype is self.dtype else self._quantized(to_values(stored, dtype, shape), weights, place)
+
+    def _quantized(self, values: Array, weights: Array | None, place: Callable[[int], int]) -> Bytes:
         try:
-            encoded = quants.quantize(values, self.dtype.name).reshape(-1)
+            encoded: Bytes = quants.quantize(values, self.dtype.name, weights).reshape(-1).view(np.uint8)
         except ConversionError as error:
-            raise ConversionError(f"converting '{self.source_name}': {error}") from error
-        if self.dtype is F16 and (np.isinf(encoded.view("<f2")) & np.isfinite(values).reshape(-1)).any():
-            most = np.abs(values[np.isfinite(values)]).max()
-            raise ConversionError(f"converting '{self.source_name}': F16 cannot hold {most:g}; BF16 or F32 would work")
+            raise ConversionError(f"converting '{self.name}': {error}") from error
+        if self.dtype is F16 and (bad := first_not_finite(encoded, F16)) is not None:
+            most = values.reshape(-1)[bad]
+            raise ConversionError(
+                f"converting '{self.name}': F16 cannot hold {most:g}, {self._at(place(bad))}; BF16 or F32 would work"
+            )
+        if self.probe:
+            self.probe(values, encoded)
         return encoded
+
+    def _check(self, stored: Bytes, place: Callable[[int], int]) -> None:
+        bad = first_not_finite(stored, self.source.dtype)
+        if bad is not None:
+            value = to_values(stored, self.source.dtype, (stored.size // self.source.dtype.block_bytes,))[bad]
+            self._refuse(value, place(bad))
+
+    def _check_values(self, values: Array, place: Callable[[int], int]) -> None:
+        bad = first_not_finite(np.ascontiguousarray(values).reshape(-1).view(np.uint8), F32)
+        if bad is not None:
+            self._refuse(values.reshape(-1)[bad], place(bad))
+
+    def _refuse(self, value: float, at: int) -> None:
+        raise ConversionError(
+            f"converting '{self.name}': its value {self._at(at)} is {value:g}; weights are finite, so the checkpoint is "
+            "damaged: fetch it again"
+        )
+
+    def _at(self, index: int) -> str:
+        where = np.unravel_index(index, self.source.shape) if self.source.shape else ()
+        return f"at ({', '.join(str(int(i)) for i in where)})"
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,12 @@ class MappedFile:
             raise ValueError(f"reading {self.name}: the file was closed; open it again")
         return self._data
 
+    def release(self, start: int, stop: int) -> None:
+        """Give back the memory of bytes start..stop, and of their pages; they are read again when looked at again."""
+        if self._map is not None and hasattr(self._map, "madvise"):
+            begin = start - start % mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_DONTNEED, begin, min(stop, self.size) - begin)
+
     def close(self) -> None:
         """Drop the map, at once or when the last array taken from it is freed."""
         self._data = None
@@ -104,6 +110,10 @@ class MappedTensor:
     def numpy(self) -> NDArray[Any]:
         """The values in `shape`: float32 for float and block types, else integers; F32 and integers are views."""
         return to_values(self.raw, self.dtype, self.shape)
+
+    def release(self, start: int = 0, stop: int | None = None) -> None:
+        """Give back the memory of these of its bytes; they are read again when looked at again."""
+        self._file.release(self.offset + start, self.offset + (self.nbytes if stop is None else stop))
 
     def __repr__(self) -> str:
         return f"MappedTensor({self.name!r}, {self.shape}, {self.dtype})"

@@ -51,9 +51,13 @@ class Unpacked:
         """The bytes of the plain tensor, a band of rows at a time."""
         count = max(1, BAND // max(1, prod(self.shape[1:])) // self.step) * self.step
         for start in range(0, self.shape[0], count):
-            with np.errstate(over="ignore", invalid="ignore"):  # a code may be NaN, a product infinite
-                values = np.ascontiguousarray(self.rows(start, min(start + count, self.shape[0])), np.float32)
-            yield rounded(values, self.dtype).reshape(-1).view(np.uint8)
+            yield self.band(start, min(start + count, self.shape[0]))
+
+    def band(self, start: int, stop: int) -> Bytes:
+        """The bytes of rows start..stop of the plain tensor; `start` is a multiple of `step`."""
+        with np.errstate(over="ignore", invalid="ignore"):  # a code may be NaN, a product infinite
+            values = np.ascontiguousarray(self.rows(start, stop), np.float32)
+        return rounded(values, self.dtype).reshape(-1).view(np.uint8)
 
     @property
     def raw(self) -> Bytes:

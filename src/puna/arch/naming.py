@@ -1,0 +1,47 @@
+"""HF tensor names to GGUF names, by an architecture's table. It knows no tensor.
+
+    HF_NAMES     "model.layers.{}.mlp.up_proj": "blk.{}.ffn_up"                    a module: its .weight and .bias alike
+                 "model.layers.{}.qkv_proj": ("blk.{}.attn_q", "blk.{}.attn_k")    a split: it becomes several
+                 "model.layers.{}.experts.{}.w1": "blk.{}.ffn_gate_exps"           one {} more: a stack
+    HF_TENSORS   "model.layers.{}.mixer.A_log": "blk.{}.ssm_a"                     whole names, for other endings
+
+Each {} is a number between dots; the last one of a stack is the place on its new first axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+Names = Mapping[str, "str | tuple[str, ...]"]
+
+
+class Target(NamedTuple):
+    """A tensor of the output by name; `place` on its first axis where several tensors are stacked, else None."""
+
+    name: str
+    place: int | None = None
+
+
+def targets(modules: Names, tensors: Names, hf_name: str) -> tuple[Target, ...]:
+    """What an HF tensor becomes; () where the tables do not have it."""
+    parts = hf_name.split(".")
+    numbers = [part for part in parts if _is_number(part)]
+    pattern = ".".join("{}" if _is_number(part) else part for part in parts)
+    module, _, ending = pattern.rpartition(".")
+    if pattern in tensors:
+        found, suffix = tensors[pattern], ""
+    elif ending in ("weight", "bias") and module in modules:
+        found, suffix = modules[module], f".{ending}"
+    else:
+        return ()
+    return tuple(_filled(each + suffix, numbers) for each in ((found,) if isinstance(found, str) else found))
+
+
+def _is_number(part: str) -> bool:
+    return part.isdecimal() and part.isascii()
+
+
+def _filled(pattern: str, numbers: list[str]) -> Target:
+    stacked = pattern.count("{}") == len(numbers) - 1
+    return Target(pattern.format(*numbers), int(numbers[-1]) if stacked else None)

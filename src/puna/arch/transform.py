@@ -1,0 +1,83 @@
+"""The changes that tensors need on their way from HF to GGUF, as data: a kind and its numbers.
+
+What a kind does to shapes and values is a row of `puna.create.transforms`; nothing is computed here. A chain of them is
+done from left to right. "Rows" are a vector's elements, a matrix's rows, and those of each matrix of a stack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """One change, by name."""
+
+    kind: str
+    arguments: tuple[int, ...] = ()
+
+    @property
+    def argument(self) -> int:
+        """The first of the arguments, or 0."""
+        return self.arguments[0] if self.arguments else 0
+
+    def __str__(self) -> str:
+        return self.kind + (f"({', '.join(map(str, self.arguments))})" if self.arguments else "")
+
+
+def permute_rope(heads: int) -> Transform:
+    """Rows of each head from HF's halves (i with i + D/2) to ggml's pairs (2i with 2i + 1)."""
+    return Transform("permute_rope", (heads,))
+
+
+def rows(start: int, stop: int, step: int = 1) -> Transform:
+    """Some of the rows: a part of a fused tensor, or (step 2) those of two that alternate."""
+    return Transform("rows", (start, stop, step))
+
+
+def regroup(groups: int, *sizes: int) -> Transform:
+    """Rows that come as `groups` of parts with these sizes each: first part of all groups, then the second, and so on.
+
+    So q, k, v that are interleaved by head become q over k over v, from which `rows` takes one.
+    """
+    return Transform("regroup", (groups, *sizes))
+
+
+def transpose() -> Transform:
+    """The last two axes change places: (in, out) to (out, in), for each matrix of a stack."""
+    return Transform("transpose")
+
+
+def split_heads(heads: int) -> Transform:
+    """(heads * D, ...) to (heads, D, ...): a matrix for each head, whose rows `rows` and `transpose` then mean."""
+    return Transform("split_heads", (heads,))
+
+
+def join_heads() -> Transform:
+    """(heads, D, ...) to (heads * D, ...)."""
+    return Transform("join_heads")
+
+
+def squeeze() -> Transform:
+    """Axes of size 1 go: a depthwise convolution (channels, 1, k) to (channels, k)."""
+    return Transform("squeeze")
+
+
+def reshape(*shape: int) -> Transform:
+    """The same elements in order in another shape, of which one size may be -1: (heads,) to (heads, 1)."""
+    return Transform("reshape", shape)
+
+
+def plus_one() -> Transform:
+    """A norm that multiplies by 1 + w is stored as 1 + w."""
+    return Transform("plus_one")
+
+
+def negative_exp() -> Transform:
+    """Mamba's A is stored as itself, not as its logarithm: -exp(A_log)."""
+    return Transform("negative_exp")
+
+
+def tanh() -> Transform:
+    """A gate that multiplies by tanh(w) is stored as tanh(w)."""
+    return Transform("tanh")
