@@ -154,7 +154,7 @@ def top_k(x: Tensor, count: int) -> Tensor:
 def pick(x: Tensor, ids: Tensor) -> Tensor:
     """x[t, ids[t, j]]: (T, E) and (T, k) to (T, k)."""
     (rows, count), (_, size) = ids.shape, x.shape
-    chosen = apply("equal", ids.reshape(rows, count, 1), apply("iota", size=size).reshape(1, 1, size))  # type: ignore[arg-type]
+    chosen = apply("equal", ids.reshape(rows, count, 1), apply("iota", size=size).reshape(1, 1, size))
     values = apply("where", chosen, x.reshape(rows, 1, size), constant(0.0))
     return values.sum(2).reshape(rows, count)
 
@@ -168,7 +168,7 @@ def gated_experts(x: Tensor, ids: Tensor, shares: Tensor, gate: Weight, up: Weig
     """The chosen experts' gated SiLU, each (T, hidden) result times its share (T, k), in one sum: (T, hidden)."""
     y = experts(silu_mul(experts(x, gate, ids), experts(x, up, ids)), down, ids)
     rows, count, size = y.shape
-    return (y * shares.reshape(rows, count, 1)).sum(1).reshape(rows, size)  # type: ignore[arg-type]
+    return (y * shares.reshape(rows, count, 1)).sum(1).reshape(rows, size)
 
 
 def softcap(x: Tensor, limit: float) -> Tensor:

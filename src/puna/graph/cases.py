@@ -460,7 +460,7 @@ def top_k(op: str) -> Iterator[Case]:
 
 
 def experts(op: str) -> Iterator[Case]:
-    """Every weight type; a row for all choices and one for each; bias; experts nobody chose; sizes that fill no panel."""
+    """Every weight type; a row for all choices or each; bias; experts nobody chose; sizes that fill no panel."""
     for name in LINEAR_TYPES:
         make = Maker()
         ids = make.input(make.rng.integers(0, 3, (5, 2)).astype(np.int32), T)

@@ -21,8 +21,8 @@ def _top_k(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
 def _top_k_meaning(node: Tensor) -> Tensor:
     """The largest that was not taken, `count` times; among equals the one whose distance from the end is largest."""
     (x,) = node.sources
-    rows, size = x.shape
-    place = constant(np.arange(size, dtype=np.float32).reshape(1, -1))
+    size = int(x.shape[1])  # type: ignore[call-overload]  # the shape rule has excluded symbols
+    place = constant(np.arange(size, dtype=np.float32).reshape(1, size))
     left, found = x, []
     open_ = apply("equal", place, place)  # all
     for _ in range(node.attrs["count"]):
