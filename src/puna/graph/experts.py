@@ -21,7 +21,7 @@ def _top_k(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
 def _top_k_meaning(node: Tensor) -> Tensor:
     """The largest that was not taken, `count` times; among equals the one whose distance from the end is largest."""
     (x,) = node.sources
-    size = int(x.shape[1])  # type: ignore[call-overload]  # the shape rule has excluded symbols
+    size = int(x.shape[1])  # type: ignore[arg-type]  # the shape rule has excluded symbols
     place = constant(np.arange(size, dtype=np.float32).reshape(1, size))
     left, found = x, []
     open_ = apply("equal", place, place)  # all
