@@ -15,7 +15,7 @@ bool encode_f16(const float *x, const float *, int64_t, uint8_t *to) {
     for (int64_t i = 0; i < quantize::chunk; i += W) {
         F v = load(x + i);
         const I bits = bits_of(v);
-        v = from_bits(where((bits & 0x7fffffff) > 0x7f800000, bits & int32_t(0xffc00000), bits));
+        v = from_bits(where((bits & 0x7fffffff) > 0x7f800000, (bits & INT32_MIN) | 0x7fc00000, bits));
 #if defined(__AVX512F__)
         _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + 2 * i), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 #elif defined(__AVX2__)

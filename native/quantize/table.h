@@ -6,6 +6,10 @@
 PUNA_ENCODER(f32)
 PUNA_ENCODER(f16)
 PUNA_ENCODER(bf16)
+PUNA_ENCODER(q4_0)
+PUNA_ENCODER(q4_1)
+PUNA_ENCODER(q5_0)
+PUNA_ENCODER(q5_1)
 PUNA_ENCODER(q8_0)
 
 constexpr Codec codecs[] = {
@@ -13,5 +17,9 @@ constexpr Codec codecs[] = {
     {"F32", 1, 4, false, encode_f32, nullptr},
     {"F16", 1, 2, false, encode_f16, nullptr},
     {"BF16", 1, 2, false, encode_bf16, nullptr},
+    {"Q4_0", 32, 18, true, encode_q4_0, nullptr},
+    {"Q4_1", 32, 20, true, encode_q4_1, nullptr},
+    {"Q5_0", 32, 22, true, encode_q5_0, nullptr},
+    {"Q5_1", 32, 24, true, encode_q5_1, nullptr},
     {"Q8_0", 32, 34, false, encode_q8_0, nullptr},
 };
