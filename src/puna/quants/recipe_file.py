@@ -109,10 +109,18 @@ def load_recipe(path: str | PathLike[str]) -> Recipe:
     lines = [i for i, line in enumerate(text.splitlines(), 1) if re.match(r"\s*\[\[\s*rule\s*\]\]", line)]
     places = lines if len(lines) == len(rules) else [0] * len(rules)
     ends = {end: RecipeRule(f"{name}: {end}", re.compile(""), _type(found, end, name)) for end in ENDS if end in found}
-    base = file_type(_text(found, "base", name)) if "base" in found else None
+    base = _base(found, name) if "base" in found else None
     return Recipe(
         base, tuple(_rule(r, i, line, name) for i, (r, line) in enumerate(zip(rules, places, strict=True), 1)), ends
     )
+
+
+def _base(found: Mapping[str, Any], name: str) -> str:
+    text = _text(found, "base", name)
+    try:
+        return file_type(text)
+    except ConversionError as error:
+        raise ConversionError(f"{name}: base: {error}") from error
 
 
 def _chosen(rule: RecipeRule, name: str, shapes: Mapping[str, tuple[int, ...]], present: Mapping[str, str]) -> str:
