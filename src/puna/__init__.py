@@ -23,6 +23,7 @@ __all__ = [
     "Modelfile",
     "PunaError",
     "Store",
+    "Verification",
     "convert",
     "create",
     "dequantize",
@@ -32,6 +33,7 @@ __all__ = [
     "parse_modelfile",
     "quantize",
     "render",
+    "verify",
 ]
 
 TYPE_CHECKING = False  # typing itself is slow to import; type checkers know the name
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from puna.create import create
     from puna.create.convert import ConversionReport, convert
     from puna.create.modelfile import Modelfile, parse_modelfile
+    from puna.create.verify import Verification, verify
     from puna.errors import PunaError
     from puna.formats.gguf import GGUF, open_gguf
     from puna.generation import Chunk
@@ -62,6 +65,7 @@ else:
         "Modelfile": "create.modelfile",
         "PunaError": "errors",
         "Store": "store.store",
+        "Verification": "create.verify",
         "convert": "create.convert",
         "create": "create",
         "dequantize": "quants",
@@ -71,6 +75,7 @@ else:
         "parse_modelfile": "create.modelfile",
         "quantize": "quants",
         "render": "rendering",
+        "verify": "create.verify",
     }
 
     def __getattr__(name):

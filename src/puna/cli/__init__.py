@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "Chat with a model, or answer one prompt.",
     "create": "Make a model from a Modelfile.",
     "convert": "Convert a checkpoint to one GGUF file.",
+    "verify": "Check that a converted model computes what its source does.",
     "pull": "Fetch a model.",
     "list": "List the models in the store.",
     "show": "Show what a model is made of.",

@@ -1,0 +1,163 @@
+"""What is verified and what it is verified against: a model's metadata and tensors, wherever they are.
+
+a name in a store     a .gguf file     a checkpoint directory, seen as the GGUF file that it would become
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from puna import arch as archs
+from puna import cache
+from puna.arch.base import Architecture, bind, check_sizes, check_vocabulary
+from puna.arch.hparams import Hparams
+from puna.dtypes import F32, DType, Stored
+from puna.errors import ConversionError, InvalidName, ModelError, ModelNotFound
+from puna.graph import Tensor
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model of a comparison.
+
+    `label` as it was named. `directory`: of the checkpoint, if it is one. `left_out` are names of its tensors that
+    none needs. `template` and `system` are a Modelfile's. `blobs` are files with the digests of a store.
+    """
+
+    label: str
+    path: Path
+    metadata: Mapping[str, Any]
+    tensors: Mapping[str, Stored]
+    directory: Path | None = None
+    left_out: tuple[str, ...] = ()
+    template: str | None = None
+    system: str | None = None
+    blobs: tuple[tuple[str, Path, str], ...] = field(default=())
+
+    @property
+    def arch(self) -> Architecture:
+        """Its architecture; ModelError where none is named or it is unknown."""
+        name = self.metadata.get("general.architecture")
+        if not isinstance(name, str):
+            raise ModelError(f"{self.label}: the file has no 'general.architecture'")
+        return archs.find(name)
+
+    def hparams(self) -> Hparams:
+        """Its hyperparameters as the engine reads them; ModelError where they contradict the tensors."""
+        arch = self.arch
+        hp = arch.hparams.from_gguf(arch.name, self.metadata)
+        check_sizes(arch.name, hp, self.tensors)
+        check_vocabulary(self.metadata, self.tensors)
+        return hp
+
+
+def open_side(ref: str | PathLike[str]) -> Side:
+    """A name in a store before a path, as everywhere; ModelNotFound where there is neither."""
+    text, path = fspath(ref), Path(fspath(ref)).expanduser()
+    is_path = isinstance(ref, PathLike) or text.startswith((".", "/", "~")) or text.endswith(".gguf")
+    if not is_path:
+        try:
+            return _named(text)
+        except (ModelNotFound, InvalidName):
+            if not path.exists():
+                raise
+    if path.is_dir():
+        return _directory(text, path)
+    if path.is_file():
+        return _gguf(text, path)
+    raise ModelNotFound(f"opening {text}: there is no such file or directory; `puna list` shows stored models")
+
+
+def _gguf(label: str, path: Path, **more: Any) -> Side:
+    from puna.formats.gguf import open_gguf
+
+    gguf = open_gguf(path)
+    return Side(label, path, gguf.metadata, gguf.tensors, **more)
+
+
+def _directory(label: str, path: Path) -> Side:
+    ggufs = sorted(path.glob("*.gguf"))
+    if ggufs and not (path / "config.json").exists():
+        if len(ggufs) > 1:
+            raise ConversionError(f"opening {path}: it holds {len(ggufs)} GGUF files; name one of them")
+        return _gguf(label, ggufs[0])
+    from puna.create.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(path, "auto")
+    return Side(label, path, checkpoint.metadata, checkpoint.tensors, path, checkpoint.left_out)
+
+
+def _named(text: str) -> Side:
+    from puna.store.name import ModelName
+    from puna.store.sources import find_model
+
+    name = ModelName.parse(text)
+    store, manifest = find_model(name)
+    if manifest.layer("adapter"):
+        raise ModelError(f"verifying {name.short}: it has a LoRA adapter; its base, or merged weights, can be verified")
+    layers = [("config", manifest.config), *((layer.kind, layer) for layer in manifest.layers)]
+    texts = {kind: store.read(layer).decode("utf-8", "replace") for kind, layer in layers if kind in MODELFILE}
+    blobs = tuple((kind, store.blob_path(layer.digest), layer.digest) for kind, layer in layers)
+    return _gguf(text, store.model_path(name), blobs=blobs, **texts)
+
+
+MODELFILE = ("template", "system")
+"""Layers of text that change a prompt."""
+
+
+@dataclass(frozen=True)
+class AsFloat:
+    """Another tensor's values in float32 (a `puna.dtypes.Stored`), so that a backend computes with just these."""
+
+    tensor: Stored
+    dtype: DType = F32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's."""
+        return self.tensor.shape
+
+    @property
+    def raw(self) -> NDArray[np.uint8]:
+        """Little-endian float32."""
+        return np.ascontiguousarray(self.numpy(), "<f4").reshape(-1).view(np.uint8)
+
+    def numpy(self) -> NDArray[Any]:
+        """The values."""
+        return np.asarray(self.tensor.numpy(), np.float32)
+
+
+def as_float(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+    """The same tensors, all that hold numbers with a point as float32."""
+    floats = {name: t for name, t in tensors.items() if t.dtype is not F32 and (t.dtype.is_float or t.dtype.quantized)}
+    return {**tensors, **{name: AsFloat(tensor) for name, tensor in floats.items()}}
+
+
+def graph(side: Side, hp: Hparams, tensors: Mapping[str, Stored], tokens: int) -> Tensor:
+    """The whole model's graph for one sequence of at most `tokens`, with float32 caches."""
+    arch = side.arch
+    table = -(-tokens // cache.BLOCK)
+    states = cache.states(arch.caches(hp), table * cache.BLOCK, F32)
+    return arch.forward(bind(arch, hp, tensors), hp, cache.batch(table), states)
+
+
+def inputs(ids: list[int]) -> dict[str, NDArray[np.int32]]:
+    """The inputs of one run on a fresh sequence, all of whose rows are wanted."""
+    count = len(ids)
+    place = np.arange(count, dtype=np.int32)
+    return {
+        "tokens": np.asarray(ids, np.int32),
+        "positions": place,
+        "sequence": np.zeros(count, np.int32),
+        "slots": place,
+        "table": np.arange(-(-count // cache.BLOCK), dtype=np.int32)[None],
+        "lengths": np.array([count], np.int32),
+        "outputs": place,
+    }
