@@ -11,6 +11,11 @@ PUNA_ENCODER(q4_1)
 PUNA_ENCODER(q5_0)
 PUNA_ENCODER(q5_1)
 PUNA_ENCODER(q8_0)
+PUNA_ENCODER(q2_k)
+PUNA_ENCODER(q3_k)
+PUNA_ENCODER(q4_k)
+PUNA_ENCODER(q5_k)
+PUNA_ENCODER(q6_k)
 
 constexpr Codec codecs[] = {
     // name, weights and bytes of a block, by row, encoder, decoder
@@ -22,4 +27,9 @@ constexpr Codec codecs[] = {
     {"Q5_0", 32, 22, true, encode_q5_0, nullptr},
     {"Q5_1", 32, 24, true, encode_q5_1, nullptr},
     {"Q8_0", 32, 34, false, encode_q8_0, nullptr},
+    {"Q2_K", 256, 84, false, encode_q2_k, nullptr},
+    {"Q3_K", 256, 110, false, encode_q3_k, nullptr},
+    {"Q4_K", 256, 144, false, encode_q4_k, nullptr},
+    {"Q5_K", 256, 176, false, encode_q5_k, nullptr},
+    {"Q6_K", 256, 210, false, encode_q6_k, nullptr},
 };
