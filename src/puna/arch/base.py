@@ -6,7 +6,7 @@ It builds graph leaves; it opens no file and runs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from math import prod
 from types import ModuleType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -15,6 +15,17 @@ from puna.arch.hparams import FIELDS, Config, Hparams, Row
 from puna.arch.naming import Names, Target, targets
 from puna.arch.transform import (
     Transform,
+    join_heads,
+    negative_exp,
+    permute_rope,
+    plus_one,
+    regroup,
+    reshape,
+    rows,
+    split_heads,
+    squeeze,
+    tanh,
+    transpose,
 )
 from puna.cache import KV, Batch, Spec
 from puna.dtypes import Stored
@@ -23,9 +34,28 @@ from puna.graph import Tensor, weight
 from puna.nn import Biased, Weight
 
 __all__ = [
-    *("KV", "Architecture", "Batch", "Biased", "Config", "Hparams", "Spec", "Target", "Transform", "Weight", "bind"),
-    *("join_heads", "negative_exp", "permute_rope", "plus_one", "regroup", "reshape", "rows", "split_heads"),
-    *("squeeze", "tanh", "transpose"),
+    "Architecture",
+    "Batch",
+    "Biased",
+    "Config",
+    "Hparams",
+    "KV",
+    "Spec",
+    "Target",
+    "Transform",
+    "Weight",
+    "bind",
+    "join_heads",
+    "negative_exp",
+    "permute_rope",
+    "plus_one",
+    "regroup",
+    "reshape",
+    "rows",
+    "split_heads",
+    "squeeze",
+    "tanh",
+    "transpose",
 ]
 
 
@@ -180,11 +210,7 @@ def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
     for attribute, hint in get_type_hints(arch.network, include_extras=True).items():
         if attribute == "blk":
             (block,) = get_args(hint)
-            hints = get_type_hints(block, include_extras=True)
-            values["blk"] = [
-                block(**{a: _claim(arch, f"blk.{i}.{a}", h, tensors, claimed) for a, h in hints.items()})
-                for i in range(hp.n_blocks)
-            ]
+            values["blk"] = [_group(arch, f"blk.{i}.", block, tensors, claimed) for i in range(hp.n_blocks)]
         else:
             values[attribute] = _claim(arch, attribute, hint, tensors, claimed)
     needless = {n for n in tensors if n.endswith(IGNORED) or n.startswith(arch.gguf_ignored)}
@@ -194,8 +220,25 @@ def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
     return arch.network(**values)
 
 
+def _group(arch: Architecture, prefix: str, group: Any, tensors: Mapping[str, Stored], claimed: set[str]) -> Any:
+    """A dataclass of weights, whose names begin with `prefix`, and of further groups of them under the same prefix.
+
+    Of a union of groups it is the one whose first weight is there; where there is none, the first.
+    """
+    values: dict[str, Any] = {}
+    for attribute, hint in get_type_hints(group, include_extras=True).items():
+        kinds = (kind for kind in get_args(hint) or (hint,) if isinstance(kind, type) and is_dataclass(kind))
+        groups = [kind for kind in kinds if not issubclass(kind, Weight)]
+        if groups:
+            fitting = (group for group in groups if f"{prefix}{fields(group)[0].name}.weight" in tensors)
+            values[attribute] = _group(arch, prefix, next(fitting, groups[0]), tensors, claimed)
+        else:
+            values[attribute] = _claim(arch, prefix + attribute, hint, tensors, claimed)
+    return group(**values)
+
+
 def _claim(arch: Architecture, name: str, hint: Any, tensors: Mapping[str, Stored], claimed: set[str]) -> Weight | None:
-    """The leaves of one parameter; `Annotated[Weight, "ssm_a"]` names a tensor that is not called `<attribute>.weight`."""
+    """The leaves of one parameter; `Annotated[Weight, "ssm_a"]` names one that is not called `<attribute>.weight`."""
     needed = [f"{name}.weight"]
     if get_origin(hint) is Annotated:
         needed = [name.rpartition(".")[0] + "." * ("." in name) + hint.__metadata__[0]]
