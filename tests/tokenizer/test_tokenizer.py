@@ -173,7 +173,8 @@ def test_the_properties_name_the_roles():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "t5"}, "model 't5' .* is not supported; supported: gpt2"),
+        ({"model": "rwkv"}, "model 'rwkv' .* is not supported; supported: gpt2"),
+        ({"model": "t5"}, "model 't5' needs 'tokenizer.ggml.scores'"),
         ({"model": None}, "no 'tokenizer.ggml.model'"),
         ({"tokens": None}, "no list 'tokenizer.ggml.tokens'"),
         ({"tokens": []}, "no list 'tokenizer.ggml.tokens'"),
@@ -189,7 +190,7 @@ def test_metadata_that_makes_no_tokenizer_is_refused_by_name(change, message):
     metadata = byte_level_metadata(byte_level(), "qwen2")
     metadata |= {f"tokenizer.ggml.{key}": value for key, value in change.items()}
     with pytest.raises(TokenizerError, match=message):
-        load_tokenizer({key: value for key, value in metadata.items() if value is not None})
+        load_tokenizer({key: value for key, value in metadata.items() if value is not None}).encode("a")
 
 
 def test_a_file_from_before_pre_tokenizer_names_loads_with_a_warning(caplog):

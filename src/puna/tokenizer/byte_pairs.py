@@ -63,7 +63,7 @@ class BytePairs:
             word = word.encode().decode("latin-1").translate(LETTERS)
         elif word.strip("\n") == "" and word in self._ids:
             return [self._ids[word]]
-        if self._scheme.whole_words and word in self._ids:
+        if (self._scheme.whole_words or self._vocabulary.by_rank) and word in self._ids:
             return [self._ids[word]]
         ids: list[int] = []
         for piece in merge(list(word), self._rank):
@@ -77,7 +77,11 @@ class BytePairs:
         return ids
 
     def _rank(self, left: str, right: str) -> float:
+        by_rank = self._vocabulary.by_rank
         if self._ranks is None:
             merges = self._vocabulary.merges
-            self._ranks = dict(zip(merges, range(len(merges)), strict=True))
-        return self._ranks.get(f"{left} {right}", inf)
+            self._ranks = self._normal() if by_rank else dict(zip(merges, range(len(merges)), strict=True))
+        return self._ranks.get(left + right if by_rank else f"{left} {right}", inf)
+
+    def _normal(self) -> dict[str, int]:
+        return {self._vocabulary.tokens[i]: i for i in self._vocabulary.of_type(TokenType.NORMAL)}

@@ -21,7 +21,9 @@ _SPECIAL_ENDS = (("<|", "|>"), ("<\uff5c", "\uff5c>"), ("<unused", ">"))
 class Draft:
     """Tokens by id with their types, and what goes with them.
 
-    `flags` are further `tokenizer.ggml.*` values as they are written; `ids` maps roles (bos, unk, ...) to ids.
+    `flags` are further `tokenizer.ggml.*` values as they are written; `ids` maps roles (bos, unk, ...) to ids. What of
+    a tokenizer.json these cannot say is in `problems`, so that all of it must be kept; `warnings` are for whoever
+    converts. `source` is what was read, and `origins` what else gave a key its value.
     """
 
     model: str
@@ -32,6 +34,10 @@ class Draft:
     merges: list[str] | None = None
     flags: dict[str, Any] = field(default_factory=dict)
     ids: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    source: str = "tokenizer.json"
+    origins: dict[str, str] = field(default_factory=dict)
 
     def place(self, identity: int, token: str, kind: TokenType, score: float = -1000.0) -> None:
         """Puts `token` at `identity`, with unused tokens in the gap where that lies beyond the end."""

@@ -49,6 +49,10 @@ _GPT4O = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+{_CONTRACTION}?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*{_CONTRACTION}?"
     rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_TAIL}"
 )
+_NO_HAN = r"&&[^\p{Han}]]"
+_KIMI = r"[\p{Han}]+|" + _GPT4O.replace(_UPPER, _UPPER[:-1] + _NO_HAN).replace(_LOWER, _LOWER[:-1] + _NO_HAN).replace(
+    "[\\r\\n/]*", "[\\r\\n]*"
+)
 _CASED = (
     "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376"
     "\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-"
@@ -123,6 +127,7 @@ SCHEMES: dict[str, Scheme] = {
     "youtu": Scheme((_YOUTU_SCRIPTS, _GPT4O.replace("{1,3}", "")), whole_words=True),
     "tekken": Scheme((_TEKKEN,), whole_words=True, add_bos=True),
     **dict.fromkeys(("gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"), _GPT4O_SCHEME),
+    "kimi-k2": Scheme((_KIMI,)),
     "granite-embed-multi-97m": Scheme((_GPT4O,), whole_words=True),
     **dict.fromkeys(("tiny_aya", "cohere2moe"), Scheme((r"\d{1,3}(?=(?:\d{3})*\b)", _GPT4O))),
     **dict.fromkeys(("bailingmoe", "bailingmoe2", "llada-moe"), _BAILING_SCHEME),

@@ -1,13 +1,13 @@
 """Finds the name of a pre-tokenizer that a tokenizer.json spells out, by what it does to text.
 
-A name is taken only if it splits thousands of short texts, made of every kind of character, exactly the same way.
+A name fits only if it splits thousands of short texts, made of every kind of character, exactly the same way.
 """
 
 import json
 import random
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from puna.errors import ConversionError
 from puna.tokenizer.pretokenize import SCHEMES, Split, find_split
@@ -46,27 +46,38 @@ def _probes() -> tuple[str, ...]:
     return (*(a + b for a in _CHARACTERS for b in ("", " ", "a", "1", "\n")), *texts)
 
 
-def find_name(pre_tokenizer: Mapping[str, Any], normalize: str | None, whole_words: bool) -> str:
-    """The `tokenizer.ggml.pre` name of a tokenizer.json's `pre_tokenizer`; ConversionError where none fits.
+class Found(NamedTuple):
+    """A `tokenizer.ggml.pre` name; `problem` says how it differs from what was looked for, if it does."""
+
+    name: str
+    problem: str | None = None
+
+
+def find_name(pre_tokenizer: Mapping[str, Any], normalize: str | None, whole_words: bool) -> Found:
+    """The `tokenizer.ggml.pre` name of a tokenizer.json's `pre_tokenizer`, or the closest with what is different.
 
     Of several names that split alike, one with this Unicode form and `ignore_merges` is taken; the form may differ.
+    ConversionError where the library does not understand the spelling itself.
     """
     split = _split_of(pre_tokenizer)
     expected = [split(text) for text in _probes()]
     distinct = {scheme.patterns for scheme in SCHEMES.values() if scheme.byte_level}
     same = {patterns for patterns in distinct if _same(patterns, expected)}
+    problem = None
+    if not same:
+        shares = {patterns: _share(patterns, expected) for patterns in distinct}
+        closest = max(SCHEMES, key=lambda name: shares.get(SCHEMES[name].patterns, -1))
+        same = {SCHEMES[closest].patterns}
+        problem = (
+            f"of the pre-tokenizers that have a name in GGUF, none splits text alike; the closest is '{closest}', "
+        )
+        problem += f"with {shares[SCHEMES[closest].patterns]:.0%} of short test texts"
     alike = [name for name, scheme in SCHEMES.items() if scheme.byte_level and scheme.patterns in same]
     fitting = [name for name in alike if SCHEMES[name].whole_words == whole_words]
     exact = [name for name in fitting if SCHEMES[name].normalize == normalize]
-    if not fitting:
-        found = (
-            f"it splits like {alike[0]}, but ignore_merges is {whole_words}" if alike else "it splits like none known"
-        )
-        raise ConversionError(
-            f"tokenizer.json: the pre_tokenizer {json.dumps(pre_tokenizer)[:300]} has no GGUF name: {found}; "
-            f"known: {', '.join(SCHEMES)}"
-        )
-    return (exact or fitting)[0]
+    if not fitting and not problem:
+        problem = f"of the names in GGUF for its pre-tokenizer ('{alike[0]}'), none has ignore_merges {whole_words}"
+    return Found((exact or fitting or alike)[0], problem)
 
 
 def _same(patterns: tuple[str, ...], expected: list[list[str]]) -> bool:
@@ -74,24 +85,19 @@ def _same(patterns: tuple[str, ...], expected: list[list[str]]) -> bool:
     return all(split(text) == pieces for text, pieces in zip(_probes(), expected, strict=True))
 
 
+def _share(patterns: tuple[str, ...], expected: list[list[str]]) -> float:
+    split = find_split(patterns)
+    return sum(split(text) == pieces for text, pieces in zip(_probes(), expected, strict=True)) / len(expected)
+
+
 def _split_of(pre_tokenizer: Mapping[str, Any]) -> Split:
     from tokenizers.pre_tokenizers import Sequence
 
     splitter = Sequence([])
     try:
-        splitter.__setstate__(json.dumps(_without_letters(pre_tokenizer)).encode())
+        splitter.__setstate__(json.dumps(pre_tokenizer).encode())
     except Exception as error:  # the library's error for a kind it does not know
         raise ConversionError(
             f"tokenizer.json: the pre_tokenizer is not understood: {error}; one of the usual kinds would work"
         ) from error
     return lambda text: [text[a:b] for _, (a, b) in splitter.pre_tokenize_str(text)]
-
-
-def _without_letters(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same splits, without the mapping of bytes to letters, which would hide where a later pattern looks."""
-    kind = spec.get("type")
-    if kind == "ByteLevel" and spec.get("add_prefix_space"):
-        raise ConversionError("tokenizer.json: ByteLevel with add_prefix_space has no GGUF name; without it would work")
-    if kind == "Sequence":
-        return {**spec, "pretokenizers": [_without_letters(item) for item in spec["pretokenizers"]]}
-    return spec

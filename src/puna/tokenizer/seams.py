@@ -8,11 +8,15 @@ from collections.abc import Iterator, Mapping, Set
 
 
 class Seams:
-    """Splits text at the tokens of `ids` (text to id); those in `greedy` swallow white space to their right."""
+    """Splits text at the tokens of `ids` (text to id).
 
-    def __init__(self, ids: Mapping[str, int], greedy: Set[int] = frozenset()) -> None:
+    Those in `after` swallow white space to their right, those in `before` to their left.
+    """
+
+    def __init__(self, ids: Mapping[str, int], after: Set[int] = frozenset(), before: Set[int] = frozenset()) -> None:
         self._ids = ids
-        self._greedy = greedy
+        self._after = after
+        self._before = before
         lengths: dict[str, set[int]] = {}
         for text in ids:
             lengths.setdefault(text[0], set()).add(len(text))
@@ -28,12 +32,13 @@ class Seams:
             if token is None:
                 at += 1
                 continue
-            if start < at:
-                yield text[start:at]
             identity = self._ids[token]
+            plain = text[start:at].rstrip() if identity in self._before else text[start:at]
+            if plain:
+                yield plain
             yield identity
             at += len(token)
-            while identity in self._greedy and at < len(text) and text[at].isspace():
+            while identity in self._after and at < len(text) and text[at].isspace():
                 at += 1
             start = at
         if start < len(text):

@@ -3,11 +3,11 @@
 It knows neither control tokens nor the unigram model.
 """
 
-import re
 from math import inf
 
 from puna.errors import TokenizerError
 from puna.tokenizer.merges import merge
+from puna.tokenizer.normalize import normalizer
 from puna.tokenizer.pieces import SPACE, ByteTokens, CachedWords, split_at_spaces, text_bytes
 from puna.tokenizer.seams import Seams
 from puna.tokenizer.vocabulary import TokenType, Vocabulary
@@ -30,20 +30,15 @@ class SentencePieces:
         self._unused = frozenset(tokens[i] for i in vocabulary.of_type(TokenType.UNUSED))
         whole = {tokens[i].replace(" ", SPACE): i for i in vocabulary.of_type(TokenType.USER_DEFINED)}
         self._seams = Seams(whole, vocabulary.skip_space_after)
+        self._normalize = normalizer(vocabulary)
         self._byte_tokens = ByteTokens(vocabulary)
         self._split = split_at_spaces(tokens)
         self._words = CachedWords(self._word)
 
     def encode(self, text: str, first: bool) -> list[int]:
         """Ids of `text`, which holds no control tokens; with `first`, a space may go before it."""
-        if self._vocabulary.remove_extra_whitespaces:
-            text = re.sub(" +", " ", text).strip(" ")
-        if not text:
-            return []
-        if first and self._vocabulary.add_space_prefix:
-            text = " " + text
         ids: list[int] = []
-        for part in self._seams.split(text.replace(" ", SPACE)):
+        for part in self._seams.split(self._normalize(text, first)):
             ids += [part] if isinstance(part, int) else self._words.ids(self._split(part))
         return self._join_unknown(ids)
 

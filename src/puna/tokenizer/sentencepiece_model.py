@@ -12,20 +12,23 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from puna.errors import ConversionError, FormatError
 from puna.tokenizer.draft import Draft, plain_spaces
 from puna.tokenizer.vocabulary import TokenType
 
 _ROLES = {40: ("unk", 0), 41: ("bos", 1), 42: ("eos", 2), 43: ("pad", -1)}
-_KINDS = {1: "unigram", 3: "word", 4: "char"}
+_MODELS = {1: "t5", 2: "llama"}
+_KINDS = {3: "word", 4: "char"}
 
 Field = tuple[int, Any]
 
 
-def parse_sentencepiece(data: bytes) -> Draft:
-    """The vocabulary in the bytes of a `tokenizer.model`.
+def parse_sentencepiece(data: bytes, name: str = "tokenizer.model") -> Draft:
+    """The vocabulary in the bytes of a SentencePiece model called `name`.
 
-    FormatError where they are no such protobuf; ConversionError for models that GGUF's `llama` cannot hold.
+    FormatError where they are no such protobuf; ConversionError for models that GGUF cannot hold.
     """
     fields = list(_fields(data))
     pieces = [dict(_fields(value)) for number, value in fields if number == 1 and isinstance(value, bytes)]
@@ -33,11 +36,10 @@ def parse_sentencepiece(data: bytes) -> Draft:
         raise FormatError("reading tokenizer.model: there are no pieces in it; a SentencePiece model has some")
     trainer = _message(fields, 2)
     normalizer = _message(fields, 3)
-    _refuse(trainer, normalizer)
     types = [_type(piece.get(3, 1)) for piece in pieces]
     tokens = [_text(piece[1]) for piece in pieces]
     draft = Draft(
-        model="llama",
+        model=_model(trainer, normalizer),
         pre="default",
         tokens=[plain_spaces(t) if k == TokenType.USER_DEFINED else t for t, k in zip(tokens, types, strict=True)],
         types=list(types),
@@ -47,22 +49,40 @@ def parse_sentencepiece(data: bytes) -> Draft:
     )
     if normalizer.get(4, 1):
         draft.flags["remove_extra_whitespaces"] = True
+    if table := normalizer.get(2):
+        draft.flags["precompiled_charsmap"] = np.frombuffer(table, np.uint8)
+    draft.source = name
+    _warn(draft)
     return draft
 
 
-def _refuse(trainer: dict[int, Any], normalizer: dict[int, Any]) -> None:
+def _model(trainer: dict[int, Any], normalizer: dict[int, Any]) -> str:
+    """GGUF's name for the model type."""
     kind = trainer.get(3, 1)
-    if kind != 2:
+    if kind not in _MODELS:
         raise ConversionError(
-            f"tokenizer.model: the model type is {_KINDS.get(kind, kind)}, which is not supported yet; bpe would work"
+            f"tokenizer.model: the model type is {_KINDS.get(kind, kind)}, which GGUF cannot say; unigram and bpe work"
         )
     for wrong, what in (
-        (bool(normalizer.get(2)), "has a normalizer with a table of characters"),
         (bool(trainer.get(24, 0)), "puts white space behind words"),
         (not normalizer.get(5, 1), "does not escape white space"),
     ):
         if wrong:
-            raise ConversionError(f"tokenizer.model: it {what}, which GGUF cannot say; the 'identity' rules would work")
+            raise ConversionError(f"tokenizer.model: it {what}, which GGUF cannot say; the usual rules would work")
+    return _MODELS[kind]
+
+
+def _warn(draft: Draft) -> None:
+    if draft.model == "llama" and "precompiled_charsmap" in draft.flags:
+        draft.warnings.append(
+            "tokenizer.model: its bpe model normalizes text by a table of characters; Puna does so as well, llama.cpp "
+            "does not, and can give other ids"
+        )
+    if draft.model == "t5" and TokenType.BYTE in draft.types:
+        draft.warnings.append(
+            "tokenizer.model: its unigram model spells unknown characters in bytes; Puna does so as well, llama.cpp "
+            "takes them as unknown"
+        )
 
 
 def _fields(data: bytes) -> Iterator[Field]:

@@ -7,24 +7,29 @@ It does not know chat templates.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from puna.errors import TokenizerError
 from puna.tokenizer.byte_pairs import BytePairs
+from puna.tokenizer.full import FullTokenizer
 from puna.tokenizer.pieces import Encoder
 from puna.tokenizer.seams import Seams
 from puna.tokenizer.sentence_pieces import SentencePieces
+from puna.tokenizer.unigrams import Unigrams
 from puna.tokenizer.vocabulary import TokenType, Vocabulary, read_vocabulary
 from puna.tokenizer.word_pieces import WordPieces, clean
 
-_ENCODERS: dict[str, type[BytePairs] | type[SentencePieces] | type[WordPieces]] = {
+_ENCODERS: dict[str, Callable[[Vocabulary], Encoder]] = {
     "gpt2": BytePairs,
     "gemma4": BytePairs,
     "llama": SentencePieces,
+    "t5": Unigrams,
     "bert": WordPieces,
 }
+
+_INSIDE = ("llama", "t5")  # models whose encoders find user-defined tokens themselves
 
 
 def load_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
@@ -106,12 +111,12 @@ class Tokenizer:
         _check_unicode(text)
         parse = special if parse_special is None else parse_special
         ids = self._encode(text, parse)
-        bos, eos = self.bos_id, self.eos_id
+        begin, end = self._ends
         if add_bos is None:
-            add_bos = special and self.vocabulary.add_bos and not (parse and ids[:1] == [bos])
+            add_bos = special and self.vocabulary.add_bos and not (parse and ids[: len(begin)] == begin)
         if add_eos is None:
             add_eos = special and self.vocabulary.add_eos
-        return [*self._end(bos, add_bos, "begin"), *ids, *self._end(eos, add_eos, "end")]
+        return [*_wanted(begin, add_bos, "begin"), *ids, *_wanted(end, add_eos, "end")]
 
     def decode(self, ids: Iterable[int], *, special: bool = True) -> str:
         """Text of `ids`; bytes that are no UTF-8 become U+FFFD. Without `special`, control tokens are left out."""
@@ -129,14 +134,27 @@ class Tokenizer:
     def bytes_of(self, identity: int) -> bytes:
         """The bytes that token `identity` adds to a text; for control tokens, their spelling."""
         kind = self._types[self._checked(identity)]
-        plain = kind == TokenType.USER_DEFINED and self.vocabulary.model == "llama"
+        plain = kind == TokenType.USER_DEFINED and self.vocabulary.model in _INSIDE
         if plain or kind in (TokenType.NORMAL, TokenType.BYTE, TokenType.UNUSED):
             return self._encoder.bytes_of(identity)
         return self.vocabulary.tokens[identity].encode("utf-8", "surrogateescape")
 
     @cached_property
-    def _encoder(self) -> Encoder:
-        return _ENCODERS[self.vocabulary.model](self.vocabulary)
+    def _encoder(self) -> Encoder | FullTokenizer:
+        return self._full if self.vocabulary.model == "none" else _ENCODERS[self.vocabulary.model](self.vocabulary)
+
+    @cached_property
+    def _full(self) -> FullTokenizer:
+        return FullTokenizer(self.vocabulary)
+
+    @cached_property
+    def _ends(self) -> tuple[list[int], list[int]]:
+        """What goes before and after a text: one token, except where a whole tokenizer.json says more."""
+        begin, end = ([] if i is None else [i] for i in (self.bos_id, self.eos_id))
+        if not self.vocabulary.full:
+            return begin, end
+        before, after = self._full.ends
+        return before if len(before) > 1 else begin, after if len(after) > 1 else end
 
     @cached_property
     def _control(self) -> Seams:
@@ -145,13 +163,16 @@ class Tokenizer:
     @cached_property
     def _user_defined(self) -> Seams:
         # SentencePiece finds these itself, because there they are part of the text around them.
-        return self._seams() if self.vocabulary.model == "llama" else self._seams(TokenType.USER_DEFINED)
+        return self._seams() if self.vocabulary.model in _INSIDE else self._seams(TokenType.USER_DEFINED)
 
     def _seams(self, *types: TokenType) -> Seams:
         tokens = self.vocabulary.tokens
-        return Seams({tokens[i]: i for i in self.vocabulary.of_type(*types)}, self.vocabulary.skip_space_after)
+        ids = {tokens[i]: i for i in self.vocabulary.of_type(*types)}
+        return Seams(ids, self.vocabulary.skip_space_after, self.vocabulary.skip_space_before)
 
     def _encode(self, text: str, parse: bool) -> list[int]:
+        if self.vocabulary.full:
+            return self._full.encode(text, parse)
         ids: list[int] = []
         first = True
         for part in self._control.split(text) if parse else filter(None, (text,)):
@@ -163,15 +184,6 @@ class Tokenizer:
                 ids += [plain] if isinstance(plain, int) else self._encoder.encode(plain, first)
                 first = False
         return ids
-
-    def _end(self, identity: int | None, wanted: bool, name: str) -> list[int]:
-        if not wanted:
-            return []
-        if identity is None:
-            raise TokenizerError(
-                f"encoding: the vocabulary has no {name} token to add; add_bos=False, add_eos=False would work"
-            )
-        return [identity]
 
     def _shown(self, identity: int, special: bool) -> bytes:
         return b"" if not special and self.is_special(identity) else self.bytes_of(identity)
@@ -210,6 +222,14 @@ class TextStream:
         rest = self._decoder.decode(b"", final=True)
         self._decoder.reset()
         return rest
+
+
+def _wanted(ids: list[int], wanted: bool, name: str) -> list[int]:
+    if wanted and not ids:
+        raise TokenizerError(
+            f"encoding: the vocabulary has no {name} token to add; add_bos=False, add_eos=False would work"
+        )
+    return ids if wanted else []
 
 
 def _check_unicode(text: str) -> None:

@@ -1,6 +1,7 @@
-"""Reads Hugging Face's `tokenizer.json`: byte pairs (by bytes, or with U+2581 and byte fallback) and WordPiece.
+"""Reads Hugging Face's `tokenizer.json` into a draft of GGUF metadata, whatever its kind.
 
-It does not know the files beside it; what a GGUF cannot say is refused, not dropped.
+What GGUF has no key for is named in the draft's `problems`; the tokenizer.json itself must then be kept beside the
+keys. It does not know the files beside it.
 """
 
 import re
@@ -12,26 +13,27 @@ from puna.tokenizer.draft import Draft, added_type, plain_spaces
 from puna.tokenizer.pieces import SPACE
 from puna.tokenizer.pretokenize import SCHEMES
 from puna.tokenizer.recognize import find_name
+from puna.tokenizer.unigram_json import unigrams
 from puna.tokenizer.vocabulary import TokenType
 
 Json = Mapping[str, Any]
 
 
 def parse_tokenizer_json(spec: Json) -> Draft:
-    """The vocabulary in a parsed `tokenizer.json`; ConversionError where GGUF cannot hold it."""
-    model = _dict(spec.get("model"))
+    """The vocabulary in a parsed `tokenizer.json`; ConversionError where it is none."""
+    model = as_dict(spec.get("model"))
     kind = model.get("type", "BPE" if "merges" in model else None)
     if kind == "WordPiece":
         draft = _word_pieces(spec, model)
-    elif kind == "BPE" and any(step.get("type") == "ByteLevel" for step in _steps(spec, "pre_tokenizer")):
+    elif kind == "Unigram":
+        draft = unigrams(model, [*steps_of(spec, "normalizer"), *steps_of(spec, "pre_tokenizer")])
+    elif kind == "BPE" and any(step.get("type") == "ByteLevel" for step in steps_of(spec, "pre_tokenizer")):
         draft = _byte_level(spec, model)
     elif kind == "BPE" and model.get("byte_fallback"):
         draft = _byte_fallback(spec, model)
     else:
-        raise ConversionError(
-            f"tokenizer.json: a model of type {kind} with pre_tokenizer {_kinds(spec, 'pre_tokenizer')} is not "
-            "supported; BPE (ByteLevel or byte_fallback) and WordPiece are"
-        )
+        draft = Draft("none", "default", *_tokens(model))
+        draft.problems.append(f"its model of type {kind} has no form in GGUF")
     complete(draft, spec)
     return draft
 
@@ -42,16 +44,37 @@ def complete(draft: Draft, spec: Json) -> None:
     _add_ends(draft, spec)
 
 
+def steps_of(spec: Json, name: str, inner: str | None = None) -> list[Json]:
+    """The steps of a normalizer, pre_tokenizer or post_processor, nested sequences opened."""
+    step = spec.get(name)
+    if not step:
+        return []
+    key = inner or {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers"}[name]
+    if step.get("type") != "Sequence":
+        return [step]
+    return [found for item in step.get(key, ()) for found in steps_of({name: item}, name, key)]
+
+
+def as_dict(value: Any) -> Mapping[str, Any]:
+    """`value` if it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def _byte_level(spec: Json, model: Json) -> Draft:
-    forms = [step["type"] for step in _steps(spec, "normalizer")]
-    if len(forms) > 1 or not set(forms) <= {"NFC", "NFD", "NFKC", "NFKD"}:
-        raise ConversionError(
-            f"tokenizer.json: normalizer {forms} has no GGUF form; one Unicode form, or none, would work"
-        )
+    forms = [step["type"] for step in steps_of(spec, "normalizer")]
     tokens, types = _tokens(model)
-    form = forms[0] if forms else None
-    name = find_name(_dict(spec.get("pre_tokenizer")), form, bool(model.get("ignore_merges")))
+    plain = len(forms) <= 1 and set(forms) <= {"NFC", "NFD", "NFKC", "NFKD"}
+    form = forms[0] if forms and plain else None
+    name, problem = find_name(as_dict(spec.get("pre_tokenizer")), form, bool(model.get("ignore_merges")))
     draft = Draft("gpt2", name, tokens, types, merges=[" ".join(pair) for pair in _pairs(model)])
+    if not plain:
+        draft.problems.append(f"its normalizer {forms} has no form in GGUF")
+    if problem:
+        draft.problems.append(problem)
+    if any(step.get("add_prefix_space") for step in steps_of(spec, "pre_tokenizer")):
+        draft.problems.append("it puts a space before text, which GGUF cannot say of byte-level BPE")
+    if model.get("end_of_word_suffix") or model.get("continuing_subword_prefix"):
+        draft.problems.append("it marks the ends of words, which GGUF cannot say")
     if SCHEMES[name].normalize != form:  # llama.cpp does not know this key, and never normalizes
         draft.flags["normalizer.unicode"] = form or "none"
     return draft
@@ -64,57 +87,56 @@ def _byte_fallback(spec: Json, model: Json) -> Draft:
             types[i] = TokenType.BYTE
         elif token == model.get("unk_token"):
             types[i] = TokenType.UNKNOWN
-    draft = Draft("llama", "default", tokens, types, scores=_scores(spec, model, types))
-    draft.flags["add_space_prefix"] = _prefixes(spec)
+    draft = Draft("llama", "default", tokens, types)
+    draft.scores = _scores(spec, model, draft)
+    draft.flags["add_space_prefix"] = _prefixes(spec, draft)
     return draft
 
 
-def _scores(spec: Json, model: Json, types: list[int]) -> list[float]:
+def _scores(spec: Json, model: Json, draft: Draft) -> list[float]:
     """Scores that make SentencePiece's rule (join what makes a token, best score first) follow the merges' order."""
-    tokens = _tokens(model)[0]
     added = {token["content"] for token in spec.get("added_tokens") or ()}  # found in the text before any merge
     ranks: dict[str, int] = {}
     last = ""
-    for left, right in _pairs(model):
+    scattered: list[str] = []
+    for left, right in _pairs(model, spaces=True):
         token = left + right
         if token != last and token in ranks and token not in added:
-            raise ConversionError(
-                f"tokenizer.json: the merges that make {token!r} do not stand together, so that no scores can say "
-                "their order; the model's own tokenizer.model would work"
-            )
+            scattered.append(token)
         ranks.setdefault(token, len(ranks))
         last = token
-    for i, token in enumerate(tokens):
-        if types[i] == TokenType.NORMAL and len(token) > 1 and token not in ranks:
-            types[i] = TokenType.UNUSED  # nothing joins into it
-    return [-float(ranks.get(token, len(ranks))) for token in tokens]
+    if scattered:
+        draft.problems.append(
+            f"the merges that make {scattered[0]!r} do not stand together, so that no scores can say their order"
+        )
+    for i, token in enumerate(draft.tokens):
+        if draft.types[i] == TokenType.NORMAL and len(token) > 1 and token not in ranks:
+            draft.types[i] = TokenType.UNUSED  # nothing joins into it
+    return [-float(ranks.get(token, len(ranks))) for token in draft.tokens]
 
 
-def _prefixes(spec: Json) -> bool:
-    steps = [*_steps(spec, "normalizer"), *_steps(spec, "pre_tokenizer")]
+def _prefixes(spec: Json, draft: Draft) -> bool:
     spaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
     prefix = False
-    for step in steps:
+    for step in [*steps_of(spec, "normalizer"), *steps_of(spec, "pre_tokenizer")]:
         if step["type"] == "Prepend" and step.get("prepend") == SPACE:
             prefix = True
         elif step["type"] == "Metaspace" and step.get("replacement") == SPACE:
             scheme = step.get("prepend_scheme", "always" if step.get("add_prefix_space", True) else "never")
             prefix = prefix or scheme != "never"
         elif dict(step) != spaces and not (step["type"] == "Split" and step.get("pattern") == {"String": " "}):
-            raise ConversionError(
-                f"tokenizer.json: step {dict(step)} has no GGUF form; Prepend, Replace or Metaspace would work"
-            )
+            draft.problems.append(f"its step {dict(step)} has no form in GGUF")
     return prefix
 
 
 def _word_pieces(spec: Json, model: Json) -> Draft:
-    steps = [*_steps(spec, "normalizer"), *_steps(spec, "pre_tokenizer")]
+    tokens, types = _tokens(model)
+    draft = Draft("bert", "default", tokens, types)
+    steps = [*steps_of(spec, "normalizer"), *steps_of(spec, "pre_tokenizer")]
     kinds = [step["type"] for step in steps]
-    if kinds != ["BertNormalizer", "BertPreTokenizer"]:
-        raise ConversionError(
-            f"tokenizer.json: WordPiece after {kinds} has no GGUF form; BertNormalizer, BertPreTokenizer would work"
-        )
-    normalizer = steps[0]
+    normalizer: Json = steps[0] if kinds == ["BertNormalizer", "BertPreTokenizer"] else {}
+    if not normalizer:
+        draft.problems.append(f"its WordPiece comes after {kinds}, which has no form in GGUF")
     for what, value, wanted in (
         ("clean_text", normalizer.get("clean_text", True), True),
         ("handle_chinese_chars", normalizer.get("handle_chinese_chars", True), True),
@@ -122,20 +144,17 @@ def _word_pieces(spec: Json, model: Json) -> Draft:
         ("max_input_chars_per_word", model.get("max_input_chars_per_word", 100), 100),
     ):
         if value != wanted:
-            raise ConversionError(
-                f"tokenizer.json: WordPiece with {what} {value!r} has no GGUF form; {wanted!r} would work"
-            )
-    tokens, types = _tokens(model)
-    draft = Draft("bert", "default", tokens, types)
+            draft.problems.append(f"its WordPiece has {what} {value!r}; GGUF can only say {wanted!r}")
     lowercase = bool(normalizer.get("lowercase", True))
     strips = normalizer.get("strip_accents")
     draft.flags |= {
         "normalizer.lowercase": lowercase,
         "normalizer.strip_accents": lowercase if strips is None else strips,
     }
+    prefix = model.get("continuing_subword_prefix", "##") or "##"
     for i, token in enumerate(tokens):
         if not (token.startswith("[") and token.endswith("]")):  # those never come out of splitting a text
-            tokens[i] = token[2:] if token.startswith("##") else SPACE + token
+            tokens[i] = token.removeprefix(prefix) if token.startswith(prefix) else SPACE + token
     unknown = draft.find(model.get("unk_token", "[UNK]"))
     if unknown is not None:
         draft.ids["unk"] = unknown
@@ -143,7 +162,7 @@ def _word_pieces(spec: Json, model: Json) -> Draft:
 
 
 def _tokens(model: Json) -> tuple[list[str], list[int]]:
-    vocabulary: Mapping[str, int] = _dict(model.get("vocab"))
+    vocabulary: Mapping[str, int] = as_dict(model.get("vocab"))
     if not vocabulary:
         raise ConversionError("tokenizer.json: the model has no vocabulary; one with tokens would work")
     by_id = {i: token for token, i in vocabulary.items()}
@@ -156,10 +175,10 @@ def _tokens(model: Json) -> tuple[list[str], list[int]]:
     return [by_id.get(i, f"[PAD{i}]") for i in range(size)], types
 
 
-def _pairs(model: Json) -> Iterator[tuple[str, str]]:
+def _pairs(model: Json, spaces: bool = False) -> Iterator[tuple[str, str]]:
     for entry in model.get("merges") or ():
         left, _, right = entry.partition(" ") if isinstance(entry, str) else (entry[0], " ", entry[1])
-        if not left or not right or " " in left + right:
+        if not left or not right or (not spaces and " " in left + right):
             raise ConversionError(
                 f"tokenizer.json: merge {entry!r} is no pair of tokens without spaces; 'a b' would work"
             )
@@ -171,15 +190,18 @@ def _add_tokens(draft: Draft, added: Sequence[Json]) -> None:
         identity, text = int(token["id"]), str(token["content"])
         kind = added_type(text, bool(token.get("special")))
         known = identity < len(draft.tokens) and draft.types[identity] == TokenType.UNKNOWN
-        if kind == TokenType.USER_DEFINED and draft.model == "llama":
+        if kind == TokenType.USER_DEFINED and draft.model in ("llama", "t5"):
             text = plain_spaces(text)
         draft.place(identity, text, TokenType.UNKNOWN if known else kind)
+    for side in ("lstrip", "rstrip"):
+        if strips := sorted(int(token["id"]) for token in added if token.get(side)):
+            draft.flags[f"{side}_token_ids"] = strips
 
 
 def _add_ends(draft: Draft, spec: Json) -> None:
     """What the post-processor puts around a text, as flags and as the ids of bos and eos."""
     template: Sequence[Json] = ()
-    for step in _steps(spec, "post_processor", "processors"):
+    for step in steps_of(spec, "post_processor", "processors"):
         if step["type"] == "ByteLevel":
             draft.flags |= {"add_bos_token": False, "add_eos_token": False}
         elif step["type"] == "TemplateProcessing":
@@ -193,31 +215,13 @@ def _add_ends(draft: Draft, spec: Json) -> None:
     if not template:
         return
     around = [item["SpecialToken"]["id"] if "SpecialToken" in item else None for item in template]
-    if around.count(None) != 1 or len(around) > 3 or around.index(None) > 1:
-        raise ConversionError(
-            f"tokenizer.json: post_processor {template} has no GGUF form; at most one token on each side would work"
-        )
+    if around.count(None) != 1:
+        draft.problems.append(f"its post_processor {template} has no form in GGUF")
+        return
     before, after = around[: around.index(None)], around[around.index(None) + 1 :]
+    if len(before) > 1 or len(after) > 1:
+        draft.problems.append(f"it puts {before} before and {after} after a text; GGUF can say one token on each side")
     for role, tokens in (("bos", before), ("eos", after[:1])):
         draft.flags[f"add_{role}_token"] = bool(tokens)
         if tokens and (identity := draft.find(str(tokens[0]))) is not None:
             draft.ids[role] = identity
-
-
-def _steps(spec: Json, name: str, inner: str | None = None) -> list[Json]:
-    """The steps of a normalizer, pre_tokenizer or post_processor, nested sequences opened."""
-    step = spec.get(name)
-    if not step:
-        return []
-    key = inner or {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers"}[name]
-    if step.get("type") != "Sequence":
-        return [step]
-    return [found for item in step.get(key, ()) for found in _steps({name: item}, name, key)]
-
-
-def _kinds(spec: Json, name: str) -> list[str]:
-    return [str(step.get("type")) for step in _steps(spec, name)]
-
-
-def _dict(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

@@ -1,8 +1,11 @@
 """A vocabulary as GGUF metadata holds it: the `tokenizer.ggml.*` keys, with llama.cpp's defaults where a key is absent.
 
-    model   gpt2 | gemma4 (byte pairs), llama (SentencePiece), bert (WordPiece)
+    model   gpt2 | gemma4 (byte pairs), llama (SentencePiece), t5 (SentencePiece unigrams), bert (WordPiece), none
     tokens  [string], token_type [i32], scores [f32], merges ["left right"]
     *_token_id  bos eos eot eom unknown seperator (so spelled) padding cls mask;  add_{bos,eos}_token, add_space_prefix
+    precompiled_charsmap, remove_extra_whitespaces
+    Puna's own: normalizer.{unicode,like_tokenizers}, merge_by_rank, {l,r}strip_token_ids, eos_token_ids;
+    tokenizer.huggingface.json beside them, the text of a tokenizer.json, where they do not say all of it
 
 It does not know how text becomes ids.
 """
@@ -10,7 +13,7 @@ It does not know how text becomes ids.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
@@ -24,7 +27,8 @@ from puna.tokenizer.pretokenize import Scheme, find_scheme
 _log = logging.getLogger("puna")
 
 PREFIX = "tokenizer.ggml."
-MODELS = ("gpt2", "gemma4", "llama", "bert")
+FULL = "tokenizer.huggingface.json"
+MODELS = ("gpt2", "gemma4", "llama", "t5", "bert", "none")
 
 
 class TokenType(IntEnum):
@@ -52,9 +56,11 @@ _ROLES = {
     "fim_pre": ("fim_pre", "prefix"),
     "fim_suf": ("fim_suf", "suffix"),
     "fim_mid": ("fim_mid", "middle"),
+    **{role: (role,) for role in ("fim_pad", "fim_rep", "fim_sep")},
 }
 _DEFAULT_IDS: dict[str, dict[str, int]] = {
     "llama": {"bos": 1, "eos": 2, "unk": 0},
+    "t5": {"eos": 1, "unk": 2, "pad": 0},
     "bert": {"bos": 101, "unk": 100, "sep": 102, "pad": 0, "mask": 103},
 }
 
@@ -65,7 +71,8 @@ _STOPS = (
     *("<EOT>", "_<EOT>", "[EOT]", "[EOS]", "</s>", "<eos>", "[e~[", "<\uff5cend\u2581of\u2581sentence\uff5c>"),
     *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<|fim_repo|>", "<|repo_name|>", "<reponame>", "<|file_sep|>"),
 )
-_SEAMS = ({"<|return|>", "<|call|>"}, {"<|calls|>", "<|flush|>"})  # with these, <|end|> ends a part, not the answer
+SEAMS = ({"<|return|>", "<|call|>"}, {"<|calls|>", "<|flush|>"})
+"""Tokens beside which <|end|> ends a part of an answer, not the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,10 @@ class Vocabulary:
     """Tokens, their types and their roles.
 
     `ids` maps a role (bos, eos, eot, eom, unk, sep, pad, cls, mask, fim_*) to an id; a role without token is absent.
-    `skip_space_after` holds the tokens that swallow white space to their right.
+    `skip_space_before` and `skip_space_after` hold the tokens that swallow white space to their left and right.
+    `charsmap` is SentencePiece's table of replacements; with `like_tokenizers` (keep, strip or split white space) they
+    are made as by the library tokenizers. `by_rank` joins the neighbours whose token has the lowest id. `full` gives
+    the text of a tokenizer.json that says more than the rest.
     """
 
     model: str
@@ -90,7 +100,12 @@ class Vocabulary:
     remove_extra_whitespaces: bool
     lowercase: bool | None
     strip_accents: bool | None
+    skip_space_before: frozenset[int]
     skip_space_after: frozenset[int]
+    charsmap: bytes | None
+    like_tokenizers: str | None
+    by_rank: bool
+    full: Callable[[], str] | None
 
     def of_type(self, *types: TokenType) -> list[int]:
         """Ids of the tokens of these types, ascending."""
@@ -109,23 +124,29 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
     stops = _stop_ids(metadata, tokens, types, ids)
     types[[i for i in stops if types[i] == TokenType.USER_DEFINED]] = TokenType.CONTROL
     scheme = _scheme(metadata, model)
+    by_rank = bool(metadata.get(PREFIX + "merge_by_rank", False))
     add_bos = bool(metadata.get(PREFIX + "add_bos_token", model in ("llama", "bert") or scheme.add_bos))
     return Vocabulary(
         model=model,
         tokens=tokens,
         types=types,
         scores=_numbers(metadata, "scores", np.dtype(np.float32), len(tokens)),
-        merges=_need(metadata, "merges") if model in ("gpt2", "gemma4") else (),
+        merges=_need(metadata, "merges") if model in ("gpt2", "gemma4") and not by_rank else (),
         ids=ids,
         stop_ids=stops,
         scheme=scheme,
         add_bos=_adds(metadata, "bos", add_bos, ids),
-        add_eos=_adds(metadata, "eos", bool(metadata.get(PREFIX + "add_eos_token", model == "bert")), ids),
+        add_eos=_adds(metadata, "eos", bool(metadata.get(PREFIX + "add_eos_token", model in ("bert", "t5"))), ids),
         add_space_prefix=bool(metadata.get(PREFIX + "add_space_prefix", model == "llama")),
         remove_extra_whitespaces=bool(metadata.get(PREFIX + "remove_extra_whitespaces", False)),
         lowercase=metadata.get(PREFIX + "normalizer.lowercase"),
         strip_accents=metadata.get(PREFIX + "normalizer.strip_accents"),
+        skip_space_before=_listed(metadata, "lstrip_token_ids", len(tokens)),
         skip_space_after=_skip_space_after(metadata, tokens, types),
+        charsmap=_table(metadata),
+        like_tokenizers=metadata.get(PREFIX + "normalizer.like_tokenizers"),
+        by_rank=by_rank,
+        full=(lambda: str(metadata[FULL])) if FULL in metadata else None,
     )
 
 
@@ -133,7 +154,7 @@ def _model(metadata: Mapping[str, Any]) -> str:
     model = metadata.get(PREFIX + "model")
     if model is None:
         raise TokenizerError(f"tokenizer: the metadata has no '{PREFIX}model'; a GGUF with a vocabulary would work")
-    if model not in MODELS:
+    if model not in MODELS or (model == "none" and FULL not in metadata):
         raise TokenizerError(
             f"tokenizer: model '{model}' ({PREFIX}model) is not supported; supported: {', '.join(MODELS)}"
         )
@@ -160,6 +181,11 @@ def _numbers(metadata: Mapping[str, Any], key: str, dtype: np.dtype[Any], count:
     return np.asarray(values, dtype)[:count]
 
 
+def _table(metadata: Mapping[str, Any]) -> bytes | None:
+    values = metadata.get(PREFIX + "precompiled_charsmap")
+    return None if values is None else np.asarray(values).astype(np.uint8).tobytes()
+
+
 def _role_ids(metadata: Mapping[str, Any], model: str, count: int) -> dict[str, int]:
     ids = {role: i for role, i in _DEFAULT_IDS.get(model, {}).items() if i < count}
     for role, keys in _ROLES.items():
@@ -180,9 +206,9 @@ def _stop_ids(
     if "<eos>" in by_text:  # then </s> is a tag of HTML
         by_text.pop("</s>", None)
     named = {by_text[name] for name in _STOPS if name in by_text}
-    if any(seam <= by_text.keys() for seam in _SEAMS):
+    if any(seam <= by_text.keys() for seam in SEAMS):
         named.discard(by_text.get("<|end|>", -1))
-    listed = {int(i) for i in metadata.get(PREFIX + "eos_token_ids", ()) if 0 <= int(i) < len(tokens)}
+    listed = _listed(metadata, "eos_token_ids", len(tokens))
     return frozenset(named | listed | {ids[role] for role in ("eos", "eot", "eom") if role in ids})
 
 
@@ -214,11 +240,17 @@ def _adds(metadata: Mapping[str, Any], role: str, wanted: bool, ids: Mapping[str
 
 
 def _skip_space_after(metadata: Mapping[str, Any], tokens: Sequence[str], types: NDArray[np.int32]) -> frozenset[int]:
-    # GGUF has no key for this; llama.cpp goes by the model's name as well.
+    # The ecosystem has no key for this; llama.cpp goes by the model's name as well.
+    if PREFIX + "rstrip_token_ids" in metadata:
+        return _listed(metadata, "rstrip_token_ids", len(tokens))
     name = str(metadata.get("general.name", "")).lower()
     if "phi-3" not in name and "phi3" not in name:
         return frozenset()
     return frozenset(i for i in _special(types) if tokens[i] not in ("<s>", "<|endoftext|>"))
+
+
+def _listed(metadata: Mapping[str, Any], key: str, count: int) -> frozenset[int]:
+    return frozenset(int(i) for i in metadata.get(PREFIX + key, ()) if 0 <= int(i) < count)
 
 
 def _special(types: NDArray[np.int32]) -> list[int]:

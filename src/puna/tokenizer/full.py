@@ -1,0 +1,83 @@
+"""Encodes with the tokenizer.json that a GGUF file carries whole (`tokenizer.huggingface.json`), by its own library.
+
+It does not know what tokens mean; how they become text is read from the plain keys where those can say it.
+"""
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from puna.errors import TokenizerError
+from puna.tokenizer.vocabulary import FULL, Vocabulary
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Library
+
+
+def open_library(text: str, source: str) -> "Library":
+    """The library's tokenizer of a tokenizer.json's `text`, without cutting or padding; errors name `source`."""
+    from tokenizers import Tokenizer as Library
+
+    try:
+        tokenizer = Library.from_str(text)
+    except Exception as error:  # whatever the library raises for what it does not understand
+        raise TokenizerError(
+            f"tokenizer: {source} is not understood by the library 'tokenizers': {error}; a newer one may: "
+            "pip install -U tokenizers"
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+class FullTokenizer:
+    """The whole road from text to ids, and what the post-processor puts around them (`begin`, `end`)."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+
+    def encode(self, text: str, parse: bool) -> list[int]:
+        """Ids of `text`; with `parse`, special tokens spelled in it become their ids."""
+        library = self._parsing if parse else self._plain
+        return list(library.encode(text, add_special_tokens=False).ids)
+
+    def bytes_of(self, identity: int) -> bytes:
+        """Bytes that token `identity` adds to a text, as the library's decoder has it."""
+        ids = [self._anchor, identity]
+        both, alone = (self._parsing.decode(part, skip_special_tokens=False) for part in (ids, ids[:1]))
+        return both.removeprefix(alone).encode()
+
+    @cached_property
+    def ends(self) -> tuple[list[int], list[int]]:
+        """The ids before and after a text."""
+        found = self._parsing.encode("a", add_special_tokens=True)
+        ids, marks = list(found.ids), list(found.special_tokens_mask)
+        if 0 not in marks:
+            return [], []
+        last = len(marks) - marks[::-1].index(0)
+        return ids[: marks.index(0)], ids[last:]
+
+    @cached_property
+    def _parsing(self) -> "Library":
+        return open_library(self._text(), f"'{FULL}'")
+
+    @cached_property
+    def _plain(self) -> "Library":
+        library = open_library(self._text(), f"'{FULL}'")
+        library.encode_special_tokens = True
+        return library
+
+    @cached_property
+    def _anchor(self) -> int:
+        ids = self._parsing.encode("a", add_special_tokens=False).ids
+        return int(ids[-1]) if ids else 0
+
+    def _text(self) -> str:
+        if self._vocabulary.full is None:
+            raise TokenizerError(f"tokenizer: the metadata has no '{FULL}'; a GGUF with one would work")
+        return self._vocabulary.full()
+
+
+def full_text(spec: dict[str, object]) -> str:
+    """A tokenizer.json as it is kept: without spaces, without limits on length."""
+    return json.dumps({**spec, "truncation": None, "padding": None}, ensure_ascii=False, separators=(",", ":"))
