@@ -34,12 +34,12 @@ from puna.graph import Tensor, weight
 from puna.nn import Biased, Weight
 
 __all__ = [
+    "KV",
     "Architecture",
     "Batch",
     "Biased",
     "Config",
     "Hparams",
-    "KV",
     "Spec",
     "Target",
     "Transform",
