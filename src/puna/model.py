@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from puna.engine.adapters import Grafted
     from puna.engine.embedder import Embedder
     from puna.engine.engine import Engine
-    from puna.engine.runner import Runner
+    from puna.engine.runner import Limits, Runner
     from puna.engine.sequence import Sequence as EngineSequence
+    from puna.formats.imatrix import Imatrix
+    from puna.graph import Tensor
     from puna.template import Message
     from puna.tokenizer import Tokenizer
 
@@ -240,6 +242,36 @@ class Model:
         end = [self.tokenizer.eos_id] if ids[-1] == self.tokenizer.eos_id else []
         return ids[: self.context_length - len(end)] + [i for i in end if i is not None]
 
+    # ---- importance -------------------------------------------------------------------------------------------------
+
+    def imatrix(
+        self,
+        text: str | Sequence[int],
+        *,
+        chunks: int | None = None,
+        chunk_size: int = 512,
+        output: bool = False,
+        on_chunk: Callable[[int, int, Callable[[], Imatrix]], None] | None = None,
+    ) -> Imatrix:
+        """The importance matrix that a text, or token ids, give the weights: mean squares of what goes into them.
+
+        Whole chunks of `chunk_size` tokens are read, at most `chunks`; `output` measures the last matrix too.
+        `on_chunk` is called with chunks done, chunks in all, and a function that gives the matrix so far.
+        """
+        from puna.engine.imatrix import Collector, cut
+
+        if not 0 < chunk_size <= self.hparams.context_length:
+            raise RequestError(f"imatrix: chunks of {chunk_size} tokens; 1 to {self.hparams.context_length} would work")
+        tokens = self.tokenizer.encode(text, parse_special=False, add_eos=False) if isinstance(text, str) else text
+        begin = self.tokenizer.bos_id if self.tokenizer.vocabulary.add_bos else None
+        pieces = cut(self._checked(tokens), chunk_size, chunks, begin)
+        collector = Collector(self._observer, chunk_size, encoder=self.encoder, output=output)
+        for start in range(0, len(pieces), collector.at_once):
+            collector.add(pieces[start : start + collector.at_once])
+            if on_chunk:
+                on_chunk(collector.chunks, len(pieces), collector.imatrix)
+        return collector.imatrix()
+
     # ---- parts ------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -281,13 +313,19 @@ class Model:
 
     def _runner(self, hidden: bool) -> Runner:
         from puna.engine.engine import limits
+
+        return self._compiled(limits(self.context_length, SEQUENCES, encoder=self.encoder), hidden=hidden)
+
+    def _observer(self, limits: Limits, observe: Callable[[Tensor], Sequence[Tensor]]) -> Runner:
+        return self._compiled(limits, observe=observe)
+
+    def _compiled(self, size: Limits, **options: Any) -> Runner:
         from puna.engine.runner import Runner
 
-        size = limits(self.context_length, SEQUENCES, encoder=self.encoder)
         grafted = self._grafted
         parts = (self._arch, self.hparams, grafted.tensors, self._backend, self._weights, size)
         with self._naming_source():
-            return Runner(*parts, kv_type=self._kv_type, hidden=hidden, changes=grafted.changes)
+            return Runner(*parts, kv_type=self._kv_type, changes=grafted.changes, **options)
 
     @property
     def _engine(self) -> Engine:

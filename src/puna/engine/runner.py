@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ class Limits:
 
 
 class Runner:
-    """Fills the batch's inputs and runs the program."""
+    """Fills the batch's inputs and runs the program, which computes the output, or what `observe` makes of it."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Runner:
         kv_type: str = "f16",
         hidden: bool = False,
         changes: Mapping[Place, Sequence[LowRank]] | None = None,
+        observe: Callable[[Tensor], Sequence[Tensor]] | None = None,
     ) -> None:
         if kv_type not in KV_TYPES:
             raise RequestError(f"kv_type '{kv_type}' is unknown; known: {', '.join(KV_TYPES)}")
@@ -56,7 +57,7 @@ class Runner:
         bounds = Bounds(T=limits.tokens, O=limits.outputs, S=limits.sequences)
         self.limits = limits
         self.width = int(output.shape[-1])  # type: ignore[arg-type]  # only the first axis is symbolic
-        self._program = backend.compile([output], weights, bounds)
+        self._program = backend.compile(observe(output) if observe else [output], weights, bounds)
         self._rows = {n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "slots")}
         self._table = np.zeros((limits.sequences, limits.table), np.int32)
         self._lengths = np.zeros(limits.sequences, np.int32)
@@ -72,6 +73,10 @@ class Runner:
         `parts`: for each sequence its new tokens, the position of the first, and its blocks. `outputs`: rows of the
         flat batch whose results are wanted. Gives (len(outputs), width), valid until the next step.
         """
+        return self.run(parts, outputs)[0]
+
+    def run(self, parts: list[tuple[list[int], int, list[int]]], outputs: list[int]) -> list[NDArray[np.float32]]:
+        """Compute one step, and give all that the program computes."""
         rows, end = self._rows, 0
         for s, (tokens, start, blocks) in enumerate(parts):
             begin, end = end, end + len(tokens)
@@ -84,7 +89,7 @@ class Runner:
         inputs: dict[str, NDArray[Any]] = {name: array[:end] for name, array in rows.items()}
         inputs |= {"table": self._table[: len(parts)], "lengths": self._lengths[: len(parts)]}
         inputs["outputs"] = np.asarray(outputs, np.int32)
-        return self._program.run(inputs)[0]
+        return self._program.run(inputs)
 
 
 def last_hidden(logits: Tensor) -> Tensor:

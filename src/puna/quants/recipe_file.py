@@ -89,8 +89,8 @@ class Recipe:
             chosen |= {name: _chosen(rule, name, shapes, present) for name in free}
         for end in ("token_embd", "output"):
             tensor = "token_embd.weight" if "output.weight" not in present else f"{end}.weight"
-            if end in self.ends and tensor in shapes:
-                chosen.setdefault(tensor, _chosen(self.ends[end], tensor, shapes, present))
+            if end in self.ends and tensor in shapes and tensor not in chosen:
+                chosen[tensor] = _chosen(self.ends[end], tensor, shapes, present)
         return chosen
 
 
