@@ -8,9 +8,11 @@
 UTF-8, or UTF-16 with a byte order mark.
 '''
 
+import json
 import logging
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from math import inf, isfinite
@@ -169,6 +171,23 @@ def parse_option(option: str, text: str, line: int | None = None) -> int | float
             return number
     words = {int: "a whole number", float: "a number", bool: "true or false"}[kind]
     raise ModelfileError(f"PARAMETER {option}: {text[:80]!r} does not fit; {words} works", line)
+
+
+def parse_params(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Options as JSON has them, in their types; ModelfileError names `what` and the option that does not fit."""
+    options: dict[str, Any] = {}
+    for option, value in values.items():
+        if option in DEPRECATED:
+            continue
+        items = value if isinstance(value, list) else [value]
+        try:
+            parsed = [parse_option(option, item if isinstance(item, str) else json.dumps(item)) for item in items]
+        except ModelfileError as error:
+            raise ModelfileError(f"{what}: {error}") from error
+        if parsed:
+            options[option] = [text for part in parsed if isinstance(part, list) for text in part] or parsed[-1]
+            check_range(option, options[option])
+    return options
 
 
 def check_range(option: str, value: Any, line: int | None = None) -> None:

@@ -1,6 +1,7 @@
 """Which files of a directory make up a checkpoint. It reads the first bytes of files at most, never a tensor."""
 
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
 
@@ -22,12 +23,26 @@ def find_files(path: str | PathLike[str]) -> list[str]:
         raise ConversionError(
             f"importing {root}: it is not a directory; a directory with config.json and weights works"
         )
-    for patterns, check in _WEIGHTS:
-        weights = _matches(root, patterns)
+    try:
+        names = select_files(_listed(root))
+    except ConversionError as error:
+        raise ConversionError(f"importing {root}: {error}") from error
+    patterns, check = next((p, check) for p, check in _WEIGHTS if any(_fits(names[0], pattern) for pattern in p))
+    _check(root, [name for name in names if any(_fits(name, pattern) for pattern in patterns)], check)
+    return names
+
+
+def select_files(names: Iterable[str]) -> list[str]:
+    """Those of a directory's files, by their relative paths, that an import takes, weights first.
+
+    ConversionError where there are no weights among them.
+    """
+    names = sorted(names)
+    for patterns, _ in _WEIGHTS:
+        weights = _matches(names, patterns)
         if any("/" not in name for name in weights):
-            _check(root, weights, check)
-            return weights + [name for name in _matches(root, _BESIDE) if name not in weights]
-    raise ConversionError(f"importing {root}: no weights; model*.safetensors, pytorch_model*.bin or *.gguf work")
+            return weights + [name for name in _matches(names, _BESIDE) if name not in weights]
+    raise ConversionError("no weights; model*.safetensors, pytorch_model*.bin or *.gguf work")
 
 
 def find_ggufs(root: Path, names: Iterable[str]) -> list[str]:
@@ -82,10 +97,20 @@ _WEIGHTS: list[tuple[tuple[str, ...], Callable[[bytes], bool]]] = [
 _BESIDE = ("*.json", "*/*.json", "chat_template.jinja", "tokenizer.model", "*/tokenizer.model")
 
 
-def _matches(root: Path, patterns: tuple[str, ...]) -> list[str]:
-    found = (file.relative_to(root) for pattern in patterns for file in sorted(root.glob(pattern)) if file.is_file())
-    names = [name.as_posix() for name in found if not any(part.startswith(".") for part in name.parts)]
-    return list(dict.fromkeys(names))
+def _listed(root: Path) -> list[str]:
+    """The files of a directory and of the folders in it."""
+    files = (file for pattern in ("*", "*/*") for file in root.glob(pattern) if file.is_file())
+    return [file.relative_to(root).as_posix() for file in files]
+
+
+def _matches(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
+    """The names that fit a pattern, in the order of the patterns; hidden files and folders are none."""
+    seen = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    return list(dict.fromkeys(name for pattern in patterns for name in seen if _fits(name, pattern)))
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
 
 
 def _check(root: Path, names: list[str], fits: Callable[[bytes], bool]) -> None:

