@@ -15,6 +15,7 @@
 
 #include "isa.h"
 #include "quantize/codec.h"
+#include "quantize/lattice.h"
 
 namespace nb = nanobind;
 using namespace puna;
@@ -77,6 +78,30 @@ void decode(const std::string &name, const std::string &isa, Given from, Floats 
     codec.decode(from.data(), blocks, to.data());
 }
 
+template <class T> using Table = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+template <class T> void copy(const Table<T> &from, std::vector<T> &to) { to.assign(from.data(), from.data() + from.size()); }
+
+Lattice &named(const std::string &name) {
+    const auto grid = grid_of(name);
+    require(grid.has_value(), "the grid is unknown");
+    return lattice(*grid);
+}
+
+// Tables are taken once: other threads may be reading them.
+void take_points(const std::string &name, Table<int8_t> points) {
+    if (Lattice &to = named(name); to.points.empty()) copy(points, to.points);
+}
+
+void take_lattice(const std::string &name, Table<uint16_t> codes, Table<uint16_t> index, Table<uint32_t> cells, Table<uint16_t> near) {
+    Lattice &to = named(name);
+    if (!to.cells.empty()) return;
+    copy(codes, to.codes);
+    copy(index, to.index);
+    copy(near, to.near);
+    copy(cells, to.cells);
+}
+
 std::vector<std::string> names(bool encoding) {
     std::vector<std::string> found;
     for (const Codec &codec : generic::quantize_kernels.codecs)
@@ -97,4 +122,6 @@ NB_MODULE(_native, m) {
     m.def("decoders", [] { return names(false); });
     m.def("encode", encode, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
     m.def("decode", decode);
+    m.def("take_points", take_points);
+    m.def("take_lattice", take_lattice);
 }

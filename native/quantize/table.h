@@ -16,6 +16,20 @@ PUNA_ENCODER(q3_k)
 PUNA_ENCODER(q4_k)
 PUNA_ENCODER(q5_k)
 PUNA_ENCODER(q6_k)
+PUNA_ENCODER(iq2_xxs)
+PUNA_ENCODER(iq2_xs)
+PUNA_ENCODER(iq3_xxs)
+PUNA_ENCODER(iq1_s)
+PUNA_ENCODER(iq4_nl)
+PUNA_ENCODER(iq3_s)
+PUNA_ENCODER(iq2_s)
+PUNA_ENCODER(iq4_xs)
+PUNA_ENCODER(iq1_m)
+PUNA_ENCODER(tq1_0)
+PUNA_ENCODER(tq2_0)
+PUNA_ENCODER(mxfp4)
+PUNA_ENCODER(nvfp4)
+PUNA_ENCODER(q1_0)
 
 constexpr Codec codecs[] = {
     // name, weights and bytes of a block, by row, encoder, decoder
@@ -32,4 +46,18 @@ constexpr Codec codecs[] = {
     {"Q4_K", 256, 144, false, encode_q4_k, nullptr},
     {"Q5_K", 256, 176, false, encode_q5_k, nullptr},
     {"Q6_K", 256, 210, false, encode_q6_k, nullptr},
+    {"IQ2_XXS", 256, 66, false, encode_iq2_xxs, nullptr},
+    {"IQ2_XS", 256, 74, false, encode_iq2_xs, nullptr},
+    {"IQ3_XXS", 256, 98, false, encode_iq3_xxs, nullptr},
+    {"IQ1_S", 256, 50, false, encode_iq1_s, nullptr},
+    {"IQ4_NL", 32, 18, false, encode_iq4_nl, nullptr},
+    {"IQ3_S", 256, 110, false, encode_iq3_s, nullptr},
+    {"IQ2_S", 256, 82, false, encode_iq2_s, nullptr},
+    {"IQ4_XS", 256, 136, false, encode_iq4_xs, nullptr},
+    {"IQ1_M", 256, 56, false, encode_iq1_m, nullptr},
+    {"TQ1_0", 256, 54, false, encode_tq1_0, nullptr},
+    {"TQ2_0", 256, 66, false, encode_tq2_0, nullptr},
+    {"MXFP4", 32, 17, false, encode_mxfp4, nullptr, __builtin_inff()},
+    {"NVFP4", 64, 36, false, encode_nvfp4, nullptr},
+    {"Q1_0", 128, 18, false, encode_q1_0, nullptr},
 };

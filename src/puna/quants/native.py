@@ -5,12 +5,14 @@ The library is `puna.quants._native`, apart from the CPU backend's: a backend is
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from puna.errors import ConversionError
+from puna.quants import grids
 from puna.quants.codec import Bytes, Floats
 
 try:
@@ -46,12 +48,26 @@ def encode(
 
     FINE, or what was found (NOT_FINITE, TOO_LARGE: a scale) and the first element of the chunk where it was.
     """
+    _hand_over(name, encoding=True)
     return _native.encode(name, isa, SOURCES[source], rows.shape[1], _flat(rows), importance, _flat(out))
 
 
 def decode(name: str, isa: str, raw: Bytes, out: Floats) -> None:
     """Decode `raw` into `out`, both contiguous."""
+    _hand_over(name, encoding=False)
     _native.decode(name, isa, _flat(raw), out.reshape(-1))
+
+
+@cache
+def _hand_over(name: str, encoding: bool) -> None:
+    """Give the library the grid of type `name`, if it has one."""
+    grid = "IQ1_S" if name == "IQ1_M" else name
+    if grid not in grids.DISTANCES:
+        return
+    _native.take_points(grid, grids.points(grid))
+    if encoding:
+        tables = grids.tables(grid)
+        _native.take_lattice(grid, tables.codes, tables.index, tables.cells, tables.near)
 
 
 def _flat(array: NDArray[Any]) -> Bytes:
