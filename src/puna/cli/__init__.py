@@ -20,6 +20,7 @@ COMMANDS = {
     "create": "Make a model from a Modelfile.",
     "convert": "Convert a checkpoint to one GGUF file.",
     "verify": "Check that a converted model computes what its source does.",
+    "imatrix": "Measure which weights of a model matter, from a text.",
     "pull": "Fetch a model.",
     "list": "List the models in the store.",
     "show": "Show what a model is made of.",

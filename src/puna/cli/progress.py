@@ -15,10 +15,14 @@ REDRAW = 0.1
 
 
 class Progress:
-    """Called with what is being done, bytes done and bytes in all (0: unknown)."""
+    """Called with what is being done, how much is done and how much it is in all (0: unknown).
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    That is bytes, unless `unit` names another thing.
+    """
+
+    def __init__(self, out: TextIO | None = None, *, unit: str = "") -> None:
         self._out = out or sys.stderr
+        self._unit = unit
         self._terminal = self._out.isatty()
         self._status = ""
         self._begun = self._drawn = 0.0
@@ -33,7 +37,7 @@ class Progress:
                 print(status, file=self._out)
         if self._terminal and (now - self._drawn >= REDRAW or (total and done >= total)):
             self._drawn = now
-            self._out.write(f"\r\033[K{_fitted(status, _figures(done, total, now - self._begun))}")
+            self._out.write(f"\r\033[K{_fitted(status, _figures(done, total, now - self._begun, self._unit))}")
             self._out.flush()
 
     def stage(self, status: str) -> Callable[[str, int, int], None]:
@@ -59,16 +63,16 @@ def _fitted(status: str, figures: str) -> str:
     return (status if len(status) <= room else f"...{status[3 - room :]}") + figures
 
 
-def _figures(done: int, total: int, seconds: float) -> str:
+def _figures(done: int, total: int, seconds: float, unit: str = "") -> str:
+    def amount(count: float) -> str:
+        return f"{count:,.0f}" if unit else readable_size(count)
+
     if not done:
         return ""
     rate = done / seconds if seconds > 0.2 else 0.0
-    text = (
-        f"  {readable_size(done)} of {readable_size(total)}  {100 * done // total} %"
-        if total
-        else f"  {readable_size(done)}"
-    )
+    of = f"  {amount(done)} of {amount(total)}" if total else f"  {amount(done)}"
+    text = of + (f" {unit}" if unit else "") + (f"  {100 * done // total} %" if total else "")
     if rate:
-        text += f"  {readable_size(rate)}/s"
+        text += f"  {amount(rate)}{f' {unit}' if unit else ''}/s"
         text += f"  {(total - done) / rate:.0f} s left" if total else ""
     return text

@@ -49,10 +49,13 @@ def cut(tokens: Sequence[int], size: int, most: int | None, begin: int | None) -
 
 
 class Collector:
-    """Adds up, chunk by chunk; `output` counts the last matrix too. `chunks` were added so far."""
+    """Adds up, chunk by chunk; `output` measures the last matrix too. `chunks` were added so far."""
 
-    def __init__(self, make: MakeRunner, chunk_size: int, *, encoder: bool = False, output: bool = False) -> None:
+    def __init__(
+        self, make: MakeRunner, chunk_size: int, *, encoder: bool = False, output: bool = False, dataset: str = ""
+    ) -> None:
         self.chunks = 0
+        self._datasets = (dataset,) if dataset else ()
         self._size = chunk_size
         self._output = output
         self._squares: list[Squares] = []
@@ -75,7 +78,7 @@ class Collector:
                 self._counts[place] += rows if squares.counts is None else np.rint(next(results)[0]).astype(np.int64)
         self.chunks += len(chunks)
 
-    def imatrix(self, datasets: Sequence[str] = ()) -> Imatrix:
+    def imatrix(self) -> Imatrix:
         """What was added up so far. ModelError where a value is not finite."""
         sums: dict[str, NDArray[np.float32]] = {}
         counts: dict[str, NDArray[np.int64]] = {}
@@ -86,7 +89,7 @@ class Collector:
                         f"imatrix: the input of {name!r} is not finite; the model, or its file, is damaged"
                     )
                 sums[name], counts[name] = total.astype(np.float32), rows.copy()
-        return Imatrix(sums, counts, self.chunks, self._size, tuple(datasets))
+        return Imatrix(sums, counts, self.chunks, self._size, self._datasets)
 
     def _observed(self, output: Tensor) -> list[Tensor]:
         last = _last_weight(output)
