@@ -31,6 +31,7 @@ struct Codec {
     bool by_row;          // importance is multiplied by sqrt(mean square of the row + x^2) before `encode` sees it
     Encode encode;        // or null
     Decode decode;        // or null
+    float largest = 0x1p36f;  // magnitude that is encoded: beyond, no F16 scale would do, and sums overflow
 };
 
 enum class Source : int { f32, f16, bf16 };

@@ -45,11 +45,14 @@ void copy_floats(const Rows &rows, int64_t begin, int64_t count, float *to) {
     }
 }
 
-bool all_finite(const float *x) {
+// Whether all magnitudes of a chunk are finite, and at most those that the type holds.
+Outcome::What looked_through(const float *x, float most) {
     I largest[4] = {};
     for (int64_t i = 0; i < chunk; i += 4 * W)
         for (int k = 0; k < 4; k++) largest[k] = larger(largest[k], bits_of(load(x + i + k * W)) & 0x7fffffff);
-    return !any(larger(larger(largest[0], largest[1]), larger(largest[2], largest[3])) >= 0x7f800000);
+    const I bits = larger(larger(largest[0], largest[1]), larger(largest[2], largest[3]));
+    if (any(bits >= 0x7f800000)) return Outcome::not_finite;
+    return any(from_bits(bits) > most) ? Outcome::too_large : Outcome::fine;
 }
 
 // The mean square of rows row .. row + W (at most `last`), each summed in order.
@@ -108,7 +111,8 @@ Outcome encode_rows(const Codec &codec, const Rows &rows) {
             std::fill(values + count, values + chunk, 0.0f);
             x = values;
         }
-        if (codec.size > 1 && !all_finite(x)) return {Outcome::not_finite, at};
+        const Outcome::What seen = codec.size > 1 ? looked_through(x, codec.largest) : Outcome::fine;
+        if (seen != Outcome::fine) return {seen, at};
         if (rows.importance) {
             copy_importance(rows, means.get(), at, count, x, weights);
             w = weights;

@@ -18,6 +18,7 @@ from quants.inputs import arrays, importance
 
 REFERENCE = json.loads(Path(__file__).with_name("reference.json").read_text())
 ENCODED = [name for name, codec in CODECS.items() if codec.encodes]
+ARRAYS = arrays()
 BLOCKS = [name for name in ENCODED if CODECS[name].dtype.quantized]
 WEIGHTED = [name for name, codec in CODECS.items() if codec.weighted]
 
@@ -31,11 +32,12 @@ def digest(array):
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:32]
 
 
+@pytest.mark.parametrize("isa", ["numpy", "auto"])
 @pytest.mark.parametrize("case", REFERENCE)
-def test_the_bytes_are_those_that_ggml_writes(case):
+def test_the_bytes_are_those_that_ggml_writes(case, isa):
     name, kind, *weight = case.split(", ")
     matrix = importance()[weight[0]] if weight else None
-    assert digest(quantize(arrays()[kind], name, matrix)) == REFERENCE[case]
+    assert digest(quantize(ARRAYS[kind], name, matrix, isa=isa)) == REFERENCE[case]
 
 
 @pytest.mark.parametrize("name", ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4"])
@@ -228,6 +230,15 @@ def test_a_scale_beyond_f16_is_refused(name):
     array = np.full((1, 256), 1e9, np.float32)
     array[0, 0] = -1e9
     assert "exceeds 65504, the largest F16" in refusal(array, name, least(name, 256))
+
+
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name != "MXFP4"])
+@pytest.mark.parametrize("isa", ["numpy", "auto"])
+def test_a_value_so_large_that_sums_of_powers_would_overflow_is_refused(name, isa):
+    array = np.ones((1, 256), np.float32)
+    array[0, 100] = -1e20
+    with pytest.raises(ConversionError, match=r"the block scale of a value of 1e\+20 exceeds 65504, the largest F16"):
+        quantize(array, name, least(name, 256), isa=isa)
 
 
 def test_a_scale_beyond_that_of_nvfp4_is_refused_and_mxfp4_holds_it():

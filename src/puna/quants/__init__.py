@@ -209,8 +209,13 @@ def _encode(codec: type[Codec], array: NDArray[Any], weights: Floats | None, out
     means = _mean_squares(values.reshape(-1, columns)) if codec.by_row and weights is not None else None
     for start in range(0, len(values), step):
         chunk = _floats(values[start : start + step])
-        if size > 1 and not np.isfinite(chunk).all():
-            raise _not_finite(codec, array)
+        if size > 1 and not (largest := np.abs(chunk).max()) <= codec.largest:
+            if not np.isfinite(largest):
+                raise _not_finite(codec, array)
+            raise ConversionError(
+                f"quantize: the block scale of a value of {float(largest):g} exceeds 65504, the largest F16; "
+                "BF16 or F32 would work"
+            )
         rows = _rows(weights, start, len(chunk), len(values))
         if rows is not None and means is not None:
             row = np.arange(start, start + len(chunk)) * size // columns

@@ -22,7 +22,8 @@ class Codec:
 
     `weighted` says whether an importance matrix weighs the error, or is ignored as ggml does; `by_row`, whether it is
     first multiplied by sqrt(mean square of the whole row + x^2), which a codec that sees blocks cannot know;
-    `needs_importance`, that the type is not written without one.
+    `needs_importance`, that the type is not written without one; `largest`, the magnitude beyond which no scale in F16
+    would do, and ggml's sums of powers overflow.
     """
 
     dtype: ClassVar[DType]
@@ -31,6 +32,7 @@ class Codec:
     weighted: ClassVar[bool] = False
     by_row: ClassVar[bool] = False
     needs_importance: ClassVar[bool] = False
+    largest: ClassVar[float] = 2.0**36
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:

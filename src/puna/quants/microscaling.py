@@ -70,6 +70,7 @@ class MXFP4(Codec):
 
     dtype = DTYPES["MXFP4"]
     layout = np.dtype([("e", "u1"), ("qs", "u1", (16,))])
+    largest = np.inf  # the scale reaches as far as F32
 
     @classmethod
     def decode(cls, blocks: Blocks, out: Floats) -> None:
