@@ -15,7 +15,7 @@ from puna.create.verify.report import BlockReport, OutputReport, TensorReport
 from puna.create.verify.running import Measured, Staged, Truth, run
 from puna.create.verify.sides import Side
 from puna.create.verify.stages import Stage, block_of
-from puna.errors import ModelError, PunaError
+from puna.errors import ModelError, PunaError, RequestError
 from puna.store.blobs import Progress, readable_size
 
 
@@ -29,7 +29,7 @@ def tokens_of(side: Side, text: str, most: int) -> list[int]:
         rows = int(side.tensors["token_embd.weight"].shape[0])
         ids = [(i * i * 31 + 7 * i + 3) % rows for i in range(most)]
     if len(ids) < 2:
-        raise ModelError(f"verifying {side.label}: the text has {len(ids)} tokens; at least 2 are needed")
+        raise RequestError(f"verify: the text has {len(ids)} tokens; at least 2 are needed")
     return ids[:most]
 
 

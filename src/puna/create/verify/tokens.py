@@ -51,7 +51,10 @@ def _library(directory: Path | None) -> tuple[Encode | None, str]:
         return None, ""
     from tokenizers import Tokenizer as Library
 
-    made = Library.from_file(str(path))
+    try:
+        made = Library.from_file(str(path))
+    except Exception:  # the library raises nothing narrower for a file that it does not understand
+        return None, ""
     made.no_padding()
     made.no_truncation()
     return lambda text: list(made.encode(text, add_special_tokens=False).ids), "the tokenizers library"

@@ -98,7 +98,7 @@ class Job:
             architecture=str(self.model.metadata.get("general.architecture")),
             truth=self.truth,
             backend=self.backend.name,
-            text="given" if self.text else "built in",
+            text="built in" if self.text is None else "given",
             tokens=self.output.rows if self.output else 0,
             memory=self.memory,
             seconds=time.monotonic() - self.begun,
@@ -137,7 +137,7 @@ class Job:
         """Run both sides; where the model cannot be built, that is what is found."""
         try:
             hp = self.model.hparams()
-            ids = tokens_of(source, self.text or TEXT, min(self.tokens, hp.context_length))
+            ids = tokens_of(source, TEXT if self.text is None else self.text, min(self.tokens, hp.context_length))
             model = staged(self.model, self.backend, ids, floats=False)
         except (ModelError, GraphError) as error:
             yield Check("blocks", DRIFT, "the model's graph cannot be built", (str(error),))

@@ -1,0 +1,35 @@
+"""Every architecture held to transformers, block by block, and a fault found by it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import puna
+from arch.run import BACKENDS
+from create.verifying import changed, three_blocks
+from golden.cases import CASES
+from golden.checkpoints import write_checkpoint
+
+pytestmark = [pytest.mark.reference, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", CASES)
+def test_every_block_computes_what_transformers_does(case: str, backend: str, tmp_path: Path) -> None:
+    found = puna.verify(write_checkpoint(tmp_path, case), reference="transformers", backend=backend, tokens=80)
+    assert found.truth.startswith("transformers ")
+    assert found.first_drift is None
+    assert max(block.nmse for block in found.blocks) < 1e-10
+    assert all(block.local < 1e-10 for block in found.blocks[1:])
+
+
+def test_the_first_layer_that_differs_is_named(tmp_path: Path) -> None:
+    source = three_blocks(tmp_path / "source")
+    puna.convert(source, tmp_path / "m.gguf")
+    assert puna.verify(tmp_path / "m.gguf", source, reference="transformers", tokens=60).ok
+    broken = changed(tmp_path / "m.gguf", tmp_path / "b.gguf", {"blk.1.attn_k.weight": lambda w: w * np.float32(1.01)})
+    found = puna.verify(broken, source, reference="transformers", tokens=60)
+    assert (found.first_drift, found.blocks[2].tensors) == ("block 1", ("blk.1.attn_k.weight",))
+    assert found.blocks[2].local > 1e-8
+    assert found.blocks[3].local < 1e-10
