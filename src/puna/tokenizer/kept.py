@@ -26,7 +26,7 @@ def keep_full(draft: Draft, metadata: Mapping[str, Any], spec: Spec | None) -> d
     if spec is None:
         draft.warnings += [f"{draft.source}: {problem}; ids can differ" for problem in draft.problems]
         return {}
-    problems = draft.problems or _differing(metadata, spec)
+    problems = draft.problems or _differing(draft, metadata, spec)
     if not problems:
         return {}
     text = full_text(_marked(draft, spec))
@@ -42,11 +42,12 @@ def keep_full(draft: Draft, metadata: Mapping[str, Any], spec: Spec | None) -> d
     return {FULL: text}
 
 
-def _differing(metadata: Mapping[str, Any], spec: Spec) -> list[str]:
+def _differing(draft: Draft, metadata: Mapping[str, Any], spec: Spec) -> list[str]:
     try:
         found = differences_from_json(load_tokenizer(metadata), spec)
     except TokenizerError as error:
-        return [str(error)]
+        draft.warnings.append(f"{draft.source}: GGUF's keys could not be compared with it: {error}")
+        return []
     if not found:
         return []
     return [f"GGUF's keys give other ids for {len(found)} of about {len(PROBES)} test texts, such as {found[0].text!r}"]
