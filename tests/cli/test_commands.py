@@ -214,7 +214,7 @@ def test_create_reports_each_step_and_list_shows_the_model(puna, home, tiny):
         ("FORM x", "Modelfile line 1"),
         ("FROM ./none.gguf", "FROM ./none.gguf"),
         ("FROM none", "`puna pull` fetches models"),
-        ("FROM {tiny}\nADAPTER ./lora.gguf", "LoRA adapters are not supported yet"),
+        ("FROM {tiny}\nADAPTER ./lora.gguf", "line 2: ADAPTER ./lora.gguf: there is no"),
         ("FROM {tiny}\nPARAMETER heat 1", "PARAMETER heat: no such option"),
     ],
 )

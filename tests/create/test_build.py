@@ -149,7 +149,7 @@ def test_equal_inputs_give_equal_digests_and_nothing_is_left_behind(store: Store
 BAD: list[tuple[str, type[PunaError], str]] = [
     ("FROM absent-model", ModelNotFound, "no such file"),
     ("FROM ./absent.gguf", ModelfileError, "there is no file"),
-    ("FROM tiny.gguf\nADAPTER ./lora", ModelfileError, "LoRA adapters are not supported yet"),
+    ("FROM tiny.gguf\nADAPTER ./lora", ModelfileError, "line 2: ADAPTER ./lora: there is no"),
     ("FROM tiny.gguf\nDRAFT ./d", ModelfileError, "Modelfile line 2: DRAFT ./d: there is no file"),
     ("FROM tiny.gguf\nDRAFT tiny.gguf", ModelfileError, "line 2: DRAFT tiny.gguf: it is the model itself"),
     ("FROM tiny.gguf\nDRAFT a\nDRAFT b", ModelfileError, "line 3: DRAFT b: it is the draft model number 2"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from puna.create.adapter_layers import add_adapters, find_adapters
 from puna.create.bases import Making, Part, find_base, find_draft, taken
 from puna.create.modelfile import Modelfile, check_range, parse_modelfile
 from puna.errors import ModelfileError, TemplateError
@@ -34,7 +35,8 @@ def create(
     `convert`), `@sha256:<hex>` of a GGUF blob in the store, or a name in this store or Ollama's. `link`: where a file
     cannot be cloned, a hard link instead of a copy, which changes with the file. `wanted` are arguments of
     `puna.convert` that the weights go through: quantize, recipe, imatrix, target_size, target_bpw. An error or Ctrl-C
-    leaves the store as it was. Equal inputs give an equal digest.
+    leaves the store as it was. Equal inputs give an equal digest. ADAPTER is a GGUF adapter or a PEFT directory that
+    fits the model; several, and those of FROM, add up.
     """
     name = ModelName.parse(name) if isinstance(name, str) else name
     parsed = modelfile if isinstance(modelfile, Modelfile) else parse_modelfile(modelfile)
@@ -47,12 +49,14 @@ def create(
     parts.sort(key=lambda part: ORDER.index(part.kind))  # the model says what the whole is
     if wanted and not any(part.kind == "model" for part in base.parts):
         raise ModelfileError(f"quantizing: {parsed.texts('from')[0]} has no GGUF weights; such a model works")
+    adapters = find_adapters(store, parsed, directory)
     old = store.digests(name)
     with store.adding() as new:
         made = [part.add(new, making) for part in parts]
         layers = [layer for added, _ in made for layer in added]
         inherited = [layer for layer in base.layers if layer.kind not in {layer.kind for layer in layers}]
         layers += taken(new, base.home, inherited, making.progress) if base.home else []
+        layers += add_adapters(new, adapters, layers, making.progress)
         making.progress("writing manifest", 0, 0)
         layers = list(merge_layers(layers, _own_layers(new, request, dict(base.params))))
         configs = [config for _, config in made]
@@ -76,10 +80,6 @@ def _drafts(store: Store, modelfile: Modelfile, directory: str | Path) -> list[P
 
 
 def _refuse(modelfile: Modelfile, request: dict[str, Any]) -> None:
-    if "adapters" in request:
-        raise ModelfileError(
-            f"ADAPTER {request['adapters'][0]}: LoRA adapters are not supported yet; a model with it merged in works"
-        )
     for option, value, line in modelfile.options():
         check_range(option, value, line)
     if "template" in request:

@@ -12,22 +12,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from contextlib import suppress
 from math import isfinite, sqrt
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from puna import quants
-from puna.arch.base import Architecture, Transform
-from puna.create.tensors import TRANSFORMS
-from puna.dtypes import BF16, F16, F32, DType, Stored
+from puna.arch.base import Architecture, Target
+from puna.create.peft_pairs import Module, Pairs, transformed
+from puna.dtypes import F32, Stored
 from puna.errors import ConversionError
-from puna.formats.lora import LOOKUP, Adapter, Pair
+from puna.formats.lora import Adapter
 from puna.formats.safetensors import open_safetensors
 
 CONFIG = "adapter_config.json"
@@ -39,9 +35,6 @@ _PART = re.compile(
     r"(?:\.default)?(?P<bias>\.bias)?(?:\.weight)?"
 )
 _WRAPPERS = re.compile(r"\.(?:base_layer|modules_to_save\.default|modules_to_save)(?=\.)")
-_MOVES_ROWS = {"permute_rope"}
-"""Transforms of a base's tensor that only move rows, and so are done to B alone."""
-
 _REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("peft_type", ("LORA",), "LORA works"),
     ("layer_replication", (None, []), "an adapter without repeated layers works"),
@@ -59,34 +52,6 @@ _REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
 
 _MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Beginnings of `init_lora_weights` for which training changed the base's own weights too."""
-
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Computed:
-    """A small tensor that is computed from others when it is asked for (a `puna.dtypes.Stored`)."""
-
-    shape: tuple[int, ...]
-    dtype: DType
-    make: Callable[[], Array] = field(repr=False)
-
-    @property
-    def raw(self) -> NDArray[np.uint8]:
-        """The bytes in `dtype`."""
-        return quants.quantize(np.ascontiguousarray(self.make(), np.float32), self.dtype.name).reshape(-1)
-
-    def numpy(self) -> Array:
-        """float32."""
-        return np.ascontiguousarray(self.make(), np.float32)
-
-
-@dataclass
-class _Found:
-    """The parts of one module in an adapter's file, by the names PEFT gives them."""
-
-    module: str
-    parts: dict[str, Stored] = field(default_factory=dict)
 
 
 def is_peft(path: str | PathLike[str]) -> bool:
@@ -126,28 +91,37 @@ def open_peft(directory: str | PathLike[str], arch: Architecture, hp: Any, base:
     """
     root = Path(directory)
     config = read_adapter_config(root)
-    modules: dict[str, _Found] = {}
+    modules: dict[str, Module] = {}
     whole: dict[str, Stored] = {}
     for name, tensor in _open_weights(root).items():
         _sort(root, name, tensor, modules, whole)
     names = _Names(root, arch)
-    pairs: dict[str, Pair] = {}
+    built = Pairs(root, arch, hp, fan_in_fan_out=bool(config.get("fan_in_fan_out")))
     for found in modules.values():
-        name = names.of(f"{found.module}.weight")
-        pairs[name] = _pair(root, name, found, _scale(root, config, found), arch.from_hf(name, hp))
-    replaced = {}
+        for target in names.of(f"{found.name}.weight"):
+            built.add(target, found, _scale(root, config, found))
+    replaced: dict[str, Stored] = {}
     for source, tensor in whole.items():
-        name = names.of(source)
-        if ".base_layer." not in source or not source.endswith(".weight"):
-            replaced[name] = _whole(root, name, tensor, arch.from_hf(name, hp))
-        elif name in base and tuple(base[name].shape) != tuple(tensor.shape):
-            raise ConversionError(
-                f"reading {root}: '{source}' is {tuple(tensor.shape)}, the base's {tuple(base[name].shape)}: the "
-                "vocabulary was resized; an adapter for the base as it is works"
-            )
+        for name, place in names.of(source):
+            if ".base_layer." in source and source.endswith(".weight"):
+                _check_as_it_was(root, source, tensor, base.get(name))
+            elif place is not None:
+                raise ConversionError(f"reading {root}: '{source}' is a part of '{name}'; a change of all of it works")
+            else:
+                replaced[name] = transformed(name, tensor, F32, arch.transforms(name, hp))
+    pairs = built.pairs()
     if not pairs and not replaced:
         raise ConversionError(f"reading {root}: the adapter has no tensors")
     return Adapter(root, arch.name, pairs, replaced)
+
+
+def _check_as_it_was(root: Path, source: str, tensor: Stored, base: Stored | None) -> None:
+    """What PEFT saved of the base itself is of no use, if the base still has that shape."""
+    if base is not None and tuple(base.shape) != tuple(tensor.shape):
+        raise ConversionError(
+            f"reading {root}: '{source}' is {tuple(tensor.shape)}, the base's {tuple(base.shape)}: the vocabulary was "
+            "resized; an adapter for the base as it is works"
+        )
 
 
 def _open_weights(root: Path) -> Mapping[str, Stored]:
@@ -161,14 +135,14 @@ def _open_weights(root: Path) -> Mapping[str, Stored]:
     return open_torch(path).tensors
 
 
-def _sort(root: Path, name: str, tensor: Stored, modules: dict[str, _Found], whole: dict[str, Stored]) -> None:
+def _sort(root: Path, name: str, tensor: Stored, modules: dict[str, Module], whole: dict[str, Stored]) -> None:
     if len(name) > MAX_NAME or not tensor.dtype.is_float:
         raise ConversionError(f"reading {root}: '{name[:80]}' is of type {tensor.dtype}; floating-point types work")
     short = name.removeprefix("base_model.model.")
     match = _PART.fullmatch(short)
     if match and not match["bias"]:
         module = _WRAPPERS.sub("", match["module"])
-        parts = modules.setdefault(module, _Found(module)).parts
+        parts = modules.setdefault(module, Module(module)).parts
         if match["part"] in parts:
             raise ConversionError(f"reading {root}: '{name}' is there twice; an adapter with one name works")
         parts[match["part"]] = tensor
@@ -184,38 +158,38 @@ class _Names:
     def __init__(self, root: Path, arch: Architecture) -> None:
         self._root = root
         self._arch = arch
-        self._seen: dict[str, str] = {}
+        self._seen: dict[Target, str] = {}
 
-    def of(self, source: str) -> str:
-        """The GGUF name; ConversionError where the base has nothing of that name, or two sources share one."""
+    def of(self, source: str) -> tuple[Target, ...]:
+        """What it is in GGUF; ConversionError where the base has nothing of that name, or two sources share one."""
         short = _WRAPPERS.sub("", source)
-        name = None
+        found: tuple[Target, ...] = ()
         for spelled in (short, f"model.{short}", short.removeprefix("model.")):
-            try:
-                name = self._arch.gguf_name(spelled)
+            with suppress(ConversionError):
+                found = self._arch.targets(spelled)
                 break
-            except ConversionError:
-                continue
-        if name is None:
+        if not found:
             raise ConversionError(
                 f"reading {self._root}: it changes '{source}', which the base ({self._arch.name}) does not have; "
                 "an adapter made for this base works"
             )
-        if (other := self._seen.setdefault(name, source)) != source and ".base_layer." not in source + other:
-            raise ConversionError(f"reading {self._root}: '{other}' and '{source}' both become '{name}'")
-        return name
+        for target in found:
+            other = self._seen.setdefault(target, source)
+            if other != source and ".base_layer." not in source + other:
+                raise ConversionError(f"reading {self._root}: '{other}' and '{source}' both become '{target.name}'")
+        return found
 
 
-def _scale(root: Path, config: Mapping[str, Any], found: _Found) -> float:
+def _scale(root: Path, config: Mapping[str, Any], found: Module) -> float:
     """alpha / rank, or with rsLoRA alpha / sqrt(rank); alpha may be said for some modules."""
     a = found.parts.get("lora_A", found.parts.get("lora_embedding_A"))
     rank = a.shape[0] if a is not None and a.shape else 0
-    said = _matching(root, config, "rank_pattern", found.module, config.get("r"))
-    alpha = _matching(root, config, "alpha_pattern", found.module, config.get("lora_alpha"))
+    said = _matching(root, config, "rank_pattern", found.name, config.get("r"))
+    alpha = _matching(root, config, "alpha_pattern", found.name, config.get("lora_alpha"))
     if type(alpha) not in (int, float) or not isfinite(alpha) or not alpha:
-        raise ConversionError(f"reading {root}: lora_alpha of '{found.module}' is {alpha!r}; a number but 0 works")
+        raise ConversionError(f"reading {root}: lora_alpha of '{found.name}' is {alpha!r}; a number but 0 works")
     if not rank or said != rank:
-        raise ConversionError(f"reading {root}: '{found.module}' has rank {rank}, {CONFIG} says r = {said}")
+        raise ConversionError(f"reading {root}: '{found.name}' has rank {rank}, {CONFIG} says r = {said}")
     return float(alpha / sqrt(rank) if config.get("use_rslora") else alpha / rank)
 
 
@@ -231,50 +205,3 @@ def _matching(root: Path, config: Mapping[str, Any], key: str, module: str, defa
         except re.error as error:
             raise ConversionError(f"reading {root}: '{key}' has {pattern[:80]!r}, no pattern: {error}") from error
     return default
-
-
-def _pair(root: Path, name: str, found: _Found, scale: float, transform: Transform | None) -> Pair:
-    lookup = name == LOOKUP
-    kinds = ("lora_embedding_A", "lora_embedding_B") if lookup else ("lora_A", "lora_B")
-    if missing := [kind for kind in kinds if kind not in found.parts]:
-        raise ConversionError(f"reading {root}: '{found.module}' has {', '.join(found.parts)}, but no {missing[0]}")
-    a, b = (found.parts[kind] for kind in kinds)
-    if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
-        raise ConversionError(f"reading {root}: '{found.module}' has A {a.shape} and B {b.shape}; ranks must agree")
-    magnitude = found.parts.get("lora_magnitude_vector")
-    if lookup:
-        a = Computed(a.shape[::-1], plain(a.dtype), lambda source=a: source.numpy().T)  # type: ignore[misc]
-    else:
-        b = _moved(root, name, b, transform)
-        magnitude = None if magnitude is None else _moved(root, name, _flat(magnitude), transform)
-    return Pair(a, b, scale, lookup, magnitude)
-
-
-def _flat(vector: Stored) -> Stored:
-    """Older files have a DoRA's magnitudes as a matrix of one row or column."""
-    size = max(vector.shape, default=0)
-    return vector if len(vector.shape) == 1 else Computed((size,), F32, lambda: vector.numpy().reshape(size))
-
-
-def _moved(root: Path, name: str, rows: Stored, transform: Transform | None) -> Stored:
-    """B's rows where the base's are."""
-    if transform is None:
-        return rows
-    if transform.kind not in _MOVES_ROWS:
-        raise ConversionError(
-            f"reading {root}: a change of '{name}' cannot be converted ({transform.kind} is not linear in it)"
-        )
-    return Computed(rows.shape, plain(rows.dtype), _transformed(rows, transform))
-
-
-def _whole(root: Path, name: str, tensor: Stored, transform: Transform | None) -> Stored:
-    return tensor if transform is None else Computed(tensor.shape, F32, _transformed(tensor, transform))
-
-
-def _transformed(tensor: Stored, transform: Transform) -> Callable[[], Array]:
-    return lambda: TRANSFORMS[transform.kind](tensor.numpy(), transform.argument)
-
-
-def plain(dtype: DType) -> DType:
-    """The type itself where GGUF has it as a plain float, else float32."""
-    return dtype if dtype in (F32, F16, BF16) else F32

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from puna.dtypes import Stored
 from puna.errors import ModelError
-from puna.formats.lora import Adapter, Pair, place_of
+from puna.formats.lora import Adapter, place_of
 from puna.graph import weight
 from puna.graph.adapt import LowRank, Place
 
@@ -35,13 +35,10 @@ def graft(tensors: Mapping[str, Stored], adapters: Iterable[tuple[Adapter, float
         base |= adapter.whole
         for name, pair in adapter.pairs.items():
             if pair.magnitude is not None:
-                raise ModelError(f"adapter {adapter.source.name}: it is a DoRA, which cannot be added; merging works")
+                raise ModelError(f"adapter {adapter.source.name}: it is a DoRA, which is no sum; merging works")
             leaves = {f"{name}.lora_{part}.{number}": matrix for part, matrix in (("a", pair.a), ("b", pair.b))}
             weights |= leaves
             a, b = (weight(n, m.shape, m.dtype) for n, m in leaves.items())
-            place = ("embedding" if pair.lookup else "linear", place_of(name, tensors))
+            place = (pair.op, place_of(name, tensors))
             changes.setdefault(place, []).append(LowRank(a, b, pair.scale * factor))
     return Grafted(base, base | weights, changes)
-
-
-__all__ = ["Adapter", "Grafted", "Pair", "graft"]

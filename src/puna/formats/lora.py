@@ -57,6 +57,11 @@ class Pair:
         rows, columns = (self.a.shape[-2], self.b.shape[-2]) if self.lookup else (self.b.shape[-2], self.a.shape[-1])
         return (*self.b.shape[:-2], rows, columns)
 
+    @property
+    def op(self) -> str:
+        """The op that reads the weight it changes."""
+        return "embedding" if self.lookup else "linear"
+
     def factors(self) -> tuple[Array, Array]:
         """Two float32 matrices, (rows, rank) and (rank, columns), whose product is the change."""
         a, b = self.a.numpy(), self.b.numpy()

@@ -1,0 +1,126 @@
+"""Writes PEFT adapters as GGUF adapters, as `puna.formats.lora` draws them; their bases are `puna.create.adapter`'s."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from puna.create.adapter import Base, find_base, open_adapter, open_base
+from puna.create.checkpoint import DTYPE_CHOICES
+from puna.create.convert import ConversionReport, TensorReport
+from puna.create.peft_pairs import Computed, plain
+from puna.dtypes import F32, DType, Stored
+from puna.errors import ConversionError
+from puna.formats.file_types import FILE_TYPE_IDS
+from puna.formats.gguf_writer import write_gguf
+from puna.formats.lora import Adapter, Pair
+
+if TYPE_CHECKING:
+    from puna.store.blobs import Progress
+
+
+def convert_adapter(
+    source: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    base: str | PathLike[str] | Base | None = None,
+    dtype: str = "auto",
+    on_progress: Progress | None = None,
+) -> ConversionReport:
+    """Write a PEFT adapter as a GGUF adapter for its `base`, by default the one that it names.
+
+    `dtype`: auto (as they are), f32, f16, bf16. Scales other than alpha / rank are in alpha where they are all alike,
+    else in B. ConversionError for what a GGUF adapter cannot hold: DoRA, and whole tensors other than norms.
+    """
+    begun, path = time.monotonic(), Path(source)
+    if dtype not in DTYPE_CHOICES:
+        raise ConversionError(f"converting {path}: dtype {dtype!r} is unknown; known: {', '.join(DTYPE_CHOICES)}")
+    base = base if isinstance(base, Base) else open_base(find_base(path) if base is None else base)
+    adapter = open_adapter(path, base)
+    _check_writable(adapter)
+    alpha = _alpha(adapter)
+    tensors = dict(_tensors(adapter, alpha, DTYPE_CHOICES[dtype]))
+    types = Counter(tensor.dtype.name for tensor in tensors.values())
+    metadata = {
+        "general.architecture": adapter.arch,
+        "general.type": "adapter",
+        "adapter.type": "lora",
+        "general.name": path.resolve().name,
+        "general.quantization_version": 2,
+        "general.file_type": FILE_TYPE_IDS[types.most_common(1)[0][0]],
+        "adapter.lora.alpha": np.float32(alpha),
+    }
+    total, done = sum(t.dtype.nbytes(t.shape) for t in tensors.values()), 0
+
+    def entries() -> Iterator[tuple[str, tuple[int, ...], DType, Any]]:
+        nonlocal done
+        for name, tensor in tensors.items():
+            yield name, tensor.shape, tensor.dtype, lambda tensor=tensor: tensor.raw
+            done += tensor.dtype.nbytes(tensor.shape)
+            if on_progress:
+                on_progress(name, done, total)
+
+    write_gguf(out, metadata, entries())
+    return ConversionReport(
+        source=str(path),
+        out=str(out),
+        architecture=adapter.arch,
+        parameters=sum(prod(t.shape) for t in tensors.values()),
+        nbytes=total,
+        seconds=time.monotonic() - begun,
+        tensors=tuple(
+            TensorReport(n, n, t.shape, t.dtype.name, t.dtype.name, "", t.dtype.nbytes(t.shape))
+            for n, t in tensors.items()
+        ),
+    )
+
+
+def _check_writable(adapter: Adapter) -> None:
+    name = adapter.source
+    if any(pair.magnitude is not None for pair in adapter.pairs.values()):
+        raise ConversionError(
+            f"converting {name}: a GGUF adapter cannot hold DoRA; `puna merge` folds it into the base"
+        )
+    for tensor in adapter.whole:
+        if not tensor.endswith("_norm.weight"):
+            raise ConversionError(
+                f"converting {name}: it replaces '{tensor}' (modules_to_save, or a trained bias), which a GGUF adapter "
+                "cannot hold; `puna merge` folds it into the base"
+            )
+
+
+def _alpha(adapter: Adapter) -> float:
+    """The file's one alpha: what most pairs' scales are, times their rank."""
+    alphas = Counter(round(pair.scale * pair.rank, 9) for pair in adapter.pairs.values())
+    return alphas.most_common(1)[0][0] if alphas else 0.0
+
+
+def _tensors(adapter: Adapter, alpha: float, wanted: DType | None) -> Iterator[tuple[str, Stored]]:
+    for name, pair in adapter.pairs.items():
+        yield f"{name}.lora_a", _typed(pair.a, wanted)
+        yield f"{name}.lora_b", _typed(_scaled(pair, alpha), wanted)
+    for name, tensor in adapter.whole.items():
+        yield name, _typed(tensor, F32)
+
+
+def _scaled(pair: Pair, alpha: float) -> Stored:
+    """B, multiplied by what the file's alpha does not say."""
+    factor = pair.scale * pair.rank / alpha
+    if abs(factor - 1) < 1e-6:
+        return pair.b
+    return Computed(pair.b.shape, F32, lambda: pair.b.numpy() * np.float32(factor))
+
+
+def _typed(tensor: Stored, wanted: DType | None) -> Stored:
+    dtype = wanted or plain(tensor.dtype)
+    if dtype is tensor.dtype:
+        return tensor
+    return replace(tensor, dtype=dtype) if isinstance(tensor, Computed) else Computed(tensor.shape, dtype, tensor.numpy)
