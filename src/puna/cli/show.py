@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--tensors", is_flag=True, help="Every tensor with its type and shape.")
 @click.option("--archs", is_flag=True, help="The architectures that Puna knows.")
 def command(model: str | None, archs: bool, **parts: bool) -> None:
-    """Show what MODEL (a name, a GGUF file or a checkpoint directory) is made of."""
+    """Show what MODEL is made of: a name, a GGUF file or a checkpoint directory, or hf.co/USER/REPO that was pulled."""
     if archs:
         from puna import arch
 
@@ -59,11 +59,19 @@ def _summary(opened: Opened) -> Iterator[str]:
         "template": "Modelfile's" if opened.template else "own" if "tokenizer.chat_template" in metadata else "none",
         "licence": metadata.get("general.license"),
         "file": opened.source,
+        "linked to": _origin(opened),
     }
     for name, value in rows.items():
         if value is not None:
             yield f"{name:18} {value}"
     yield from (f"{'parameter':18} {line}" for line in parameter_lines(opened.params))
+
+
+def _origin(opened: Opened) -> str | None:
+    from puna.store import Store
+
+    blob = opened.source.name.replace("sha256-", "sha256:")
+    return Store(opened.source.parent.parent).origin(blob) if opened.source.parent.name == "blobs" else None
 
 
 def parameter_lines(options: Mapping[str, Any]) -> Iterator[str]:
@@ -74,16 +82,19 @@ def parameter_lines(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _modelfile(opened: Opened) -> Iterator[str]:
+    """What makes the same model again: its blobs are the same, and so is its digest."""
     from puna.create.modelfile import Modelfile
 
     commands: list[tuple[str, str | tuple[str, str]]] = [("from", str(opened.source))]
-    named = (("template", opened.template), ("system", opened.system), ("renderer", opened.renderer))
-    commands += [(name, value) for name, value in named if value]
+    commands += [({"projector": "from"}.get(kind, kind), str(path)) for kind, path in opened.parts]
+    named = ("template", "system", "renderer", "parser", "requires")
+    commands += [(name, value) for name in named if (value := getattr(opened, name))]
     for name, value in opened.params.items():
         items = value if isinstance(value, list) else [value]
         commands += [("parameter", (name, str(item))) for item in items]
     commands += [("license", text) for text in opened.licenses]
     commands += [("message", (str(m["role"]), str(m["content"]))) for m in opened.messages]
+    yield "# Made by `puna show --modelfile`; to build a model of your own on it, FROM its name is shorter."
     yield str(Modelfile(commands)).rstrip("\n")
 
 

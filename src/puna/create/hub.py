@@ -154,13 +154,15 @@ def fetch_file(
     if file.size > _MAX_HTTP:
         return _fetch_huge(repository, file, partial)
     url = hf_hub_url(repository.ref.id, file.name, revision=repository.commit, endpoint=_endpoint())
+    headers: dict[str, Any] = build_hf_headers(library_name="puna")
+
+    def go_on(target: _Target, begun: int) -> None:
+        http_get(url, target, resume_size=begun, headers=headers, expected_size=file.size)  # type: ignore[arg-type]
+
     with storing(file.name, partial.parent, file.size), partial.open("a+b") as stream, _explained(repository.ref):
         target = _Target(stream, file, on_progress or silent, check=check)
-        begun = target.begin()
-        if begun < file.size:
-            with _without_bars():
-                headers: dict[str, Any] = build_hf_headers(library_name="puna")
-                http_get(url, target, resume_size=begun, headers=headers, expected_size=file.size)  # type: ignore[arg-type]
+        with _without_bars():
+            _persist(go_on, target, target.begin())
     if (came := partial.stat().st_size) != file.size or not target.right():
         partial.unlink()
         raise StoreError(
@@ -168,6 +170,22 @@ def fetch_file(
             "they are removed, fetch it again"
         )
     return partial
+
+
+def _persist(go_on: Callable[[_Target, int], None], target: _Target, begun: int) -> None:
+    """Goes on where the line broke, as long as each try brings something."""
+    while begun < target.size:
+        try:
+            go_on(target, begun)
+        except Exception as error:
+            stopped = target.tell()
+            if type(error) is OSError and error.errno is None:  # the library's own check of the size; ours says more
+                return
+            if not _is_network(error) or stopped <= begun:
+                raise
+            begun = stopped
+        else:
+            return
 
 
 def _fetch_huge(repository: Repository, file: RemoteFile, partial: Path) -> Path:
@@ -186,6 +204,7 @@ class _Target:
     """The file that a download is written to: reports, and sums up what is in it."""
 
     def __init__(self, stream: BinaryIO, file: RemoteFile, on_progress: Progress, *, check: bool) -> None:
+        self.size = file.size
         self._stream = stream
         self._file = file
         self._progress = on_progress
@@ -266,11 +285,19 @@ def _explained(ref: HubRef) -> Iterator[None]:
         yield
     except Exception as error:
         reason = next((say(error) for kind, say in reasons if isinstance(error, kind)), None)
-        if reason is None and type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "requests", "urllib3"):
+        if reason is None and _is_network(error):
             reason = f"the hub cannot be reached ({type(error).__name__}); check the network, or HF_ENDPOINT"
         if reason is None:
             raise
         raise StoreError(f"opening {ref}: {reason}") from error
+
+
+def _is_network(error: Exception) -> bool:
+    """Whether a line broke or was never there, in the words of the libraries that the hub's has used."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    home = type(error).__module__.partition(".")[0]
+    return home in ("httpx", "httpx2", "requests", "urllib3") and not isinstance(error, HfHubHTTPError)
 
 
 def _absent(ref: HubRef) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 from puna.create.source import select_files
@@ -17,6 +18,9 @@ PREFERRED = (
 
 BESIDE = ("template", "system", "params")
 """Files of a repository that are layers of the model, as the hub hands them to Ollama."""
+
+_SMALL = ("README.md", "merges.txt", "vocab.txt", "*.tiktoken", "additional_chat_templates/*.jinja")
+"""Of a checkpoint, what conversion reads besides: the model's card for its name, older tokenizers, templates."""
 
 _QUANT = re.compile(
     r"(?:^|[-._])((?:UD-)?(?:I?Q[1-8](?:_[A-Z0-9]+)*|TQ[12]_0|MXFP4(?:_MOE)?|NVFP4|BF16|F16|FP16|F32|FP32))$",
@@ -77,8 +81,9 @@ def _listed(sets: Mapping[str, list[str]]) -> str:
 def checkpoint_files(names: Iterable[str], what: str) -> list[str]:
     """The files of a checkpoint that an import takes, weights first; StoreError says what is there instead."""
     names = list(names)
+    small = [name for name in names if any(fnmatchcase(name, pattern) for pattern in _SMALL)]
     try:
-        return select_files(names)
+        return list(dict.fromkeys([*select_files(names), *small]))
     except ConversionError as error:
         shown = ", ".join(sorted(names)[:6]) or "nothing"
         raise StoreError(f"{what}: there are no weights, but {shown}; GGUF or safetensors files work") from error

@@ -6,6 +6,8 @@ from os import PathLike
 from pathlib import Path
 
 from puna.errors import ConversionError
+from puna.formats.gguf_shards import sets_of
+from puna.store.hub_ref import check_snapshot, find_snapshot
 
 _GIT_LFS = b"version https://git-lfs"
 _ARCHIVES = (b"PK", b"\x80")  # a zip file, or a bare pickle of old PyTorch
@@ -50,15 +52,34 @@ def find_ggufs(root: Path, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.endswith((".gguf", ".bin")) and _first_bytes(root / name, 4) == b"GGUF"]
 
 
-def find_component(path: Path) -> Path:
-    """The directory itself, or the only one in it that has a checkpoint; of a pipeline of several it names them.
+def find_weights(path: Path) -> Path:
+    """What a directory means as one model: its GGUF file or the first shard of it, else the checkpoint's directory.
 
-    ConversionError as for `find_files`.
+    ConversionError where there are several, or none.
     """
+    root = find_component(path)
+    if (root / "config.json").exists() and any(root.glob("*.safetensors")):
+        return root
+    models = sets_of(
+        name for name in find_ggufs(root, _listed(root)) if "/" not in name and "mmproj" not in name.lower()
+    )
+    if len(models) > 1:
+        shown = ", ".join(sorted(models)[:4])
+        raise ConversionError(f"importing {root}: it holds {len(models)} GGUF models, {shown}; name one of them")
+    return root / next(iter(models.values()))[0] if models else root
+
+
+def find_component(path: Path) -> Path:
+    """The directory itself; of an entry of the hub's cache its snapshot; or the only folder in it with a checkpoint.
+
+    ConversionError where it is a pipeline of several; StoreError for a snapshot with links out of the cache.
+    """
+    path = find_snapshot(path) or path
+    check_snapshot(path)
     beside = sorted({file.parent for file in path.glob("*/config.json") if _has_weights(file.parent)})
     if (path / "model_index.json").is_file() and beside:
         names = ", ".join(folder.name for folder in beside)
-        raise ConversionError(f"importing {path}: a pipeline of {names}; one of these directories works")
+        raise ConversionError(f"importing {path}: it is a pipeline of {names}; one of these directories works")
     if len(beside) == 1 and not (path / "config.json").exists() and not _has_weights(path):
         return beside[0]
     return path
