@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "Chat with a model, or answer one prompt.",
     "create": "Make a model from a Modelfile.",
     "convert": "Convert a checkpoint to one GGUF file.",
+    "merge": "Fold LoRA adapters into their base.",
     "verify": "Check that a converted model computes what its source does.",
     "imatrix": "Measure which weights of a model matter, from a text.",
     "pull": "Fetch a model.",
