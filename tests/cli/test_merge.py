@@ -41,6 +41,20 @@ def test_a_model_of_the_store_is_merged_with_its_own_adapters(puna, home, tiny):
     np.testing.assert_allclose(changed(home / "m.gguf"), adapter(home / "one")[1], atol=1e-5)
 
 
+def test_a_model_shows_its_adapters_and_its_modelfile_makes_it_again(puna, home, tiny):
+    (home / "Modelfile").write_text(f"FROM {tiny}\nADAPTER {adapter(home / 'one')[0]}\n")
+    assert puna("create", "tuned").status == 0
+    (layer,) = puna_package.Store().manifest("tuned").all("adapter")
+    blob = str(puna_package.Store().blob_path(layer.digest))
+    assert ["adapter", blob] in [line.split() for line in puna("show", "tuned").out.splitlines()]
+    text = puna("show", "tuned", "--modelfile").out
+    assert f"ADAPTER {blob}\n" in text
+    (home / "Modelfile").write_text(text)
+    assert puna("create", "again").status == 0
+    assert puna("cp", "tuned", "copy").status == 0
+    assert len({puna_package.Store().manifest(name).digest for name in ("tuned", "again", "copy")}) == 1
+
+
 def test_what_cannot_be_merged_is_one_line(puna, home, tiny):
     status, _, err = puna("merge", tiny, "nowhere", "-o", "m.gguf")
     assert (status, err.count("\n")) == (1, 1)

@@ -64,6 +64,7 @@ def _summary(opened: Opened) -> Iterator[str]:
     for name, value in rows.items():
         if value is not None:
             yield f"{name:18} {value}"
+    yield from (f"{'adapter':18} {path}" for path, _ in opened.adapters)
     yield from (f"{'parameter':18} {line}" for line in parameter_lines(opened.params))
 
 
