@@ -2,8 +2,8 @@
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -15,20 +15,31 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
 
     It is written under a temporary name in the same folder, flushed to the disk (fsync), then renamed over `path`.
     """
-    target = Path(path)
-    partial = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.partial")
-    file = partial.open("xb", buffering=1 << 20)
+    with whole_files([path]) as (file,):
+        yield file
+
+
+@contextmanager
+def whole_files(paths: Sequence[str | PathLike[str]]) -> Iterator[list[BinaryIO]]:
+    """The same with several files: none takes its name before all are complete and on the disk."""
+    targets = [Path(path) for path in paths]
+    partials = [target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.partial") for target in targets]
     try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        with ExitStack() as opened:
+            files = [opened.enter_context(partial.open("xb", buffering=1 << 20)) for partial in partials]
+            yield files
+            for file in files:
+                file.flush()
+                os.fsync(file.fileno())
+        for partial, target in zip(partials, targets, strict=True):
+            partial.replace(target)
     except BaseException:
-        with suppress(OSError):
-            partial.unlink()
+        for partial in partials:
+            with suppress(OSError):
+                partial.unlink()
         raise
-    sync_folder(target.parent)
+    for folder in {target.parent for target in targets}:
+        sync_folder(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -186,6 +186,8 @@ def test_a_gguf_file_is_quantized_like_the_directory_it_came_from(tmp_path: Path
         ({"quantize": "Q4_Z"}, "Q4_Z"),
         ({"recipe": {}}, "recipe"),
         ({"imatrix": {}}, "imatrix"),
+        ({"threads": 0}, "threads is 0"),
+        ({"shard_size": "large"}, "'large'"),
     ],
 )
 def test_an_unknown_option_is_named(options: dict[str, Any], named: str, tmp_path: Path) -> None:
@@ -211,7 +213,18 @@ def test_the_report_tells_what_became_of_a_tensor(tmp_path: Path) -> None:
     report = puna.convert(write_checkpoint(tmp_path, "llama2"), tmp_path / "m.gguf", dtype="f16")
     (found,) = [tensor for tensor in report.tensors if tensor.name == "blk.1.attn_k.weight"]
     name = "model.layers.1.self_attn.k_proj.weight"
-    assert found == TensorReport("blk.1.attn_k.weight", name, (128, 128), "F32", "F16", "permute_rope(4)", 32768)
+    assert found == TensorReport(
+        "blk.1.attn_k.weight",
+        name,
+        (128, 128),
+        "F32",
+        "F16",
+        "permute_rope(4)",
+        32768,
+        why="ggml turns neighbours, HF turns halves",
+        rule="dtype: what was asked for",
+        sources=(name,),
+    )
     assert json.loads(json.dumps(report.to_dict()))["parameters"] == report.parameters
 
 
@@ -237,7 +250,11 @@ def test_an_output_that_is_there_though_tied_is_left_out(tmp_path: Path) -> None
     rewrite(
         tmp_path / "b/model", "qwen3", lambda w: w.update({"lm_head.weight": w["model.embed_tokens.weight"].copy()})
     )
-    assert converted(tmp_path / "a/model") == converted(tmp_path / "b/model")
+    for name in "ab":
+        puna.convert(tmp_path / name / "model", tmp_path / f"{name}.gguf")
+    one, two = (puna.open_gguf(tmp_path / f"{name}.gguf") for name in "ab")
+    assert {n: t.raw.tobytes() for n, t in one.tensors.items()} == {n: t.raw.tobytes() for n, t in two.tensors.items()}
+    assert one.metadata["puna.source.digest"] != two.metadata["puna.source.digest"]
     assert puna.convert(tmp_path / "b/model", tmp_path / "m.gguf", dry_run=True).left_out == ("lm_head.weight",)
 
 

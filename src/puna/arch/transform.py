@@ -16,11 +16,6 @@ class Transform:
     kind: str
     arguments: tuple[int, ...] = ()
 
-    @property
-    def argument(self) -> int:
-        """The first of the arguments, or 0."""
-        return self.arguments[0] if self.arguments else 0
-
     def __str__(self) -> str:
         return self.kind + (f"({', '.join(map(str, self.arguments))})" if self.arguments else "")
 

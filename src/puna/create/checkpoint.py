@@ -6,8 +6,9 @@ The architecture's file says names, transforms and hyperparameters; the tokenize
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 from os import PathLike
 from pathlib import Path
@@ -15,9 +16,14 @@ from typing import Any
 
 from puna import arch as archs
 from puna import cache
-from puna.arch.base import Architecture, Hparams, bind, check_sizes, check_vocabulary
+from puna.arch.base import Architecture, Hparams
+from puna.arch.binding import bind, check_sizes, check_vocabulary
 from puna.arch.transform import Transform
+from puna.create.digest import digest_of, files_of
+from puna.create.general import model_name, size_label
+from puna.create.meta import is_meta, open_meta
 from puna.create.names import Parts, named
+from puna.create.origins import origins
 from puna.create.policy import policy
 from puna.create.prequantized import plain_config, unpack
 from puna.create.source import find_files
@@ -38,6 +44,9 @@ OLD_POOLING = {
 MODULES = ("Transformer", "Pooling", "Normalize")
 """Parts of a sentence-transformers model that are understood; embeddings always have unit length."""
 
+PADDING = re.compile(r"\[PAD\d+\]")
+"""Tokens that fill up a vocabulary."""
+
 WEIGHTS = (".safetensors", ".bin", ".pth")
 """Endings of files of weights."""
 
@@ -47,7 +56,10 @@ DTYPE_CHOICES = {"auto": None, "f32": F32, "f16": F16, "bf16": BF16}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A directory's metadata and tensors under their GGUF names; `left_out` are names of tensors that none needs."""
+    """A directory's metadata and tensors under their GGUF names.
+
+    `left_out` are names of tensors that none needs, `origins` says of each key what it was taken from.
+    """
 
     directory: Path
     arch: Architecture
@@ -55,6 +67,8 @@ class Checkpoint:
     metadata: Mapping[str, Any]
     tensors: Mapping[str, Stored]
     left_out: tuple[str, ...]
+    origins: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Checkpoint:
@@ -66,11 +80,11 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     root = Path(directory)
     if dtype not in DTYPE_CHOICES:
         raise ConversionError(f"converting {root}: dtype {dtype!r} is unknown; known: {', '.join(DTYPE_CHOICES)}")
-    said = read_config(root)
+    said, weights = _opened(root)
     arch = archs.find_hf(_class_of(root, said))
     config = arch.understood(plain_config(said))
     hp = arch.hparams_from_hf(config)
-    sources = unpack(said, _open_weights(root))
+    sources = unpack(said, weights)
     names = named(arch, config, sources)
     tensors: dict[str, Stored] = {
         name: converted(name, made_of, sources, arch.transforms(name, hp), DTYPE_CHOICES[dtype])
@@ -78,9 +92,40 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     }
     tensors |= {name: Constant(tuple(values)) for name, values in arch.extra_tensors(config, hp).items()}
     _check(arch, hp, config, tensors)
-    metadata = _metadata(root, arch, hp, said, tensors)
+    metadata = _metadata(root, arch, hp, said, tensors) | {"puna.source.digest": digest_of(sources, files_of(root))}
     check_vocabulary(metadata, tensors)
-    return Checkpoint(root, arch, hp, metadata, tensors, tuple(sorted(sources.keys() - _used(names))))
+    return Checkpoint(
+        root,
+        arch,
+        hp,
+        metadata,
+        tensors,
+        tuple(sorted(sources.keys() - _used(names))),
+        origins(arch, hp, said, metadata, root),
+        tuple(_warnings(config, sources, tensors, metadata)),
+    )
+
+
+def _warnings(
+    config: Mapping[str, Any], sources: Iterable[str], tensors: Mapping[str, Stored], metadata: Mapping[str, Any]
+) -> Iterator[str]:
+    """What a reader should know, and the key of config.json that decided it."""
+    if config.get("tie_word_embeddings") and any(name.endswith("lm_head.weight") for name in sources):
+        yield "lm_head.weight is left out: config.json says 'tie_word_embeddings': true"
+    types: Any = metadata.get("tokenizer.ggml.token_type")
+    tokens = metadata.get("tokenizer.ggml.tokens") or ()
+    padded = sum(1 for token in tokens[-1024:] if PADDING.fullmatch(str(token))) if types is not None else 0
+    if padded:
+        rows = tensors["token_embd.weight"].shape[0]
+        yield f"the vocabulary is padded by {padded} tokens: config.json's 'vocab_size' and the embedding have {rows}"
+
+
+def _opened(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored]]:
+    """What config.json says, or would say, and the tensors; of either layout."""
+    if not is_meta(root):
+        return read_config(root), _open_weights(root)
+    config, weights = open_meta(root)
+    return (read_config(root) if (root / "config.json").is_file() else config), weights
 
 
 def _open_weights(root: Path) -> Mapping[str, Stored]:
@@ -192,11 +237,14 @@ def _metadata(
 ) -> dict[str, Any]:
     from puna.tokenizer import metadata_from_hf
 
+    count = sum(prod(t.shape) for t in tensors.values())
+    label = size_label(tensors)
     general = {
         "general.architecture": arch.name,
         "general.type": "model",
-        "general.name": root.resolve().name,
-        "general.parameter_count": sum(prod(t.shape) for t in tensors.values()),
+        "general.name": model_name(root, arch.name, config, label),
+        "general.size_label": label,
+        "general.parameter_count": count,
         "general.quantization_version": 2,
         "general.file_type": FILE_TYPE_IDS[_main_type(tensors).name],
     }

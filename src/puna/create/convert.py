@@ -1,65 +1,39 @@
-"""Conversion: a checkpoint directory or a GGUF file to one GGUF file, in the types asked for, streaming.
+"""Conversion: a checkpoint directory or a GGUF file to GGUF, in the types asked for, in two passes.
 
-What each tensor becomes is decided from headers before anything is written; the report says it.
+The first reads headers and decides everything (`puna.create.plan`); the second streams in parallel to files that take
+their names when all are complete.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from errno import ENOSPC
-from functools import partial
-from math import prod
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from puna.create.checkpoint import open_checkpoint
-from puna.create.tensors import Converted
-from puna.dtypes import DTYPES, DType, Stored
+from puna.create.measure import Meter, checksums
+from puna.create.original import open_original
+from puna.create.plan import Plan, Quantizing, plan
+from puna.create.report import ConversionReport, TensorReport
+from puna.create.shards import Shard, parse_size
+from puna.create.stream import Job, Syncer, write_jobs
+from puna.create.tensors import pieces
 from puna.errors import ConversionError
-from puna.formats.file_types import FILE_TYPE_IDS
-from puna.formats.gguf import open_gguf
-from puna.formats.gguf_writer import write_gguf
-from puna.quants.recipe import file_type, plan_types
+from puna.formats.gguf_writer import Layout, lay_out
+from puna.whole import whole_files
 
 if TYPE_CHECKING:
+    from puna.formats.imatrix import Imatrix
+    from puna.quants.recipe import Recipe
     from puna.store.blobs import Progress
 
-__all__ = ["ConversionReport", "TensorReport", "convert", "open_checkpoint"]
-
-
-@dataclass(frozen=True, slots=True)
-class TensorReport:
-    """What became of one tensor."""
-
-    name: str
-    source: str
-    shape: tuple[int, ...]
-    source_dtype: str
-    dtype: str
-    transform: str
-    nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ConversionReport:
-    """What a conversion did, or with `dry_run` would do; sizes in bytes."""
-
-    source: str
-    out: str
-    architecture: str
-    parameters: int
-    nbytes: int
-    seconds: float
-    tensors: tuple[TensorReport, ...]
-    left_out: tuple[str, ...] = ()  # tensors of the source that the file does not need
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report in JSON's terms."""
-        return asdict(self)
+__all__ = ["ConversionReport", "TensorReport", "carry_out", "convert", "open_checkpoint"]
 
 
 def convert(
@@ -68,109 +42,134 @@ def convert(
     *,
     dtype: str = "auto",
     quantize: str | None = None,
-    recipe: object = None,
-    imatrix: object = None,
+    recipe: str | PathLike[str] | Recipe | None = None,
+    imatrix: str | PathLike[str] | Imatrix | None = None,
     dry_run: bool = False,
+    shard_size: str | int | None = None,
+    target_size: str | int | None = None,
+    target_bpw: float | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    threads: int | None = None,
+    measure: bool = False,
     on_progress: Progress | None = None,
 ) -> ConversionReport:
     """Write `source`, a checkpoint directory or a GGUF file, as one GGUF file that appears only when complete.
 
-    `dtype`: what matrices become: auto (as they are), f32, f16, bf16. `quantize`: a type or mix such as Q8_0 or Q4_K_M.
-    Raises ConversionError, ModelError, FormatError.
+    `dtype`: what matrices become: auto (as they are), f32, f16, bf16. `quantize`: a type or mix such as Q8_0 or Q4_K_M;
+    `recipe`: a TOML file of rules, over the mix or alone; `imatrix`: a file of importance. `shard_size`: bytes of
+    tensors in a file, as 2G; then there are several, `out-00001-of-00003.gguf` and so on. `metadata`: keys to set,
+    or with None to remove. `threads`: as many as there are cores. `measure`: the report has checksums and errors.
+    Raises ConversionError, ModelError, FormatError; nothing is left of what was begun.
     """
-    if recipe is not None or imatrix is not None:
-        raise ConversionError("converting: recipe and imatrix are not supported yet; quantize='Q4_K_M' is")
-    begun, path = time.monotonic(), Path(source)
-    metadata, written, tensors, left_out = _open_source(path, dtype)
-    if quantize:
-        mix = file_type(quantize)
-        tensors = _quantized(metadata, tensors, mix)
-        written = {**written, "general.file_type": FILE_TYPE_IDS[mix], "general.quantization_version": 2}
-    reports = tuple(_report(name, tensor) for name, tensor in tensors.items())
-    total = sum(r.nbytes for r in reports)
+    begun, path, target = time.monotonic(), Path(source), Path(out)
+    size = None if shard_size is None else parse_size(shard_size)
+    count = _threads(threads)
+    planned = plan(
+        open_original(path, dtype),
+        target,
+        Quantizing.of(quantize, recipe, imatrix),
+        shard_size=size,
+        metadata=metadata,
+        threads=count,
+    )
+    report = planned.report(target)
     if not dry_run:
-        _write(Path(out), written, tensors, total, on_progress)
-    return ConversionReport(
-        source=str(path),
-        out=str(out),
-        architecture=str(metadata["general.architecture"]),
-        parameters=sum(prod(t.shape) for t in tensors.values()),
-        nbytes=total,
-        seconds=time.monotonic() - begun,
-        tensors=reports,
-        left_out=left_out,
-    )
+        tensors = carry_out(planned, report.tensors, measure=measure, on_progress=on_progress)
+        report = replace(report, tensors=tensors)
+    return replace(report, seconds=time.monotonic() - begun)
 
 
-_Source = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Stored], tuple[str, ...]]
+def _threads(threads: int | None) -> int:
+    if threads is not None and threads < 1:
+        raise ConversionError(f"converting: threads is {threads}; 1 or more would work")
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return threads or available
 
 
-def _open_source(path: Path, dtype: str) -> _Source:
-    """Metadata to read, the same to write (of a GGUF file: its exact bytes), tensors, and names of those left out."""
-    if path.is_dir():
-        checkpoint = open_checkpoint(path, dtype)
-        return checkpoint.metadata, checkpoint.metadata, checkpoint.tensors, checkpoint.left_out
-    if dtype != "auto":
-        raise ConversionError(f"converting {path}: dtype is for checkpoint directories; for GGUF use quantize='F16'")
-    gguf = open_gguf(path)
-    if "general.architecture" not in gguf.metadata:
-        raise ConversionError(f"converting {path}: the file has no 'general.architecture'")
-    return gguf.metadata, gguf.metadata.exact(), gguf.tensors, ()
-
-
-def _write(
-    out: Path, metadata: Mapping[str, Any], tensors: Mapping[str, Stored], total: int, progress: Progress | None
-) -> None:
+def carry_out(
+    planned: Plan,
+    tensors: Sequence[TensorReport],
+    *,
+    measure: bool = False,
+    on_progress: Progress | None = None,
+) -> tuple[TensorReport, ...]:
+    """Write what was planned; returns the tensors' reports, with checksums and errors where they are measured."""
+    layouts = [_laid_out(shard, planned.original.alignment) for shard in planned.shards]
+    _check_room(planned.shards, layouts)
+    meters = {name: Meter(tensor.dtype) for name, tensor in planned.tensors.items()} if measure else {}
     try:
-        free = shutil.disk_usage(out.parent).free
-        if free < total:
-            raise OSError(ENOSPC, f"{total:,} bytes are needed, {free:,} are free")
-        write_gguf(out, metadata, _stream(tensors, total, progress))
+        with whole_files([shard.path for shard in planned.shards]) as files:
+            _stream(planned, layouts, files, meters, on_progress)
+            sums = _checksums(planned, layouts, files) if measure else {}
     except OSError as error:
-        raise ConversionError(f"writing {out}: {error.strerror or error}; nothing was kept") from error
-
-
-def _quantized(metadata: Mapping[str, Any], tensors: Mapping[str, Stored], mix: str) -> dict[str, Stored]:
-    """The same tensors in the types that a mix gives them; each is quantized from its source, once."""
-    shapes = {name: (t.shape, t.dtype.name) for name, t in tensors.items()}
-    types = plan_types(shapes, mix, arch=str(metadata["general.architecture"]), metadata=metadata)
-    return {name: _retyped(name, tensor, DTYPES[types[name]]) for name, tensor in tensors.items()}
-
-
-def _retyped(name: str, tensor: Stored, wanted: DType) -> Stored:
-    if wanted is tensor.dtype:
-        return tensor
-    return (
-        replace(tensor, dtype=wanted) if isinstance(tensor, Converted) else Converted(name, (tensor,), (name,), wanted)
+        where = planned.shards[0].path
+        raise ConversionError(f"writing {where}: {error.strerror or error}; nothing was kept") from error
+    return tuple(
+        replace(report, sha256=sums.get(report.name, ""), drift=meters[report.name].drift() if measure else None)
+        for report in tensors
     )
 
 
-def _report(name: str, tensor: Stored) -> TensorReport:
-    origin = tensor if isinstance(tensor, Converted) else None
-    return TensorReport(
-        name=name,
-        source=origin.source_name if origin else name,
-        shape=tensor.shape,
-        source_dtype=(origin.source_dtype if origin else tensor.dtype).name,
-        dtype=tensor.dtype.name,
-        transform=", ".join(map(str, origin.transforms)) if origin else "",
-        nbytes=tensor.dtype.nbytes(tensor.shape),
-    )
+def _laid_out(shard: Shard, alignment: int) -> Layout:
+    tensors = [(name, tensor.shape, tensor.dtype) for name, tensor in shard.tensors.items()]
+    return lay_out(shard.metadata, tensors, alignment=alignment)
+
+
+def _check_room(shards: Sequence[Shard], layouts: Sequence[Layout]) -> None:
+    needed, where = sum(layout.size for layout in layouts), shards[0].path
+    try:
+        free = shutil.disk_usage(where.parent).free
+    except OSError as error:
+        raise ConversionError(f"writing {where}: {error.strerror or error}; nothing was kept") from error
+    if free < needed:
+        problem = OSError(ENOSPC, f"{needed:,} bytes are needed, {free:,} are free")
+        raise ConversionError(f"writing {where}: {problem.strerror}; nothing was kept")
 
 
 def _stream(
-    tensors: Mapping[str, Stored], total: int, progress: Progress | None
-) -> Iterator[tuple[str, tuple[int, ...], DType, Callable[[], Iterator[Any]]]]:
-    """Each tensor with a function that gives its bytes when its turn comes, and reports them as they go."""
-    done = 0
+    planned: Plan,
+    layouts: Sequence[Layout],
+    files: Sequence[BinaryIO],
+    meters: Mapping[str, Meter],
+    on_progress: Progress | None,
+) -> None:
+    for layout, file in zip(layouts, files, strict=True):
+        file.write(layout.head)
+        file.flush()
+        file.truncate(layout.size)
+    done, total = 0, planned.nbytes
+    syncer = Syncer(files)
 
-    def chunks(name: str, tensor: Stored) -> Iterator[Any]:
+    def count(name: str, nbytes: int) -> None:
         nonlocal done
-        for chunk in tensor.chunks() if isinstance(tensor, Converted) else [tensor.raw]:
-            yield chunk
-            done += chunk.nbytes
-            if progress:
-                progress(name, done, total)
+        done += nbytes
+        syncer.wrote(nbytes)
+        if on_progress:
+            on_progress(name, done, total)
 
-    for name, tensor in tensors.items():
-        yield name, tensor.shape, tensor.dtype, partial(chunks, name, tensor)
+    try:
+        write_jobs(_jobs(planned, layouts, files, meters), planned.threads, count)
+    finally:
+        syncer.close()
+
+
+def _jobs(
+    planned: Plan, layouts: Sequence[Layout], files: Sequence[BinaryIO], meters: Mapping[str, Meter]
+) -> Iterator[Job]:
+    for shard, layout, file in zip(planned.shards, layouts, files, strict=True):
+        for name, tensor in shard.tensors.items():
+            for piece in pieces(tensor, meters.get(name)):
+                yield Job(name, piece, file, layout.places[name])
+
+
+def _checksums(planned: Plan, layouts: Sequence[Layout], files: Sequence[BinaryIO]) -> dict[str, str]:
+    sums: dict[str, str] = {}
+    for shard, layout, file in zip(planned.shards, layouts, files, strict=True):
+        with open(file.name, "rb") as written:
+            sums |= checksums(
+                {
+                    name: (written, layout.places[name], tensor.dtype.nbytes(tensor.shape))
+                    for name, tensor in shard.tensors.items()
+                }
+            )
+    return sums

@@ -6,7 +6,7 @@ Nothing is read until a piece's bytes are asked for; pieces do not depend on eac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import Any
@@ -18,7 +18,7 @@ from puna import quants
 from puna.arch.transform import Transform
 from puna.create.finite import first_not_finite
 from puna.create.prequantized import Unpacked
-from puna.create.transforms import KINDS, apply, moves_only, moves_rows, shape_after
+from puna.create.transforms import apply, moves_only, moves_rows, shape_after
 from puna.dtypes import F16, F32, DType, Stored
 from puna.errors import ConversionError
 from puna.formats.mapped import MappedTensor, to_values
@@ -36,13 +36,6 @@ COPIED = 1 << 22
 
 OF_EACH = {"permute_rope", "rows", "regroup", "transpose", "plus_one", "negative_exp", "tanh"}
 """Transforms that do to a stack of matrices what they do to each of them."""
-
-
-TRANSFORMS: dict[str, Callable[[Array, int], Array]] = {
-    "permute_rope": KINDS["permute_rope"].apply,
-    "plus_one": lambda array, _: KINDS["plus_one"].apply(array),
-}
-"""Of two kinds, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +58,13 @@ def pieces(tensor: Stored, probe: Probe | None = None) -> Iterator[Piece]:
             yield Piece(start, stop - start, partial(_slice, tensor, start, stop), partial(tensor.release, start, stop))
     else:
         yield Piece(0, tensor.dtype.nbytes(tensor.shape), lambda: tensor.raw)
+
+
+def memory_of(tensor: Stored) -> int:
+    """About how many bytes making a piece of it takes at most, besides what is mapped."""
+    if isinstance(tensor, Converted):
+        return max(_Part(p, tensor.name, tensor.dtype, tensor.transforms, None, None).memory for p in tensor.parts)
+    return 0 if isinstance(tensor, MappedTensor) else tensor.dtype.nbytes(tensor.shape)
 
 
 def _slice(tensor: MappedTensor, start: int, stop: int) -> Bytes:
@@ -150,7 +150,7 @@ class Converted:
                 importance = importance[i]
             one = _Part(part, name, self.dtype, self.transforms, importance, probe)
             for piece in one.pieces():
-                yield Piece(i * size + piece.start, piece.nbytes, piece.make, piece.release)
+                yield replace(piece, start=i * size + piece.start)
 
 
 def release(tensor: Stored) -> None:
@@ -173,17 +173,32 @@ class _Part:
     importance: Array | None
     probe: Probe | None
 
-    def pieces(self) -> Iterator[Piece]:
-        """The bytes of this part of the output, by the first way that fits."""
+    @property
+    def way(self) -> Callable[[], Iterator[Piece]]:
+        """The first way of cutting it that fits."""
         source = self.source
-        if isinstance(source, MappedTensor) and source.shape and prod(source.shape):
+        if isinstance(source, MappedTensor) and source.shape and 0 not in source.shape:
             if not self.transforms and self.dtype is source.dtype:
-                return self._copied(source)
+                return partial(self._copied, source)
             if len(source.shape) > 1 and moves_rows(self.transforms):
-                return self._bands(source)
+                return partial(self._bands, source)
         if isinstance(source, Unpacked) and not self.transforms:
-            return self._unpacked(source)
-        return self._items()
+            return partial(self._unpacked, source)
+        return self._items
+
+    def pieces(self) -> Iterator[Piece]:
+        """The bytes of this part of the output."""
+        return self.way()
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes making its largest piece takes."""
+        shape, way = self.source.shape, self.way
+        if way == self._items:
+            each = len(shape) == 3 and all(t.kind in OF_EACH for t in self.transforms)
+            return 12 * prod(shape[1:] if each else shape)
+        columns = shape[-1] if len(shape) < 3 or not isinstance(self.source, Unpacked) else prod(shape[1:])
+        return COPIED if not self.transforms and self.dtype is self.source.dtype else 12 * max(BAND, columns)
 
     def _copied(self, source: MappedTensor) -> Iterator[Piece]:
         size = source.dtype.block_bytes
@@ -272,7 +287,8 @@ class _Part:
     def _weights(self, matrix: int) -> Array | None:
         if self.importance is None or self.importance.ndim == 1:
             return self.importance
-        return self.importance[matrix]
+        row: Array = self.importance[matrix]
+        return row
 
     def _encoded(
         self, stored: Bytes, dtype: DType, shape: tuple[int, ...], weights: Array | None, place: Callable[[int], int]
@@ -306,8 +322,8 @@ class _Part:
 
     def _refuse(self, value: float, at: int) -> None:
         raise ConversionError(
-            f"converting '{self.name}': its value {self._at(at)} is {value:g}; weights are finite, so the checkpoint is "
-            "damaged: fetch it again"
+            f"converting '{self.name}': its value {self._at(at)} is {value:g}; weights are finite numbers: "
+            "the checkpoint is damaged, fetch it again"
         )
 
     def _at(self, index: int) -> str:

@@ -74,6 +74,28 @@ def gguf_chunks(
         yield bytes(-entry.nbytes % alignment)
 
 
+class Layout(NamedTuple):
+    """A file before its tensors' data: its first bytes, where each tensor's data begin, and how many bytes it has."""
+
+    head: bytes
+    places: dict[str, int]
+    size: int
+
+
+def lay_out(
+    metadata: Mapping[str, Any], tensors: Iterable[tuple[str, tuple[int, ...], DType]], *, alignment: int = 32
+) -> Layout:
+    """Where everything goes in the file that `write_gguf` would write; bytes between tensors are zero."""
+    entries = [_entry((*tensor, b"")) for tensor in tensors]
+    head = b"".join(_header(_encoded(metadata, alignment), entries, alignment))
+    head += bytes(-len(head) % alignment)
+    places, end = {}, len(head)
+    for entry in entries:
+        places[entry.name] = end
+        end += entry.nbytes + -entry.nbytes % alignment
+    return Layout(head, places, end)
+
+
 def _encoded(metadata: Mapping[str, Any], alignment: int) -> dict[str, Encoded]:
     """Every value as bytes, the alignment among them where it is not the usual one."""
     values = metadata.exact() if isinstance(metadata, Metadata) else metadata

@@ -1,0 +1,75 @@
+"""Changes of metadata that a user asked for: a value keeps the type its key has, else the type is inferred.
+
+puna convert in.gguf out.gguf --set llama.context_length=8192 --set general.tags='["a", "b"]' --remove general.url
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from puna.errors import ConversionError, FormatError
+from puna.formats.gguf_values import Encoded, Typed, ValueType, encode_value
+
+OURS = ("general.architecture", "general.alignment", "split.no", "split.count", "split.tensors.count")
+"""Keys that say how the file is to be read, and so are not a user's to change."""
+
+
+def edited(metadata: Mapping[str, Any], types: Mapping[str, str], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata with `wanted` keys set, or taken out where the value is None.
+
+    `types` are the types that keys have, as `Metadata.types` says them. ConversionError where a value does not fit.
+    """
+    result = dict(metadata)
+    for key, value in wanted.items():
+        if key in OURS:
+            raise ConversionError(f"setting {key!r}: it says how the file is to be read and cannot be changed")
+        if value is None:
+            if result.pop(key, None) is None:
+                raise ConversionError(f"removing {key!r}: there is no such key; 'puna show --verbose' lists them")
+            continue
+        if isinstance(value, Text):
+            value = value.read_as(types.get(key))
+        try:
+            typed = Typed(value, types[key]) if key in types else value
+            encode_value(typed)
+        except FormatError as error:
+            kind = f"; it is {types[key]}" if key in types else ""
+            raise ConversionError(f"setting {key!r}: {error}{kind}") from error
+        result[key] = typed
+    return result
+
+
+def type_names(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """The type that each value of a plain mapping is written as, by name."""
+    return {key: _type_name(encode_value(value)) for key, value in metadata.items()}
+
+
+def _type_name(encoded: Encoded) -> str:
+    if encoded.type is not ValueType.ARRAY:
+        return encoded.type.name
+    return f"ARRAY[{ValueType(int.from_bytes(encoded.data[:4], 'little')).name}]"
+
+
+class Text(str):
+    """A value as written on a command line."""
+
+    __slots__ = ()
+
+    def read_as(self, type_name: str | None) -> Any:
+        """Itself for a key of text, else what it means as JSON, or itself where it is none."""
+        if type_name == "STRING":
+            return str(self)
+        try:
+            return json.loads(self)
+        except ValueError:
+            return str(self)
+
+
+def parse_setting(text: str) -> tuple[str, Text]:
+    """`KEY=VALUE` of a command line."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise ConversionError(f"setting {text!r}: KEY=VALUE would work")
+    return key, Text(value)

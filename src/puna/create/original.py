@@ -1,0 +1,76 @@
+"""What is converted, of either kind: a checkpoint directory or a GGUF file, opened the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from puna.create.checkpoint import open_checkpoint
+from puna.create.digest import digest_of
+from puna.create.edits import type_names
+from puna.dtypes import Stored
+from puna.errors import ConversionError
+from puna.formats.gguf import open_gguf
+
+
+@dataclass(frozen=True)
+class Original:
+    """A source: its metadata as values and as they are to be written, and its tensors, under their GGUF names."""
+
+    path: Path
+    values: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+    types: Mapping[str, str]
+    tensors: Mapping[str, Stored]
+    digest: str
+    origins: Mapping[str, str]
+    left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    is_gguf: bool = False
+    alignment: int = 32
+    arch: str = field(default="")
+
+
+def open_original(path: Path, dtype: str) -> Original:
+    """Open either kind; `dtype` is for checkpoints. ConversionError, ModelError or FormatError says what is wrong."""
+    return _of_checkpoint(path, dtype) if path.is_dir() else _of_gguf(path, dtype)
+
+
+def _of_checkpoint(path: Path, dtype: str) -> Original:
+    opened = open_checkpoint(path, dtype)
+    return Original(
+        path,
+        opened.metadata,
+        opened.metadata,
+        type_names(opened.metadata),
+        opened.tensors,
+        str(opened.metadata["puna.source.digest"]),
+        opened.origins,
+        opened.left_out,
+        opened.warnings,
+        arch=opened.arch.name,
+    )
+
+
+def _of_gguf(path: Path, dtype: str) -> Original:
+    if dtype != "auto":
+        raise ConversionError(f"converting {path}: dtype is for checkpoint directories; for GGUF use quantize='F16'")
+    gguf = open_gguf(path)
+    exact = gguf.metadata.exact()
+    arch = gguf.metadata.get("general.architecture")
+    if not isinstance(arch, str):
+        raise ConversionError(f"converting {path}: the file has no 'general.architecture'")
+    return Original(
+        path,
+        gguf.metadata,
+        exact,
+        gguf.metadata.types,
+        gguf.tensors,
+        digest_of(gguf.tensors, [(key, value.data) for key, value in exact.items()]),
+        dict.fromkeys(exact, path.name),
+        is_gguf=True,
+        alignment=gguf.alignment,
+        arch=arch,
+    )

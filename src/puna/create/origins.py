@@ -1,0 +1,79 @@
+"""Where each metadata key of a converted checkpoint comes from, in words. It reads no values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from puna.arch.base import Architecture, Hparams
+from puna.arch.hparams import FIELDS
+from puna.nn import Rope
+
+ROPE = ("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
+
+OTHERS = (
+    (r"general\.architecture", "config.json: architectures"),
+    (r"general\.(name|basename)", "config.json: _name_or_path, else the architecture and the size"),
+    (r"general\.(parameter_count|size_label)", "the tensors' shapes"),
+    (r"general\.(file_type|quantization_version)", "the types that tensors are written in"),
+    (r"general\..*", "Puna"),
+    (r"puna\..*", "Puna"),
+    (r"quantize\.imatrix\..*", "the importance matrix"),
+    (r".*\.pooling_type", "modules.json: the folder of Pooling"),
+    (r"tokenizer\.chat_template.*", "chat_template.jinja, else tokenizer_config.json: chat_template"),
+    (
+        r"tokenizer\.ggml\.(add_.*|.*_token_id)",
+        "tokenizer_config.json, special_tokens_map.json, generation_config.json",
+    ),
+    (r"tokenizer\.ggml\.(eos|eot|eom)_token_ids?", "generation_config.json"),
+    (r"tokenizer\..*", "{vocabulary}"),
+)
+"""Whole keys, tried in order after hyperparameters."""
+
+VOCABULARIES = ("tokenizer.model", "tokenizer.json", "tekken.json", "vocab.txt", "vocab.json")
+
+
+def origins(
+    arch: Architecture, hp: Hparams, said: Mapping[str, Any], keys: Iterable[str], root: Path
+) -> dict[str, str]:
+    """Text for each of `keys`: a file and a key of it, or what else it follows from."""
+    known = {f"{arch.name}.{key}": text for key, text in _hparams(hp, said)}
+    vocabulary = next((name for name in VOCABULARIES if (root / name).is_file()), "the tokenizer's files")
+    return {key: known.get(key) or _other(key, vocabulary) for key in keys}
+
+
+def _hparams(hp: Hparams, said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    for field in fields(hp):
+        if isinstance(getattr(hp, field.name), Rope):
+            there = [key for key in ROPE if _said(said, key)]
+            for key in ("dimension_count", "freq_base", "scaling.type", "scaling.factor", "scaling.attn_factor"):
+                yield f"rope.{key}", _named(said, there) or "the class's default"
+            for key in ("original_context_length", "yarn_beta_fast", "yarn_beta_slow", "yarn_attn_factor"):
+                yield f"rope.scaling.{key}", _named(said, there) or "the class's default"
+        elif row := FIELDS.get(field.name):
+            there = [key for key in row.hf.split() if _said(said, key)]
+            text = _named(said, there[:1]) or ("the class's default" if row.hf else "the architecture")
+            for key in row.gguf.split()[:1]:
+                yield key, text
+                if key == "attention.key_length":
+                    yield "attention.value_length", text
+
+
+def _said(said: Mapping[str, Any], key: str) -> str:
+    """Where config.json has a key, or nothing."""
+    inner = said.get("text_config")
+    if isinstance(inner, Mapping) and inner.get(key) is not None:
+        return f"text_config.{key}"
+    return key if said.get(key) is not None else ""
+
+
+def _named(said: Mapping[str, Any], keys: list[str]) -> str:
+    return f"config.json: {', '.join(_said(said, key) for key in keys)}" if keys else ""
+
+
+def _other(key: str, vocabulary: str) -> str:
+    text = next((text for pattern, text in OTHERS if re.fullmatch(pattern, key)), "the architecture")
+    return text.format(vocabulary=vocabulary)
