@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna import arch
-from puna.arch import base
+from puna.arch import binding
 from puna.errors import GraphError, ModelError, PromptTooLong, RequestError, TemplateError
 from puna.generation import Chunk, Options, Stats, StopText, chunks, parse_options
 from puna.opened import Opened, open_model
@@ -100,8 +100,8 @@ class Model:
         """The hyperparameters; ModelError where they contradict each other, the tensors or the vocabulary."""
         with self._naming_source():
             hp = self._arch.hparams.from_gguf(self._arch.name, self.metadata)
-            base.check_sizes(self._arch.name, hp, self.opened.tensors)
-            base.check_vocabulary(self.metadata, self.opened.tensors)
+            binding.check_sizes(self._arch.name, hp, self.opened.tensors)
+            binding.check_vocabulary(self.metadata, self.opened.tensors)
         return hp
 
     @cached_property

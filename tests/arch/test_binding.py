@@ -9,7 +9,7 @@ import pytest
 
 from golden.checkpoints import config_of
 from puna import arch as archs
-from puna.arch.base import bind, check_vocabulary
+from puna.arch.binding import bind, check_vocabulary
 from puna.dtypes import Stored
 from puna.errors import ConversionError, ModelError, UnknownArchitecture
 from puna.opened import Opened

@@ -103,6 +103,10 @@ CASES: dict[str, dict[str, Any]] = {
         **{"architectures": ["MistralForCausalLM"], **DECODER, "head_dim": 48, "sliding_window": None},
     },
     "mistral_window": {"architectures": ["MistralForCausalLM"], **DECODER, "sliding_window": 16},
+    "mixtral": {
+        **{"architectures": ["MixtralForCausalLM"], **DECODER, "num_local_experts": 5, "num_experts_per_tok": 2},
+        **{"sliding_window": None, "head_dim": None},
+    },
     "qwen2": {"architectures": ["Qwen2ForCausalLM"], **QWEN, "sliding_window": 131072, "max_window_layers": 2},
     "qwen3": {"architectures": ["Qwen3ForCausalLM"], **QWEN, "head_dim": 48, "tie_word_embeddings": True},
     "gemma3": {

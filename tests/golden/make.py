@@ -7,14 +7,18 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from golden.cases import CASES, ROWS, tokens, values
+from golden.checkpoints import write_safetensors
 
 DATA = Path(__file__).parent / "data"
 
@@ -26,18 +30,27 @@ NOT_WRITTEN = {
 
 
 def model_of(case: str) -> Any:
-    """A transformers model in float32 with the weights of the case."""
+    """A transformers model in float32 with the weights of the case, which it loads as files hold them."""
     import torch
     import transformers
 
     torch.set_num_threads(1)
-    config = dict(CASES[case])
+    config = deepcopy(CASES[case])  # transformers writes into it
     cls = getattr(transformers, config["architectures"][0])
-    model = cls(cls.config_class.from_dict(config)).eval().float()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(values(case, name, tuple(parameter.shape))))
-    return model
+    empty = cls(cls.config_class.from_dict(config)).float()
+    with TemporaryDirectory() as folder:
+        weights = {name: values(case, name, shape) for name, shape in shapes_of(empty).items()}
+        write_safetensors(Path(folder) / "model.safetensors", weights)
+        empty.config.save_pretrained(folder)
+        return cls.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a model's tensors as published files have them, whatever they are in memory."""
+    with TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        with safe_open(Path(folder) / "model.safetensors", "np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
 
 
 def outputs(model: Any, ids: list[int], rows: Iterable[int] = ROWS) -> np.ndarray[Any, Any]:
@@ -54,14 +67,14 @@ def description(model: Any) -> dict[str, Any]:
     """The configuration as transformers writes it today, and every tensor's shape."""
     config = json.loads(model.config.to_json_string(use_diff=False))
     config |= {"architectures": [type(model).__name__], "dtype": "float32"}
-    shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+    shapes = {name: list(shape) for name, shape in shapes_of(model).items()}
     return {"config": {k: v for k, v in sorted(config.items()) if k not in NOT_WRITTEN}, "tensors": shapes}
 
 
 def written(description: dict[str, Any]) -> str:
     """JSON with one line for each tensor."""
     text = json.dumps(description, indent=1)
-    return re.sub(r"\[\s*(\d+),?\s*(\d*)\s*\]", lambda m: f"[{', '.join(n for n in m.groups() if n)}]", text) + "\n"
+    return re.sub(r"\[\s*\d+(?:,\s*\d+)*\s*\]", lambda m: re.sub(r"\s+", "", m[0]).replace(",", ", "), text) + "\n"
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from functools import cache
 from puna.arch.base import Architecture
 from puna.errors import UnknownArchitecture
 
-_PARTS = {"base", "hparams", "naming", "rope", "transform"}
+_PARTS = {"base", "binding", "hparams", "naming", "rope", "transform"}
 
 
 @cache

@@ -47,6 +47,8 @@ FIELDS: dict[str, Row] = {
     "attention_scale": Row("attention.scale", ""),
     "original_context": Row("rope.scaling.original_context_length", "original_max_position_embeddings"),
     "logit_scale": Row("logit_scale", "logit_scale"),
+    "n_experts": Row("expert_count", "num_local_experts num_experts n_routed_experts"),
+    "n_experts_used": Row("expert_used_count", "num_experts_per_tok"),
     "pooling_type": Row("pooling_type", "pooling_type"),
     "causal": Row("attention.causal", ""),
 }

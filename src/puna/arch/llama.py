@@ -1,7 +1,8 @@
-"""Llama 1-3, SmolLM, Mistral: grouped-query attention, rotary positions in pairs, gated SiLU, RMS norms.
+"""Llama 1-3, SmolLM, Mistral, Mixtral: grouped-query attention, rotary positions in pairs, gated SiLU, RMS norms.
 
 Llama 3.1 and later divide the rotary frequencies by a stored tensor, `rope_freqs.weight`. Output may be tied to the
-embedding; biases are optional. Reference: https://arxiv.org/abs/2302.13971, transformers `modeling_llama.py`.
+embedding; biases are optional. Mixtral has experts, whose shares are the softmax over those chosen. Reference:
+https://arxiv.org/abs/2302.13971, https://arxiv.org/abs/2401.04088, transformers `modeling_llama.py`.
 """
 
 from __future__ import annotations
@@ -13,22 +14,44 @@ from typing import Any
 from puna import nn
 from puna.arch import base, rope
 from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
+from puna.errors import ModelError
 from puna.graph import Tensor
 
-HF_CLASSES = ("LlamaForCausalLM", "MistralForCausalLM")
+HF_CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM")
 HF_DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0}
 HF_REQUIRES = {"hidden_act": ("silu",), "layer_types": (None, "full_attention")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hparams(base.Hparams):
-    """Llama's own; the first Mistral looks back through a window."""
+    """Llama's own; the first Mistral looks back through a window, Mixtral chooses among experts."""
 
     n_kv_heads: int
     head_dim: int
     norm_eps: float
     rope: nn.Rope
     sliding_window: int | None = None
+    n_experts: int | None = None
+    n_experts_used: int | None = None
+
+
+@dataclass(frozen=True)
+class Dense:
+    """One feed-forward network."""
+
+    ffn_gate: Weight
+    ffn_up: Weight
+    ffn_down: Weight
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Many of them, (experts, rows, columns) each, and the router that chooses."""
+
+    ffn_gate_inp: Weight
+    ffn_gate_exps: Weight
+    ffn_up_exps: Weight
+    ffn_down_exps: Weight
 
 
 @dataclass(frozen=True)
@@ -41,9 +64,7 @@ class Block:
     attn_v: Weight
     attn_output: Weight
     ffn_norm: Weight
-    ffn_gate: Weight
-    ffn_up: Weight
-    ffn_down: Weight
+    ffn: Dense | Experts
 
 
 @dataclass(frozen=True)
@@ -73,7 +94,7 @@ def decoder(net: Any, hp: Any, batch: Batch, cache: Sequence[KV], attention: Cal
     frequencies = nn.frequencies(hp.rope, net.rope_freqs)
     for block, kv in zip(net.blk, cache, strict=True):
         x = x + attention(block, hp, nn.rms_norm(x, block.attn_norm, hp.norm_eps), frequencies, batch, kv)
-        x = x + feed_forward(block, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
+        x = x + mixture(block.ffn, hp, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
     x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
     return nn.linear(x, net.output or net.token_embd)
 
@@ -87,9 +108,21 @@ def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: 
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)
 
 
-def feed_forward(block: Any, x: Tensor) -> Tensor:
+def feed_forward(ffn: Any, x: Tensor) -> Tensor:
     """(T, hidden) to (T, hidden)."""
-    return nn.linear(nn.silu_mul(nn.linear(x, block.ffn_gate), nn.linear(x, block.ffn_up)), block.ffn_down)
+    return nn.linear(nn.silu_mul(nn.linear(x, ffn.ffn_gate), nn.linear(x, ffn.ffn_up)), ffn.ffn_down)
+
+
+def mixture(ffn: Dense | Experts, hp: Hparams, x: Tensor) -> Tensor:
+    """(T, hidden) to (T, hidden), by the one network or by the chosen experts."""
+    if isinstance(ffn, Dense):
+        return feed_forward(ffn, x)
+    if not hp.n_experts_used:
+        raise ModelError("llama: there are experts, but the number that is used is not said")
+    scores = nn.linear(x, ffn.ffn_gate_inp)
+    ids = nn.top_k(scores, hp.n_experts_used)
+    shares = nn.softmax(nn.pick(scores, ids))
+    return nn.gated_experts(x, ids, shares, ffn.ffn_gate_exps, ffn.ffn_up_exps, ffn.ffn_down_exps)
 
 
 HF_NAMES = {
@@ -105,6 +138,10 @@ HF_NAMES = {
     "model.layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
     "model.layers.{}.mlp.up_proj": "blk.{}.ffn_up",
     "model.layers.{}.mlp.down_proj": "blk.{}.ffn_down",
+    "model.layers.{}.block_sparse_moe.gate": "blk.{}.ffn_gate_inp",
+    "model.layers.{}.block_sparse_moe.experts.{}.w1": "blk.{}.ffn_gate_exps",
+    "model.layers.{}.block_sparse_moe.experts.{}.w2": "blk.{}.ffn_down_exps",
+    "model.layers.{}.block_sparse_moe.experts.{}.w3": "blk.{}.ffn_up_exps",
 }
 HF_IGNORED = ("rotary_emb.inv_freq",)
 
@@ -116,8 +153,8 @@ def from_hf(name: str, hp: Hparams) -> Transform | None:
 
 
 def hparams_from_hf(config: Config) -> Hparams:
-    """Only Mistral's class heeds a window."""
-    heeds = "MistralForCausalLM" in config["architectures"]
+    """Llama's class heeds no window."""
+    heeds = "LlamaForCausalLM" not in config["architectures"]
     return Hparams.from_hf("llama", config if heeds else {**config, "sliding_window": None})
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from puna import arch as archs
 from puna import cache
-from puna.arch.base import Architecture, bind
+from puna.arch.base import Architecture
+from puna.arch.binding import bind
 from puna.create.checkpoint import open_checkpoint, read_config
 from puna.create.peft import open_peft, read_adapter_config
 from puna.create.prequantized import plain_config

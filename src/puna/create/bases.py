@@ -205,7 +205,7 @@ def check_runs(gguf: GGUF) -> None:
     """Builds the model's graph, which takes headers only; what is wrong with the file is said now, not at its use."""
     from puna import arch as archs
     from puna import cache
-    from puna.arch.base import bind, check_sizes, check_vocabulary
+    from puna.arch.binding import bind, check_sizes, check_vocabulary
 
     arch = archs.find(gguf.metadata["general.architecture"])
     hp = arch.hparams.from_gguf(arch.name, gguf.metadata)

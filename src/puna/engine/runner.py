@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna import cache
-from puna.arch.base import Architecture, Hparams, bind
+from puna.arch.base import Architecture, Hparams
+from puna.arch.binding import bind
 from puna.backends.base import Backend, Bounds, Memory, Weights
 from puna.cache import BLOCK
 from puna.dtypes import DTYPES, Stored

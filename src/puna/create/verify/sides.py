@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from puna import arch as archs
 from puna import cache
-from puna.arch.base import Architecture, bind, check_sizes, check_vocabulary
+from puna.arch.base import Architecture
+from puna.arch.binding import bind, check_sizes, check_vocabulary
 from puna.arch.hparams import Hparams
 from puna.dtypes import F32, DType, Stored
 from puna.errors import ConversionError, InvalidName, ModelError, ModelNotFound

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puna.arch.base import IGNORED
+from puna.arch.binding import IGNORED
 from puna.create.verify.limits import Limits
 from puna.create.verify.measures import Sums
 from puna.create.verify.report import DRIFT, OK, Check, TensorReport
