@@ -1,0 +1,124 @@
+"""How an architecture's declared weights are bound to a file's tensors, and what is checked on the way.
+
+It builds graph leaves from headers; it opens no file and reads no values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from math import prod
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from puna.arch.base import Architecture
+from puna.arch.hparams import FIELDS, Hparams, Row
+from puna.dtypes import Stored
+from puna.errors import ModelError
+from puna.graph import weight
+from puna.nn import Biased, Weight
+
+IGNORED = ("rope_freqs.weight", ".attn.rotary_emb.inv_freq", ".attn_rot_embd.weight")
+"""Ends of names of tensors in older files that carry nothing."""
+
+
+SIZES = (
+    ("token_embd.weight", 1, "hidden_size"),
+    ("blk.0.attn_q.weight", 0, "n_heads head_dim"),
+    ("blk.0.attn_k.weight", 0, "n_kv_heads head_dim"),
+    ("blk.0.ffn_down.weight", 1, "ffn_size"),
+    ("position_embd.weight", 0, "context_length"),
+)
+"""Tensors, axes, and the fields whose product is the size there. What the graph checks in any case is left to it."""
+
+
+def check_sizes(name: str, hp: Hparams, tensors: Mapping[str, Stored], key: Callable[[Row], str] | None = None) -> None:
+    """ModelError names the hyperparameters, by `key` (GGUF's), that contradict the tensors.
+
+    To be called before anything counts to `n_blocks`, which may be any number until then.
+    """
+    spelled = key or (lambda row: f"{name}.{row.gguf.split()[0]}")
+    if hp.n_blocks > len(tensors):
+        count = spelled(FIELDS["n_blocks"])
+        raise ModelError(f"{name}: '{count}' is {hp.n_blocks}, but there are only {len(tensors)} tensors")
+    for tensor, axis, said in SIZES:
+        values = [getattr(hp, field, 0) for field in said.split()]
+        size, shape = prod(values), tensors[tensor].shape if tensor in tensors else ()
+        if not size or len(shape) <= axis or shape[axis] == size:  # 0: the architecture or the file does not say
+            continue
+        keys = " * ".join(f"'{spelled(FIELDS[field])}'" for field in said.split())
+        product = " * ".join(map(str, values))
+        raise ModelError(f"{name}: {keys} is {product}, but '{tensor}' has the shape {tuple(shape)}")
+
+
+def check_vocabulary(metadata: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
+    """ModelError where there are more tokens than embeddings, or the id that begins or ends texts is no token's."""
+    prefix = "tokenizer.ggml."
+    count = len(metadata.get(f"{prefix}tokens") or ())
+    rows = tensors["token_embd.weight"].shape[0] if "token_embd.weight" in tensors else count
+    if count > rows:
+        raise ModelError(f"'{prefix}tokens' has {count} tokens, but 'token_embd.weight' has {rows} rows")
+    for key in (f"{prefix}bos_token_id", f"{prefix}eos_token_id"):
+        value = metadata.get(key)
+        if count and value not in (None, *NO_TOKEN) and not 0 <= value < count:
+            raise ModelError(f"'{key}' is {value}; ids run from 0 to {count - 1}")
+
+
+NO_TOKEN = (-1, 2**32 - 1)
+"""What files write as the id of a token that is not there."""
+
+
+def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
+    """The network with a weight leaf for every declared parameter.
+
+    ModelError for a tensor that is missing (by full name), for those that nobody claimed, and where `check_sizes` says.
+    """
+    check_sizes(arch.name, hp, tensors)
+    claimed: set[str] = set()
+    values: dict[str, Any] = {}
+    for attribute, hint in get_type_hints(arch.network, include_extras=True).items():
+        if attribute == "blk":
+            (block,) = get_args(hint)
+            values["blk"] = [_group(arch, f"blk.{i}.", block, tensors, claimed) for i in range(hp.n_blocks)]
+        else:
+            values[attribute] = _claim(arch, attribute, hint, tensors, claimed)
+    needless = {n for n in tensors if n.endswith(IGNORED) or n.startswith(arch.gguf_ignored)}
+    if left := [n for n in tensors if n not in claimed and n not in needless]:
+        shown = ", ".join(f"'{n}'" for n in left[:3]) + (" ..." if len(left) > 3 else "")
+        raise ModelError(f"{arch.name}: the file has {len(left)} tensors that nothing claims: {shown}")
+    return arch.network(**values)
+
+
+def _group(arch: Architecture, prefix: str, group: Any, tensors: Mapping[str, Stored], claimed: set[str]) -> Any:
+    """A dataclass of weights, whose names begin with `prefix`, and of further groups of them under the same prefix.
+
+    Of a union of groups it is the one whose first weight is there; where there is none, the first.
+    """
+    values: dict[str, Any] = {}
+    for attribute, hint in get_type_hints(group, include_extras=True).items():
+        kinds = (kind for kind in get_args(hint) or (hint,) if isinstance(kind, type) and is_dataclass(kind))
+        groups = [kind for kind in kinds if not issubclass(kind, Weight)]
+        if groups:
+            fitting = (group for group in groups if f"{prefix}{fields(group)[0].name}.weight" in tensors)
+            values[attribute] = _group(arch, prefix, next(fitting, groups[0]), tensors, claimed)
+        else:
+            values[attribute] = _claim(arch, prefix + attribute, hint, tensors, claimed)
+    return group(**values)
+
+
+def _claim(arch: Architecture, name: str, hint: Any, tensors: Mapping[str, Stored], claimed: set[str]) -> Weight | None:
+    """The leaves of one parameter; `Annotated[Weight, "ssm_a"]` names one that is not called `<attribute>.weight`."""
+    needed = [f"{name}.weight"]
+    if get_origin(hint) is Annotated:
+        needed = [name.rpartition(".")[0] + "." * ("." in name) + hint.__metadata__[0]]
+        hint = hint.__origin__
+    kinds = get_args(hint) or (hint,)
+    kind = next(k for k in kinds if k is not type(None))
+    if type(None) in kinds and needed[0] not in tensors:
+        return None
+    needed += [f"{name}.bias"] if kind is Biased else []
+    if missing := [n for n in needed if n not in tensors]:
+        raise ModelError(f"{arch.name}: the file has no tensor '{missing[0]}'")
+    present = [n for n in dict.fromkeys((*needed, f"{name}.bias")) if n in tensors]
+    claimed.update(present)
+    leaves = [weight(n, tensors[n].shape, tensors[n].dtype) for n in present]
+    return kind(*leaves)  # type: ignore[no-any-return]
