@@ -23,7 +23,8 @@ class Draft:
 
     `flags` are further `tokenizer.ggml.*` values as they are written; `ids` maps roles (bos, unk, ...) to ids. What of
     a tokenizer.json these cannot say is in `problems`, so that all of it must be kept; `warnings` are for whoever
-    converts. `source` is what was read, and `origins` what else gave a key its value.
+    converts. `source` is what was read, `listed` the entries of tokens that other files add to it, in the form of a
+    tokenizer.json, and `origins` what else gave a key its value.
     """
 
     model: str
@@ -37,6 +38,7 @@ class Draft:
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     source: str = "tokenizer.json"
+    listed: list[dict[str, Any]] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
 
     def place(self, identity: int, token: str, kind: TokenType, score: float = -1000.0) -> None:

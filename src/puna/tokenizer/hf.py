@@ -98,18 +98,19 @@ def _is_token(value: Any) -> bool:
 
 
 def _add_listed(draft: Draft, files: Files, settings: Mapping[str, Any]) -> None:
-    """Tokens added after training: what a tokenizer.model does not hold itself."""
-    listed = {int(i): (text, False) for text, i in read_json(files, "added_tokens.json").items()}
-    for i, token in (settings.get("added_tokens_decoder") or {}).items():
-        listed[int(i)] = (str(token["content"]), bool(token.get("special")))
-    for identity, (text, special) in sorted(listed.items()):
-        kind = added_type(text, special)
+    """Tokens added after training, as far as they are not there yet: what a tokenizer.model does not hold itself."""
+    listed = {int(i): {"content": str(text)} for text, i in read_json(files, "added_tokens.json").items()}
+    listed |= {int(i): token for i, token in (settings.get("added_tokens_decoder") or {}).items()}
+    for identity, token in sorted(listed.items()):
+        text = str(token["content"])
+        kind = added_type(text, bool(token.get("special")))
         fixed = identity < len(draft.types) and draft.types[identity] in (TokenType.UNKNOWN, TokenType.BYTE)
         if fixed or (draft.scores is None and identity < len(draft.tokens) and draft.tokens[identity] == text):
             continue
-        draft.place(
-            identity, plain_spaces(text) if draft.model in ("llama", "t5") and kind != TokenType.CONTROL else text, kind
-        )
+        inside = draft.model in ("llama", "t5") and kind != TokenType.CONTROL
+        draft.place(identity, plain_spaces(text) if inside else text, kind)
+        flags = {name: bool(token.get(name)) for name in ("single_word", "lstrip", "rstrip", "normalized")}
+        draft.listed.append({"id": identity, **flags, "special": kind == TokenType.CONTROL, "content": text})
 
 
 def _size(draft: Draft, rows: int | None) -> None:

@@ -4,7 +4,6 @@ A whole one is 2 to 30 MB, which every copy of the model would carry, so it is k
 part of it has no form in GGUF, or texts become other ids. Opening a file does not read it.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,10 +25,11 @@ def keep_full(draft: Draft, metadata: Mapping[str, Any], spec: Spec | None) -> d
     if spec is None:
         draft.warnings += [f"{draft.source}: {problem}; ids can differ" for problem in draft.problems]
         return {}
+    spec = _completed(draft, spec)
     problems = draft.problems or _differing(draft, metadata, spec)
     if not problems:
         return {}
-    text = full_text(_marked(draft, spec))
+    text = full_text(spec)
     try:
         open_library(text, draft.source)
     except TokenizerError as error:
@@ -61,13 +61,10 @@ def _elsewhere(draft: Draft) -> str:
     return f"llama.cpp takes it as plain '{draft.model}' ('tokenizer.ggml.model'), and can give other ids"
 
 
-def _marked(draft: Draft, spec: Spec) -> Spec:
-    """The tokenizer.json with the tokens that are control tokens here marked as special, and those listed elsewhere."""
-    added: list[dict[str, Any]] = json.loads(json.dumps(spec.get("added_tokens") or []))
-    for token in added:
-        identity = int(token["id"])
-        token["special"] = identity < len(draft.types) and draft.types[identity] in (
-            TokenType.CONTROL,
-            TokenType.UNKNOWN,
-        )
-    return {**spec, "added_tokens": added}
+def _completed(draft: Draft, spec: Spec) -> Spec:
+    """The tokenizer.json with the tokens that other files add, and with all that are control tokens marked special."""
+    known = {int(token["id"]) for token in spec.get("added_tokens") or ()}
+    added = [*(spec.get("added_tokens") or ()), *(token for token in draft.listed if token["id"] not in known)]
+    special = (TokenType.CONTROL, TokenType.UNKNOWN)
+    control = {i for i, kind in enumerate(draft.types) if kind in special}
+    return {**spec, "added_tokens": [{**token, "special": int(token["id"]) in control} for token in added]}

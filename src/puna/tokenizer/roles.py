@@ -9,6 +9,7 @@ from typing import Any
 from puna.tokenizer.draft import Draft
 from puna.tokenizer.vocabulary import SEAMS, TokenType
 
+_BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}  # as its class has them
 _ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 # Spellings by which llama.cpp finds these, in the order of preference.
@@ -43,6 +44,7 @@ def set_ids(draft: Draft, settings: Mapping[str, Any], configs: Mapping[str, Map
     """
     named = dict(settings)
     if draft.model == "bert":
+        named = {f"{role}_token": token for role, token in _BERT.items()} | {k: v for k, v in named.items() if v}
         named["bos_token"] = named.get("bos_token") or named.get("cls_token")
         named["eos_token"] = named.get("eos_token") or named.get("sep_token")
     for role in _ROLES:
