@@ -18,10 +18,8 @@ BATCH = 16
 DISTANCES = {"IQ1_S": 3, "IQ2_XXS": 2, "IQ2_XS": 2, "IQ2_S": 1, "IQ3_XXS": 2, "IQ3_S": 3}
 """Grid: how many smallest distances from a cell make a point its neighbour."""
 
-
-def points(name: str) -> NDArray[np.int8]:
-    """Return the coordinates of all points of a grid, one point after the other."""
-    return grid(name).astype(np.int8).reshape(-1)
+BITS = {8: 2, 4: 3}
+"""Coordinates of a point: the bits of each in a code."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +36,30 @@ class Tables:
     near: NDArray[np.uint16]
 
 
+def points(name: str) -> NDArray[np.int8]:
+    """Return the coordinates of all points of a grid, one point after the other."""
+    return grid(name).astype(np.int8).reshape(-1)
+
+
 def tables(name: str) -> Tables:
     """Build the tables of a grid."""
+    levels, coordinates, _ = GRIDS[name]
+    size = 1 << BITS[coordinates] * coordinates
     found = lattice(name, DISTANCES[name])
-    codes = _codes(name, grid_levels(name))
+    codes, index, cells = _codes(grid_levels(name)), np.zeros(size, np.uint16), np.zeros(size, np.uint32)
+    index[codes] = np.arange(len(codes))
     off = np.flatnonzero(found.point < 0)
     batches = -(-found.count[off] // BATCH)
     first = np.cumsum(batches) - batches
-    index, cells = (np.zeros(1 << 2 * 8 if GRIDS[name][1] == 8 else 1 << 3 * 4, t) for t in (np.uint16, np.uint32))
-    index[codes] = np.arange(len(codes))
-    cells[_codes(name, off[:, None] // found.place % len(GRIDS[name][0]))] = first << 8 | batches
-    row, place = (
-        np.repeat(off, batches * BATCH),
-        np.arange(batches.sum() * BATCH) - np.repeat(first, batches * BATCH) * BATCH,
-    )
-    near = found.neighbours[row, np.where(place < found.count[row], place, 0)]
+    cells[_codes(off[:, None] // found.place % len(levels))] = first << 8 | batches
+    filled = batches * BATCH
+    cell, rank = np.repeat(off, filled), np.arange(filled.sum()) - np.repeat(first * BATCH, filled)
+    near = found.neighbours[cell, np.where(rank < found.count[cell], rank, 0)]
     return Tables(codes, index, cells, codes[near])
 
 
-def _codes(name: str, levels: NDArray[Any]) -> NDArray[np.uint16]:
-    """Return the codes of (n, coordinates) levels."""
-    bits = 2 if levels.shape[1] == 8 else 3
-    codes: NDArray[np.uint16] = (
-        (levels.astype(np.int64) << bits * np.arange(levels.shape[1])).sum(axis=1).astype(np.uint16)
-    )
+def _codes(levels: NDArray[Any]) -> NDArray[np.uint16]:
+    """Return the codes of levels (n, coordinates)."""
+    shifts = BITS[levels.shape[1]] * np.arange(levels.shape[1])
+    codes: NDArray[np.uint16] = (levels.astype(np.int64) << shifts).sum(axis=1).astype(np.uint16)
     return codes
