@@ -11,6 +11,7 @@ from itertools import accumulate
 from math import ceil, floor, log, pi
 
 from puna.cache import BLOCK, KV, Batch
+from puna.dtypes import F32
 from puna.errors import ModelError
 from puna.graph import Tensor, constant
 from puna.graph.ops import apply
@@ -147,21 +148,38 @@ def softmax(x: Tensor) -> Tensor:
 
 
 def top_k(x: Tensor, count: int) -> Tensor:
-    """Places (T, count) of the largest elements of (T, E) rows, falling; of equals the first."""
+    """Places (..., count) of the largest elements of (..., E) rows, falling; of equals the first."""
     return apply("top_k", x, count=count)
 
 
+def _chosen(ids: Tensor, size: int) -> Tensor:
+    """Whether each of (..., k) ids is each number below `size`: (..., k, size)."""
+    ones = (1,) * len(ids.shape)
+    return apply("equal", ids.reshape(*ids.shape, 1), apply("iota", size=size).reshape(*ones, size))
+
+
 def pick(x: Tensor, ids: Tensor) -> Tensor:
-    """x[t, ids[t, j]]: (T, E) and (T, k) to (T, k)."""
-    (rows, count), (_, size) = ids.shape, x.shape
-    chosen = apply("equal", ids.reshape(rows, count, 1), apply("iota", size=size).reshape(1, 1, size))
-    values = apply("where", chosen, x.reshape(rows, 1, size), constant(0.0))
-    return values.sum(2).reshape(rows, count)
+    """x[..., ids]: (..., E) and (..., k) to (..., k)."""
+    *lead, size = x.shape
+    values = apply("where", _chosen(ids, int(size)), x.reshape(*lead, 1, size), constant(0.0))  # type: ignore[arg-type]
+    return values.sum(len(lead) + 1).reshape(*ids.shape)
+
+
+def is_among(ids: Tensor, size: int) -> Tensor:
+    """1.0 for the numbers below `size` that are among the ids of a row, else 0.0: (T, k) to (T, size)."""
+    return _chosen(ids, size).cast(F32).max(1).reshape(ids.shape[0], size)
 
 
 def experts(x: Tensor, w: Weight, ids: Tensor) -> Tensor:
     """(T, K), or (T, k, K), times the matrices (E, N, K) that `ids` (T, k) name, plus their biases: (T, k, N)."""
     return apply("experts", x, w.weight, ids, w.bias)
+
+
+def each_head(x: Tensor, w: Weight) -> Tensor:
+    """(T, H, K), each head times a matrix of its own, (H, N, K): (T, H, N)."""
+    rows, count, _ = x.shape
+    ids = apply("expand", apply("iota", size=count).reshape(1, count), shape=(rows, count))
+    return experts(x, w, ids)
 
 
 def gated_experts(x: Tensor, ids: Tensor, shares: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:

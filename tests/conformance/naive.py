@@ -141,7 +141,7 @@ def attention(q, k, v, positions, sequence, table, lengths, sinks, attrs):
 
 
 def top_k(x, attrs):
-    return [sorted(range(len(row)), key=lambda i: (-row[i], i))[: attrs["count"]] for row in x]
+    return each_row(x, lambda row: sorted(range(len(row)), key=lambda i: (-row[i], i))[: attrs["count"]])
 
 
 def experts(x, w, ids, bias, attrs):

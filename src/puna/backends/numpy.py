@@ -124,7 +124,7 @@ def attention(
 
 def top_k(x: F32, *, count: int) -> Array:
     """Places of the largest elements of each row, falling; of equals the first."""
-    return np.argsort(-x, axis=1, kind="stable")[:, :count]
+    return np.argsort(-x, axis=-1, kind="stable")[..., :count]
 
 
 def experts(x: F32, w: F32, ids: Array, bias: F32 | None) -> F32:

@@ -454,6 +454,7 @@ def top_k(op: str) -> Iterator[Case]:
     yield _symbolic("eight of many", op, make.floats(7, 128), count=8)
     yield _symbolic("all", op, make.floats(3, 4), count=4)
     yield _symbolic("no rows", op, make.floats(0, 9), count=2)
+    yield _symbolic("two of each group", op, make.floats(3, 4, 6), count=2)
     yield _symbolic("equals", op, np.floor(make.floats(6, 16)), count=6)
     masked = np.where(make.floats(4, 8) > 0.3, make.floats(4, 8), -np.inf).astype(np.float32)
     yield _symbolic("more than are finite", op, masked, count=7)

@@ -13,25 +13,25 @@ from puna.graph.tensor import Shape, Tensor, constant
 
 def _top_k(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
     (x,), count = inputs, attrs["count"]
-    require("top_k", x.dtype is dtypes.F32 and len(x.shape) == 2, "needs F32 rows", inputs)
-    require("top_k", isinstance(x.shape[1], int) and 0 < count <= x.shape[1], f"a row has no {count} elements", inputs)
-    return (x.shape[0], count), dtypes.I32
+    require("top_k", x.dtype is dtypes.F32 and isinstance(x.shape[-1], int), "needs F32 rows", inputs)
+    require("top_k", 0 < count <= x.shape[-1], f"a row has no {count} elements", inputs)
+    return (*x.shape[:-1], count), dtypes.I32
 
 
 def _top_k_meaning(node: Tensor) -> Tensor:
     """The largest that was not taken, `count` times; among equals the one whose distance from the end is largest."""
     (x,) = node.sources
-    size = int(x.shape[1])  # type: ignore[arg-type]  # the shape rule has excluded symbols
-    place = constant(np.arange(size, dtype=np.float32).reshape(1, size))
+    size, last = int(x.shape[-1]), len(x.shape) - 1  # type: ignore[arg-type]  # the shape rule has excluded symbols
+    place = constant(np.arange(size, dtype=np.float32).reshape(*[1] * last, size))
     left, found = x, []
     open_ = apply("equal", place, place)  # all
     for _ in range(node.attrs["count"]):
-        is_largest = apply("and", apply("equal", left, left.max(1)), open_)
-        first = float(size) - apply("where", is_largest, float(size) - place, constant(np.float32(0))).max(1)
+        is_largest = apply("and", apply("equal", left, left.max(last)), open_)
+        first = float(size) - apply("where", is_largest, float(size) - place, constant(np.float32(0))).max(last)
         found.append(first.cast(dtypes.I32))
         open_ = apply("and", open_, apply("not", apply("equal", place, first)))
         left = apply("where", open_, x, constant(np.float32(-np.inf)))
-    return found[0] if len(found) == 1 else apply("concat", *found, axis=1)
+    return found[0] if len(found) == 1 else apply("concat", *found, axis=last)
 
 
 def _experts(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:

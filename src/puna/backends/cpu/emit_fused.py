@@ -139,8 +139,11 @@ def experts(lowering: Lowering, node: Tensor) -> View:
 @emits("top_k")
 def top_k(lowering: Lowering, node: Tensor) -> View:
     """Each row by itself."""
-    x = lowering.rows(lowering.view(node.sources[0]))
-    return lowering.step("top_k", lowering.new(dtypes.I32, extents(node.shape)), x)
+    x, out = lowering.view(node.sources[0]), lowering.new(dtypes.I32, extents(node.shape))
+    rows = product(x.shape[:-1])
+    into = views.whole(out.storage, dtypes.I32, (rows, out.shape[-1]))
+    lowering.step("top_k", into, lowering.rows(lowering.reshaped(x, (rows, x.shape[-1]))))
+    return out
 
 
 # ---- positions and states --------------------------------------------------------------------------------------------
