@@ -2,7 +2,7 @@
 
 import click
 
-from benchmarks import generate, kernels, program, start
+from benchmarks import generate, kernels, program, quantize, start
 
-FILES = {"generate": generate, "start": start, "program": program, "kernels": kernels}
+FILES = {"generate": generate, "start": start, "program": program, "kernels": kernels, "quantize": quantize}
 click.Group("benchmarks", commands={name: file.command for name, file in FILES.items()})()

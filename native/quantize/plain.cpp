@@ -30,10 +30,11 @@ bool encode_f16(const float *x, const float *, int64_t, uint8_t *to) {
 // Rounds to nearest even; a NaN keeps its upper bits and becomes quiet.
 bool encode_bf16(const float *x, const float *, int64_t, uint8_t *to) {
     typedef uint16_t Halves __attribute__((vector_size(2 * W)));
+    typedef uint32_t Bits __attribute__((vector_size(4 * W)));
     for (int64_t i = 0; i < quantize::chunk; i += W) {
-        const I bits = bits_of(load(x + i)), upper = bits >> 16;
-        const I rounded = (bits + ((upper & 1) + 0x7fff)) >> 16;
-        const I kept = where((bits & 0x7fffffff) > 0x7f800000, upper | 64, rounded);
+        const Bits bits = (Bits)load(x + i), upper = bits >> 16;
+        const Bits rounded = (bits + ((upper & 1) + 0x7fff)) >> 16;
+        const Bits kept = (bits & 0x7fffffff) > 0x7f800000 ? upper | 64 : rounded;
         const Halves out = __builtin_convertvector(kept, Halves);
         std::memcpy(to + 2 * i, &out, sizeof out);
     }
