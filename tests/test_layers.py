@@ -17,12 +17,13 @@ SOURCE = Path(__file__).parent.parent / "src"
 _FILES = "formats quants dtypes whole errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
-_MODEL = "rendering model opened generation"  # modules: a model as its user holds it, where both roads meet
+_MODEL = "rendering verifying model opened generation"  # modules: a model as its user holds it, where both roads meet
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server {_MODEL} {_ROADS} {_RUN} {_FILES}",
     "server": f"puna {_MODEL} {_ROADS} {_RUN} {_FILES}",
     "rendering": f"model opened store template {_FILES}",
+    "verifying": f"opened create store {_FILES}",
     "model": f"opened generation {_ROADS} {_RUN} {_FILES}",
     "opened": f"create store {_FILES}",
     "generation": "engine tokenizer errors",
@@ -57,7 +58,7 @@ LIBRARIES = {
     "onnxruntime": "backends",
     "prompt_toolkit": "cli",
     "sentencepiece": "tokenizer",
-    "tokenizers": "tokenizer create",  # create: verification asks it what is right
+    "tokenizers": "tokenizer",
     "torch": "backends create",
     "transformers": "create",
 }

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from puna.create import create
     from puna.create.convert import ConversionReport, convert
     from puna.create.modelfile import Modelfile, parse_modelfile
-    from puna.create.verify import Verification, verify
+    from puna.create.verify import Verification
     from puna.errors import PunaError
     from puna.formats.gguf import GGUF, open_gguf
     from puna.generation import Chunk
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from puna.store.name import ModelName
     from puna.store.store import Store
     from puna.template.message import Message
+    from puna.verifying import verify
 else:
     _HOMES = {
         "GGUF": "formats.gguf",
@@ -75,7 +76,7 @@ else:
         "parse_modelfile": "create.modelfile",
         "quantize": "quants",
         "render": "rendering",
-        "verify": "create.verify",
+        "verify": "verifying",
     }
 
     def __getattr__(name):

@@ -36,6 +36,7 @@ class Opened:
     messages: tuple[Mapping[str, Any], ...] = ()
     licenses: tuple[str, ...] = ()
     adapters: tuple[tuple[Path, float], ...] = ()  # LoRA adapters, and the factor of each one's change
+    left_out: tuple[str, ...] = ()  # names of a checkpoint's tensors that none needs
     parts: tuple[tuple[str, Path], ...] = ()  # of a stored model: its files of weights, each with its kind of layer
 
 
@@ -99,7 +100,7 @@ def _directory(path: Path) -> Opened:
     from puna.create.convert import open_checkpoint
 
     checkpoint = open_checkpoint(found)
-    return Opened(found, checkpoint.metadata, checkpoint.tensors)
+    return Opened(found, checkpoint.metadata, checkpoint.tensors, left_out=checkpoint.left_out)
 
 
 def _named(text: str) -> Opened:

@@ -57,7 +57,8 @@ def command(
     and the native backend against numpy. What drift is follows from the types that tensors are stored in.
     """
     from puna.cli.progress import Progress
-    from puna.create.verify import Limits, verify
+    from puna.create.verify import Limits
+    from puna.verifying import verify
 
     with Progress() as progress:
         found = verify(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from puna.arch.base import Architecture
 from puna.arch.binding import bind, check_sizes, check_vocabulary
 from puna.arch.hparams import Hparams
 from puna.dtypes import F32, DType, Stored
-from puna.errors import ConversionError, InvalidName, ModelError, ModelNotFound
+from puna.errors import ModelError
 from puna.graph import Tensor
 
 
@@ -57,60 +56,6 @@ class Side:
         check_sizes(arch.name, hp, self.tensors)
         check_vocabulary(self.metadata, self.tensors)
         return hp
-
-
-def open_side(ref: str | PathLike[str]) -> Side:
-    """A name in a store before a path, as everywhere; ModelNotFound where there is neither."""
-    text, path = fspath(ref), Path(fspath(ref)).expanduser()
-    is_path = isinstance(ref, PathLike) or text.startswith((".", "/", "~")) or text.endswith(".gguf")
-    if not is_path:
-        try:
-            return _named(text)
-        except (ModelNotFound, InvalidName):
-            if not path.exists():
-                raise
-    if path.is_dir():
-        return _directory(text, path)
-    if path.is_file():
-        return _gguf(text, path)
-    raise ModelNotFound(f"opening {text}: there is no such file or directory; `puna list` shows stored models")
-
-
-def _gguf(label: str, path: Path, **more: Any) -> Side:
-    from puna.formats.gguf import open_gguf
-
-    gguf = open_gguf(path)
-    return Side(label, path, gguf.metadata, gguf.tensors, **more)
-
-
-def _directory(label: str, path: Path) -> Side:
-    ggufs = sorted(path.glob("*.gguf"))
-    if ggufs and not (path / "config.json").exists():
-        if len(ggufs) > 1:
-            raise ConversionError(f"opening {path}: it holds {len(ggufs)} GGUF files; name one of them")
-        return _gguf(label, ggufs[0])
-    from puna.create.checkpoint import open_checkpoint
-
-    checkpoint = open_checkpoint(path, "auto")
-    return Side(label, path, checkpoint.metadata, checkpoint.tensors, path, checkpoint.left_out)
-
-
-def _named(text: str) -> Side:
-    from puna.store.name import ModelName
-    from puna.store.sources import find_model
-
-    name = ModelName.parse(text)
-    store, manifest = find_model(name)
-    if manifest.layer("adapter"):
-        raise ModelError(f"verifying {name.short}: it has a LoRA adapter; its base, or merged weights, can be verified")
-    layers = [("config", manifest.config), *((layer.kind, layer) for layer in manifest.layers)]
-    texts = {kind: store.read(layer).decode("utf-8", "replace") for kind, layer in layers if kind in MODELFILE}
-    blobs = tuple((kind, store.blob_path(layer.digest), layer.digest) for kind, layer in layers)
-    return _gguf(text, store.model_path(name), blobs=blobs, **texts)
-
-
-MODELFILE = ("template", "system")
-"""Layers of text that change a prompt."""
 
 
 @dataclass(frozen=True)

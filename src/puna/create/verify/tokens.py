@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from puna.create.verify.report import DRIFT, OK, SKIPPED, Check
 from puna.create.verify.sides import Side
-from puna.errors import PunaError
+from puna.create.verify.texts import CORPUS
+from puna.errors import PunaError, TokenizerError
+from puna.tokenizer.check import PROBES, Difference, differences
 
 if TYPE_CHECKING:
     from puna.tokenizer import Tokenizer
 
 Encode = Callable[[str], list[int]]
+TEXTS = tuple(dict.fromkeys((*CORPUS, *PROBES)))
 SHOWN = 5
 """Differences that are told in full."""
 
@@ -21,22 +25,18 @@ IDS = tuple(f"tokenizer.ggml.{role}_token_id" for role in ("bos", "eos", "eot"))
 FLAGS = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token")
 
 
-def compare(model: Side, source: Side, corpus: Iterable[str], reference: Encode | None = None) -> Check:
+def compare(model: Side, source: Side, reference: Encode | None = None) -> Check:
     """Whether the model's tokenizer gives the source's tokens.
 
-    What is right comes from `reference`, else from the `tokenizers` library on the source's tokenizer.json, else from
-    Puna's own reading of the source, which `detail` then says.
+    What is right comes from `reference`, which is transformers, else from the library of the source's own files, else
+    from Puna's reading of the source, which `detail` then says.
     """
     mine = _tokenizer(model)
-    theirs, by = (reference, "transformers") if reference else _library(source.directory)
-    if theirs is None:
-        other, by = _tokenizer(source), "Puna's reading of the source"
-        theirs = lambda text: other.encode(text, add_bos=False, add_eos=False)  # noqa: E731
-    texts = list(corpus)
-    findings = differences(lambda text: mine.encode(text, add_bos=False, add_eos=False), theirs, texts)
-    findings += special_ids(model.metadata, source.metadata)
-    detail = f"{len(texts)} texts, against {by}"
-    return Check("tokenizer", DRIFT if findings else OK, detail, tuple(findings))
+    found, by = _differences(mine, source, reference)
+    lines = [_line(difference) for difference in found[:SHOWN]]
+    lines += [f"and {len(found) - SHOWN} more texts"] if len(found) > SHOWN else []
+    lines += special_ids(model.metadata, source.metadata)
+    return Check("tokenizer", DRIFT if lines else OK, f"{len(TEXTS)} texts, against {by}", tuple(lines))
 
 
 def _tokenizer(side: Side) -> Tokenizer:
@@ -45,31 +45,20 @@ def _tokenizer(side: Side) -> Tokenizer:
     return load_tokenizer(side.metadata)
 
 
-def _library(directory: Path | None) -> tuple[Encode | None, str]:
-    path = directory / "tokenizer.json" if directory else None
-    if path is None or not path.is_file():
-        return None, ""
-    from tokenizers import Tokenizer as Library
-
-    try:
-        made = Library.from_file(str(path))
-    except Exception:  # the library raises nothing narrower for a file that it does not understand
-        return None, ""
-    made.no_padding()
-    made.no_truncation()
-    return lambda text: list(made.encode(text, add_special_tokens=False).ids), "the tokenizers library"
+def _differences(mine: Tokenizer, source: Side, reference: Encode | None) -> tuple[list[Difference], str]:
+    if reference is None and source.directory:
+        with suppress(TokenizerError):
+            return differences(mine, source.directory, TEXTS), "the library of its files"
+    by = "transformers" if reference else "Puna's reading of the source"
+    right = reference or partial(_tokenizer(source).encode, add_bos=False, add_eos=False)
+    pairs = ((text, mine.encode(text, add_bos=False, add_eos=False), right(text)) for text in TEXTS)
+    return [Difference(*pair) for pair in pairs if pair[1] != pair[2]], by
 
 
-def differences(found: Encode, right: Encode, texts: Iterable[str]) -> list[str]:
-    """A line for each text that becomes other tokens, at most a few of them and a count of the rest."""
-    lines = []
-    for text in texts:
-        want, got = right(text), found(text)
-        if want != got:
-            at = next((i for i, (a, b) in enumerate(zip(want, got, strict=False)) if a != b), min(len(want), len(got)))
-            lines.append(f"{text[:40]!r}: from token {at} on {got[at : at + 4]}, the source {want[at : at + 4]}")
-    more = len(lines) - SHOWN
-    return lines[:SHOWN] + ([f"and {more} more texts"] if more > 0 else [])
+def _line(difference: Difference) -> str:
+    text, got, want = difference
+    at = next((i for i, (a, b) in enumerate(zip(want, got, strict=False)) if a != b), min(len(want), len(got)))
+    return f"{text[:40]!r}: from token {at} on {got[at : at + 4]}, the source {want[at : at + 4]}"
 
 
 def special_ids(model: Mapping[str, Any], source: Mapping[str, Any]) -> list[str]:
@@ -79,7 +68,7 @@ def special_ids(model: Mapping[str, Any], source: Mapping[str, Any]) -> list[str
     return [f"'{k}' is {a}, the source's {b}" for k, a, b in pairs if None not in (a, b) and a != b]
 
 
-def alone(model: Side, corpus: Iterable[str]) -> Check:
+def alone(model: Side, corpus: Iterable[str] = CORPUS) -> Check:
     """Whether texts come back from their tokens; lossy vocabularies must at least settle after one round."""
     if "tokenizer.ggml.model" not in model.metadata:
         return Check("tokenizer", SKIPPED, "the file has none")

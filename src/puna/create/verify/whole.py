@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import TYPE_CHECKING
 
 from puna.backends import open_backend
@@ -15,8 +14,8 @@ from puna.create.verify.forward import Forward, require_memory, staged, tokens_o
 from puna.create.verify.limits import Limits
 from puna.create.verify.report import DRIFT, OK, SKIPPED, BlockReport, Check, OutputReport, TensorReport, Verification
 from puna.create.verify.running import Source, Staged, Truth, matching, memory
-from puna.create.verify.sides import Side, open_side
-from puna.create.verify.texts import CORPUS, TEXT
+from puna.create.verify.sides import Side
+from puna.create.verify.texts import TEXT
 from puna.errors import BackendError, GraphError, ModelError, PunaError, RequestError
 from puna.store.blobs import Progress, silent
 
@@ -28,8 +27,8 @@ REFERENCES = ("transformers",)
 
 
 def verify(
-    model: str | PathLike[str],
-    against: str | PathLike[str] | None = None,
+    model: Side,
+    source: Side | None = None,
     *,
     text: str | None = None,
     backend: str = "auto",
@@ -40,23 +39,14 @@ def verify(
     force: bool = False,
     on_progress: Progress | None = None,
 ) -> Verification:
-    """Hold `model` to `against`, its source, or without one to itself; both are what `puna.load` takes.
-
-    Both run on the first `tokens` of `text`, stage by stage: the source's weights in float32, the model's as they are
-    stored. With `reference="transformers"` that library runs the source, which must be a checkpoint directory (the
-    model itself, without `against`). Alone, the backend is held to numpy. `limits` replace those that follow from the
-    stored types; `force` runs what may not fit into memory. Raises ModelNotFound, FormatError, ModelError,
-    ConversionError, BackendError, RequestError; a difference is no error.
-    """
+    """Hold a model to its source, or without one to itself; `puna.verify` opens both and says the rest."""
     if reference not in (None, *REFERENCES):
         raise RequestError(f"verify: reference is {reference!r}; known: {', '.join(REFERENCES)}")
     if tokens < 2:
         raise RequestError(f"verify: tokens is {tokens}; at least 2 are needed")
-    if reference and against is None:
-        against = model
     job = Job(
-        model=open_side(model),
-        source=None if against is None else open_side(against),
+        model=model,
+        source=model if reference and source is None else source,
         backend=open_backend(backend, threads=threads),
         reference=reference,
         limits=limits or Limits(),
@@ -117,7 +107,7 @@ class Job:
         yield self._tensor_check()
         yield from self._forward(source)
         known = self._transformers
-        yield _guarded("tokenizer", lambda: tokens.compare(self.model, source, CORPUS, known.encode if known else None))
+        yield _guarded("tokenizer", lambda: tokens.compare(self.model, source, known.encode if known else None))
         yield _guarded("template", lambda: templates.compare(self.model, source, known.render if known else None))
 
     def _alone(self) -> Iterator[Check]:
@@ -125,7 +115,7 @@ class Job:
         yield tensors.alone(self.model, self.progress)
         yield Check("source", SKIPPED, "no source was given (--against): whether the weights are right is not known")
         yield from self._forward(self.model)
-        yield tokens.alone(self.model, CORPUS)
+        yield tokens.alone(self.model)
         yield templates.alone(self.model)
 
     def _tensor_check(self) -> Check:

@@ -1,0 +1,86 @@
+"""`puna.verify`: whether a model computes what its source does; both opened from references."""
+
+from __future__ import annotations
+
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from puna.create.verify.report import Verification
+from puna.errors import InvalidName, ModelError, ModelNotFound
+from puna.opened import Opened, open_model
+
+if TYPE_CHECKING:
+    from puna.create.verify import Limits, Side
+    from puna.store.blobs import Progress
+
+
+def verify(
+    model: str | PathLike[str],
+    against: str | PathLike[str] | None = None,
+    *,
+    text: str | None = None,
+    backend: str = "auto",
+    reference: str | None = None,
+    tokens: int = 256,
+    limits: Limits | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    on_progress: Progress | None = None,
+) -> Verification:
+    """Hold `model` to `against`, its source, or without one to itself; both are what `puna.load` takes.
+
+    Both run on the first `tokens` of `text`, stage by stage: the source's weights in float32, the model's as they are
+    stored. With `reference="transformers"` that library runs the source, which must be a checkpoint directory (the
+    model itself, without `against`). Alone, the backend is held to numpy. `limits` replace those that follow from the
+    stored types; `force` runs what may not fit into memory. Raises ModelNotFound, FormatError, ModelError,
+    ConversionError, BackendError, RequestError; a difference is no error.
+    """
+    from puna.create.verify import verify as verify_sides
+
+    return verify_sides(
+        open_side(model),
+        None if against is None else open_side(against),
+        text=text,
+        backend=backend,
+        reference=reference,
+        tokens=tokens,
+        limits=limits,
+        threads=threads,
+        force=force,
+        on_progress=on_progress,
+    )
+
+
+def open_side(ref: str | PathLike[str]) -> Side:
+    """A model as verification takes it; ModelError for one with a LoRA adapter, which is no conversion of anything."""
+    from puna.create.verify import Side
+
+    opened = open_model(ref)
+    if opened.adapters:
+        raise ModelError(f"verifying {fspath(ref)}: it has a LoRA adapter; its base, or `puna merge`d weights, work")
+    return Side(
+        label=fspath(ref),
+        path=opened.source,
+        metadata=opened.metadata,
+        tensors=opened.tensors,
+        directory=opened.source if opened.source.is_dir() else None,
+        left_out=opened.left_out,
+        template=opened.template,
+        system=opened.system,
+        blobs=_blobs(fspath(ref), opened),
+    )
+
+
+def _blobs(ref: str, opened: Opened) -> tuple[tuple[str, Path, str], ...]:
+    """Every blob of a model in a store with its kind and digest; none for other models."""
+    from puna.store.sources import find_model
+
+    if opened.source.parent.name != "blobs":
+        return ()
+    try:
+        store, manifest = find_model(ref)
+    except (InvalidName, ModelNotFound):
+        return ()
+    layers = [("config", manifest.config), *((layer.kind, layer) for layer in manifest.layers)]
+    return tuple((kind, store.blob_path(layer.digest), layer.digest) for kind, layer in layers)
