@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import puna as library
+from create.hub_server import serving
 from puna.cli import COMMANDS, cli
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -426,3 +427,40 @@ def write_checkpoint(folder):
         folder / "model.safetensors",
     )
     return folder
+
+
+@pytest.fixture
+def hub(home, monkeypatch, tiny):
+    with serving() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        for name in ("HF_HOME", "HF_HUB_CACHE"):
+            monkeypatch.setenv(name, str(home / "hf"))
+        hub.repositories["me/tiny"] = {"tiny-Q8_0.gguf": tiny.read_bytes()}
+        yield hub
+
+
+def test_a_model_of_the_hub_is_fetched_by_whatever_names_it(puna, hub, home):
+    ask = ("hf.co/me/tiny", "a", "-p", "temperature=0", "-p", "num_predict=3", "--raw", "--backend", "numpy")
+    status, out, err = puna("run", *ask)
+    assert (status, out) == (0, "bcd\n")
+    assert "pulling tiny-Q8_0.gguf" in err
+    del hub.asked[:]
+    assert puna("run", *ask).out == "bcd\n"
+    assert hub.asked == []
+    assert puna("list").out.splitlines()[1].startswith("hf.co/me/tiny:latest ")
+    assert puna("show", "huggingface.co/me/tiny").out.startswith("name               Tiny")
+    assert puna("convert", "hf.co/me/tiny", home / "out.gguf", "-q", "Q8_0").status == 0
+    assert puna("create", "mine", "hf.co/me/tiny", "-q", "Q8_0").status == 0
+    assert library.Store().model_path("mine").read_bytes() == (home / "out.gguf").read_bytes()
+    assert puna("pull", "hf.co/me/none").err == (
+        "looking at hf.co/me/none\n"
+        "puna: opening hf.co/me/none: the hub has no model me/none; if it is private, set HF_TOKEN\n"
+    )
+
+
+def test_one_source_makes_a_model_without_a_modelfile(puna, home, tiny):
+    assert puna("create", "m", tiny).status == 0
+    assert library.Store().model_path("m").read_bytes() == tiny.read_bytes()
+    assert puna("create", "n", tiny, "-f", "Modelfile").status == 2
+    assert puna("create", "small", "m", "--quantize", "Q8_0").status == 0
+    assert "Q8_0" in puna("show", "small").out

