@@ -2,6 +2,7 @@
 // goes. Sixteen (or eight) neighbours at once; the error of each level at each coordinate is computed once, in a table.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -42,9 +43,10 @@ template <int bits> struct Errors {
     }
 };
 
+// The neighbour with the least error. `near` may be read up to a multiple of 16, as it repeats the first.
 #if defined(__AVX512F__)
 
-template <int bits> inline uint16_t least(const Errors<bits> &table, const uint16_t *near, int batches) {
+template <int bits> inline uint16_t least(const Errors<bits> &table, const uint16_t *near, int count) {
     constexpr int axes = Errors<bits>::axes;
     __m512 row[axes];  // a table repeated, as vpermps looks at four bits
     for (int a = 0; a < axes; a++)
@@ -52,66 +54,63 @@ template <int bits> inline uint16_t least(const Errors<bits> &table, const uint1
     __m512 lowest = _mm512_undefined_ps();
     __m512i where = _mm512_setzero_si512();
     __mmask16 odd = 0;
-    for (int b = 0; b < batches; b++) {
-        const __m512i code = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(near + 16 * b)));
+    for (int at = 0; at < count; at += 16) {
+        const __m512i code = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(near + at)));
         __m512 sum = _mm512_permutexvar_ps(code, row[0]);
         for (int a = 1; a < axes; a++) sum = _mm512_add_ps(sum, _mm512_permutexvar_ps(_mm512_srli_epi32(code, bits * a), row[a]));
         odd |= _mm512_cmp_ps_mask(sum, sum, _CMP_UNORD_Q);
-        const __mmask16 less = b ? _mm512_cmp_ps_mask(sum, lowest, _CMP_LT_OQ) : 0xffff;
+        const __mmask16 less = at ? _mm512_cmp_ps_mask(sum, lowest, _CMP_LT_OQ) : 0xffff;
         lowest = _mm512_mask_mov_ps(lowest, less, sum);
-        where = _mm512_mask_mov_epi32(where, less, _mm512_set1_epi32(16 * b));
+        where = _mm512_mask_mov_epi32(where, less, _mm512_set1_epi32(at));
     }
-    if (odd) return table.least(near, 16 * batches);
+    if (odd) return table.least(near, count);
     const __mmask16 best = _mm512_cmp_ps_mask(lowest, _mm512_set1_ps(_mm512_reduce_min_ps(lowest)), _CMP_EQ_OQ);
-    if (batches == 1 || !(best & (best - 1))) {
-        const int lane = __builtin_ctz(best);
-        return near[batches == 1 ? lane : lane + ((const int *)&where)[lane]];
-    }
+    if (count <= 16) return near[__builtin_ctz(best)];
     const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     return near[_mm512_mask_reduce_min_epi32(best, _mm512_add_epi32(where, iota))];
 }
 
 #elif defined(__AVX2__)
 
-template <int bits> inline uint16_t least(const Errors<bits> &table, const uint16_t *near, int batches) {
+template <int bits> inline uint16_t least(const Errors<bits> &table, const uint16_t *near, int count) {
     constexpr int axes = Errors<bits>::axes;
     __m256 row[axes];
     for (int a = 0; a < axes; a++)
         row[a] = bits == 2 ? _mm256_broadcast_ps((const __m128 *)table.error[a]) : _mm256_load_ps(table.error[a]);
     __m256 lowest = _mm256_setzero_ps(), odd = _mm256_setzero_ps();
     __m256i where = _mm256_setzero_si256();
-    for (int b = 0; b < 2 * batches; b++) {
-        const __m256i code = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(near + 8 * b)));
+    for (int at = 0; at < count; at += 8) {
+        const __m256i code = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(near + at)));
         __m256 sum = _mm256_permutevar8x32_ps(row[0], code);
         for (int a = 1; a < axes; a++) sum = _mm256_add_ps(sum, _mm256_permutevar8x32_ps(row[a], _mm256_srli_epi32(code, bits * a)));
         odd = _mm256_or_ps(odd, _mm256_cmp_ps(sum, sum, _CMP_UNORD_Q));
-        const __m256 less = b ? _mm256_cmp_ps(sum, lowest, _CMP_LT_OQ) : _mm256_castsi256_ps(_mm256_set1_epi32(-1));
+        const __m256 less = at ? _mm256_cmp_ps(sum, lowest, _CMP_LT_OQ) : _mm256_castsi256_ps(_mm256_set1_epi32(-1));
         lowest = _mm256_blendv_ps(lowest, sum, less);
-        where = _mm256_blendv_epi8(where, _mm256_set1_epi32(8 * b), _mm256_castps_si256(less));
+        where = _mm256_blendv_epi8(where, _mm256_set1_epi32(at), _mm256_castps_si256(less));
     }
-    if (_mm256_movemask_ps(odd)) return table.least(near, 16 * batches);
+    if (_mm256_movemask_ps(odd)) return table.least(near, count);
     __m256 low = _mm256_min_ps(lowest, _mm256_permute2f128_ps(lowest, lowest, 1));
     low = _mm256_min_ps(low, _mm256_permute_ps(low, 0x4e));
     low = _mm256_min_ps(low, _mm256_permute_ps(low, 0xb1));
-    const __m256i place = _mm256_add_epi32(where, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-    alignas(32) int at[8];
-    _mm256_store_si256((__m256i *)at, place);
-    int first = 1 << 20;
-    for (unsigned best = unsigned(_mm256_movemask_ps(_mm256_cmp_ps(lowest, low, _CMP_EQ_OQ))); best; best &= best - 1)
-        first = at[__builtin_ctz(best)] < first ? at[__builtin_ctz(best)] : first;
+    const unsigned best = unsigned(_mm256_movemask_ps(_mm256_cmp_ps(lowest, low, _CMP_EQ_OQ)));
+    if (count <= 8) return near[__builtin_ctz(best)];
+    alignas(32) int place[8];
+    _mm256_store_si256((__m256i *)place, _mm256_add_epi32(where, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
+    int first = place[__builtin_ctz(best)];
+    for (unsigned rest = best & (best - 1); rest; rest &= rest - 1) first = std::min(first, place[__builtin_ctz(rest)]);
     return near[first];
 }
 
 #else
 
-template <int bits> inline uint16_t least(const Errors<bits> &table, const uint16_t *near, int batches) { return table.least(near, 16 * batches); }
+template <int bits> inline uint16_t least(const Errors<bits> &table, const uint16_t *near, int count) { return table.least(near, count); }
 
 #endif
 
 // The point that stands for a cell (a code) at values x, by the w-weighted error. The code is that of a neighbour.
 template <int bits>
 inline uint16_t closest(const Lattice &lattice, uint32_t cell, const float *x, const float *w, const float *values, float scale) {
-    return least(Errors<bits>(x, w, values, scale), lattice.near.data() + 16 * (cell >> 8), int(cell & 255));
+    return least(Errors<bits>(x, w, values, scale), lattice.near.data() + 16 * (cell >> 9), int(cell & 511));
 }
 
 }  // namespace puna::PUNA_ISA

@@ -231,6 +231,39 @@ float best_unit(const float *x, const float *w, const uint16_t *index, const uin
     return sum_q2 > 0 ? sum_xq / sum_q2 : 0.0f;
 }
 
+bool pack_iq1_s(const float *scale, const uint8_t *signs, const uint16_t *index, uint8_t *to) {
+    uint8_t factor[8];
+    const float unit = block_scale(scale, 8, 15, 7, factor);
+    if (unit == 0) std::memset(to, 0, 50);
+    for (int g = 0; g < 8 && unit != 0; g++) {
+        unsigned high = unsigned(factor[g] | (signs[g] == 2) << 3) << 12;
+        for (int i = 0; i < 4; i++) {
+            to[2 + 4 * g + i] = uint8_t(index[4 * g + i]);
+            high |= unsigned(index[4 * g + i] >> 8) << 3 * i;
+        }
+        to[34 + 2 * g] = uint8_t(high), to[35 + 2 * g] = uint8_t(high >> 8);
+    }
+    return store_half(to, unit * 1.125f);
+}
+
+bool pack_iq1_m(const float *scale, const float *x, const float *w, uint16_t *index, uint8_t *to) {
+    uint8_t factor[16], half[2];
+    const float unit = block_scale(scale, 16, 15, 7, factor);
+    const float fitting = unit == 0 ? 0.0f : best_unit(x, w, index, factor);
+    for (int i = 0; i < 32; i++) {
+        if (unit == 0) index[i] = 0;
+        to[i] = uint8_t(index[i]);
+    }
+    for (int i = 0; i < 16; i++) to[32 + i] = uint8_t(index[2 * i] >> 8 | index[2 * i + 1] >> 8 << 4);
+    const bool stored = store_half(half, fitting * 1.1125f);
+    for (int i = 0; i < 4; i++) {
+        unsigned word = unsigned(half[i / 2] >> 4 * (i % 2) & 15) << 12;
+        for (int j = 0; j < 4; j++) word |= unsigned(factor[4 * i + j]) << 3 * j;
+        to[48 + 2 * i] = uint8_t(word), to[49 + 2 * i] = uint8_t(word >> 8);
+    }
+    return stored;
+}
+
 }  // namespace
 
 bool encode_iq1_s(const float *x, const float *weights, int64_t blocks, uint8_t *to) {
@@ -238,21 +271,11 @@ bool encode_iq1_s(const float *x, const float *weights, int64_t blocks, uint8_t 
     alignas(64) float w[quantize::chunk];
     importance<256>(x, weights, 2, w);
     bool stored = true;
-    for (int64_t b = 0; b < blocks; b++, to += 50) {
-        static thread_local Found<32, together> found;
-        const int64_t part = b % together;
-        if (part == 0) search<32, 1, together>(x + 256 * b, w + 256 * b, 1e-12f, found);
-        const uint16_t *index = found.index + 32 * part;
-        uint8_t factor[8];
-        const float unit = block_scale(found.scale + 8 * part, 8, 15, 7, factor);
-        stored &= store_half(to, unit * 1.125f);
-        for (int g = 0; g < 8; g++) {
-            uint16_t high = uint16_t(factor[g] << 12 | (found.signs[8 * part + g] == 2) << 15);
-            for (int i = 0; i < 4; i++) high |= uint16_t(index[4 * g + i] >> 8 << 3 * i);
-            if (unit == 0) high = 0;
-            std::memcpy(to + 34 + 2 * g, &high, 2);
-            for (int i = 0; i < 4; i++) to[2 + 4 * g + i] = unit == 0 ? 0 : uint8_t(index[4 * g + i]);
-        }
+    for (int64_t b = 0; b < blocks; b += together) {
+        Found<32, together> found;
+        search<32, 1, together>(x + 256 * b, w + 256 * b, 1e-12f, found);
+        for (int64_t i = 0; i < std::min<int64_t>(together, blocks - b); i++, to += 50)
+            stored &= pack_iq1_s(found.scale + 8 * i, found.signs + 8 * i, found.index + 32 * i, to);
     }
     return stored;
 }
@@ -264,20 +287,7 @@ bool encode_iq1_m(const float *x, const float *weights, int64_t blocks, uint8_t 
     for (int64_t b = 0; b < blocks; b++, to += 56) {
         Found<16, 1> found;
         search<16, 2, 1>(x + 256 * b, w + 256 * b, 1e-7f, found);
-        uint8_t factor[16], half[2];
-        const float unit = block_scale(found.scale, 16, 15, 7, factor);
-        const float fitting = best_unit(x + 256 * b, w + 256 * b, found.index, factor);
-        stored &= store_half(half, (unit == 0 ? 0.0f : fitting) * 1.1125f);
-        for (int i = 0; i < 32; i++) {
-            if (unit == 0) found.index[i] = 0;
-            to[i] = uint8_t(found.index[i]);
-        }
-        for (int i = 0; i < 16; i++) to[32 + i] = uint8_t(found.index[2 * i] >> 8 | found.index[2 * i + 1] >> 8 << 4);
-        for (int i = 0; i < 4; i++) {
-            uint16_t word = uint16_t((half[i / 2] >> 4 * (i % 2) & 15) << 12);
-            for (int j = 0; j < 4; j++) word |= uint16_t(factor[4 * i + j] << 3 * j);
-            std::memcpy(to + 48 + 2 * i, &word, 2);
-        }
+        stored &= pack_iq1_m(found.scale, x + 256 * b, w + 256 * b, found.index, to);
     }
     return stored;
 }

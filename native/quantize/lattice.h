@@ -15,8 +15,8 @@ struct Lattice {
     std::vector<int8_t> points;    // (points, coordinates), as values
     std::vector<uint16_t> codes;   // of each point
     std::vector<uint16_t> index;   // of each code that is a point
-    std::vector<uint32_t> cells;   // of each code: 0 for a point, else first << 8 | count, in batches of 16 of `near`
-    std::vector<uint16_t> near;    // codes of the neighbours of a cell, nearest first; the first repeated to fill a batch
+    std::vector<uint32_t> cells;   // of each code: 0 for a point, else first << 9 | count; 16 * first is a place in `near`
+    std::vector<uint16_t> near;    // codes of the neighbours of a cell, nearest first; the first repeated to fill up to 16
 };
 
 enum class Grid { IQ1_S, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S };  // IQ1_M shares that of IQ1_S

@@ -75,11 +75,11 @@ def test_the_neighbours_of_a_cell_are_the_points_at_the_smallest_distances(name)
     cells = np.flatnonzero(found.cells)
     assert len(cells) == len(GRIDS[name][0]) ** GRIDS[name][1] - len(found.codes)
     for code in cells[:: len(cells) // 50].tolist():
-        first, count = found.cells[code] >> 8, found.cells[code] & 255
-        near = found.near[first * 16 : (first + count) * 16]
+        first, count = int(found.cells[code] >> 9), int(found.cells[code] & 511)
+        near = found.near[first * 16 : first * 16 + -(-count // 16) * 16]
         square = distances(name, levels_of(name, code))
         limit = sorted(set(square.tolist()))[grids.DISTANCES[name] - 1]
         expected = sorted((d, point) for point, d in enumerate(square.tolist()) if d <= limit)
-        assert found.index[near[: len(expected)]].tolist() == [point for _, point in expected]
-        assert (near[len(expected) :] == near[0]).all()
-        assert len(near) - len(expected) < 16
+        assert found.index[near[:count]].tolist() == [point for _, point in expected]
+        assert len(expected) == count
+        assert (near[count:] == near[0]).all()

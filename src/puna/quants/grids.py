@@ -13,7 +13,7 @@ from puna.quants.iq_search import lattice
 from puna.quants.iq_tables import GRIDS, grid, grid_levels
 
 BATCH = 16
-"""Neighbours that are compared at once."""
+"""Neighbours that are compared at once, at most: those of a cell start at a multiple of it."""
 
 DISTANCES = {"IQ1_S": 3, "IQ2_XXS": 2, "IQ2_XS": 2, "IQ2_S": 1, "IQ3_XXS": 2, "IQ3_S": 3}
 """Grid: how many smallest distances from a cell make a point its neighbour."""
@@ -26,8 +26,8 @@ BITS = {8: 2, 4: 3}
 class Tables:
     """Codes of points (points,); the point of a code, and where the neighbours of a cell are (codes,); the neighbours.
 
-    `cells` is 0 for a point, else `first << 8 | count`, counted in batches; `near` holds codes, the nearest first, and
-    the first repeated to fill the last batch of a cell.
+    `cells` is 0 for a point, else `first << 9 | count`: the first batch and the number of neighbours. `near` holds codes,
+    the nearest first, and the first repeated to fill the last batch of a cell.
     """
 
     codes: NDArray[np.uint16]
@@ -51,7 +51,7 @@ def tables(name: str) -> Tables:
     off = np.flatnonzero(found.point < 0)
     batches = -(-found.count[off] // BATCH)
     first = np.cumsum(batches) - batches
-    cells[_codes(off[:, None] // found.place % len(levels))] = first << 8 | batches
+    cells[_codes(off[:, None] // found.place % len(levels))] = first << 9 | found.count[off]
     filled = batches * BATCH
     cell, rank = np.repeat(off, filled), np.arange(filled.sum()) - np.repeat(first * BATCH, filled)
     near = found.neighbours[cell, np.where(rank < found.count[cell], rank, 0)]
