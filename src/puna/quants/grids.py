@@ -26,8 +26,8 @@ BITS = {8: 2, 4: 3}
 class Tables:
     """Codes of points (points,); the point of a code, and where the neighbours of a cell are (codes,); the neighbours.
 
-    `cells` is 0 for a point, else `first << 9 | count`: the first batch and the number of neighbours. `near` holds codes,
-    the nearest first, and the first repeated to fill the last batch of a cell.
+    `cells` is 0 for a point, else `first << 9 | count`: the first batch, and the number of neighbours. `near` holds the
+    codes of those, the nearest first, and the first repeated to fill the last batch of a cell.
     """
 
     codes: NDArray[np.uint16]
