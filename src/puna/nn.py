@@ -92,6 +92,11 @@ def rows(x: Tensor, index: Tensor) -> Tensor:
     return apply("take", x, index)
 
 
+def concat(axis: int, *parts: Tensor) -> Tensor:
+    """The parts one after another along a numbered axis."""
+    return apply("concat", *parts, axis=axis)
+
+
 def heads(x: Tensor, count: int) -> Tensor:
     """(T, count * D) seen as (T, count, D)."""
     tokens, size = x.shape

@@ -78,6 +78,14 @@ BERT: dict[str, Any] = {
     "torch_dtype": "float32",
 }
 
+DEEPSEEK: dict[str, Any] = {
+    **DECODER,
+    **{"num_hidden_layers": 3, "num_key_value_heads": 4, "first_k_dense_replace": 1, "n_routed_experts": 8},
+    **{"num_experts_per_tok": 3, "n_shared_experts": 2, "moe_intermediate_size": 96, "kv_lora_rank": 40},
+    **{"q_lora_rank": 48, "qk_nope_head_dim": 24, "qk_rope_head_dim": 16, "v_head_dim": 32, "n_group": 4},
+    **{"topk_group": 2, "routed_scaling_factor": 2.5, "attention_bias": False, "moe_layer_freq": 1},
+}
+
 CASES: dict[str, dict[str, Any]] = {
     "llama2": {"architectures": ["LlamaForCausalLM"], **DECODER, "num_key_value_heads": 4, "rope_scaling": None},
     "llama3": {
@@ -142,6 +150,15 @@ CASES: dict[str, dict[str, Any]] = {
     "olmo3": {
         **{"architectures": ["Olmo3ForCausalLM"], **DECODER, "rope_theta": 500000.0, "pad_token_id": 0},
         **{"num_hidden_layers": 4, "sliding_window": 16, "max_position_embeddings": 128, "rope_scaling": YARN},
+    },
+    "deepseek_v3": {"architectures": ["DeepseekV3ForCausalLM"], **DEEPSEEK, "norm_topk_prob": True},
+    "deepseek_v3_yarn": {
+        **{"architectures": ["DeepseekV3ForCausalLM"], **DEEPSEEK, "norm_topk_prob": True, "q_lora_rank": None},
+        **{"max_position_embeddings": 128, "rope_scaling": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}},
+    },
+    "deepseek_v2": {
+        **{"architectures": ["DeepseekV2ForCausalLM"], **DEEPSEEK, "norm_topk_prob": False},
+        **{"topk_method": "group_limited_greedy"},
     },
     "bert": {"architectures": ["BertModel"], **BERT},
 }

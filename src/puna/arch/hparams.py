@@ -28,6 +28,11 @@ def _head_dim(found: Mapping[str, Any]) -> int:
     return int(found["hidden_size"] // found["n_heads"])
 
 
+def _turned(found: Mapping[str, Any]) -> int:
+    """The size of what rotary positions turn, or turn a part of."""
+    return int(found["head_dim"] if "head_dim" in found else found["key_length"])
+
+
 FIELDS: dict[str, Row] = {
     "n_blocks": Row("block_count", "num_hidden_layers n_layer n_layers"),
     "hidden_size": Row("embedding_length", "hidden_size n_embd d_model"),
@@ -35,6 +40,12 @@ FIELDS: dict[str, Row] = {
     "n_heads": Row("attention.head_count", "num_attention_heads n_head"),
     "n_kv_heads": Row("attention.head_count_kv", "num_key_value_heads", lambda found: found["n_heads"]),
     "head_dim": Row("attention.key_length", "head_dim", _head_dim),
+    "key_length": Row("attention.key_length", "key_length"),
+    "value_length": Row("attention.value_length", "value_length"),
+    "mla_key_length": Row("attention.key_length_mla", "mla_key_length"),
+    "mla_value_length": Row("attention.value_length_mla", "mla_value_length"),
+    "q_lora_rank": Row("attention.q_lora_rank", "q_lora_rank"),
+    "kv_lora_rank": Row("attention.kv_lora_rank", "kv_lora_rank"),
     "context_length": Row("context_length", "max_position_embeddings n_positions"),
     "vocab_size": Row("vocab_size", "vocab_size"),
     "norm_eps": Row("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
@@ -49,6 +60,15 @@ FIELDS: dict[str, Row] = {
     "logit_scale": Row("logit_scale", "logit_scale"),
     "n_experts": Row("expert_count", "num_local_experts num_experts n_routed_experts"),
     "n_experts_used": Row("expert_used_count", "num_experts_per_tok"),
+    "n_dense_blocks": Row("leading_dense_block_count", "first_k_dense_replace"),
+    "n_shared_experts": Row("expert_shared_count", "n_shared_experts"),
+    "expert_ffn_size": Row("expert_feed_forward_length", "moe_intermediate_size"),
+    "expert_scale": Row("expert_weights_scale", "routed_scaling_factor"),
+    "expert_norm": Row("expert_weights_norm", "norm_topk_prob"),
+    "n_expert_groups": Row("expert_group_count", "n_group"),
+    "n_expert_groups_used": Row("expert_group_used_count", "topk_group"),
+    "gating": Row("expert_gating_func", "gating"),
+    "yarn_log_multiplier": Row("rope.scaling.yarn_log_multiplier", "yarn_log_multiplier"),
     "pooling_type": Row("pooling_type", "pooling_type"),
     "causal": Row("attention.causal", ""),
 }
@@ -81,12 +101,12 @@ class Hparams:
                 raise ModelError(f"{arch}: '{arch}.{key}' is {value!r}; it must be a number above 0")
             return cls.GGUF_DEFAULTS.get(key) if value is None else value
 
-        return _read(cls, lambda row: row.gguf, find, lambda found: rope.from_gguf(find, found["head_dim"]), arch)
+        return _read(cls, lambda row: row.gguf, find, lambda found: rope.from_gguf(find, _turned(found)), arch)
 
     @classmethod
     def from_hf(cls, arch: str, config: Config) -> Self:
         """From a Hugging Face config.json; ModelError names a missing key."""
-        turned = lambda found: rope.from_hf(config, found["head_dim"])  # noqa: E731
+        turned = lambda found: rope.from_hf(config, _turned(found))  # noqa: E731
         return _read(cls, lambda row: row.hf, config.get, turned, f"{arch}: config.json")
 
     def to_gguf(self, arch: str) -> dict[str, Any]:
@@ -99,7 +119,7 @@ class Hparams:
             elif value is not None:
                 out[FIELDS[field.name].gguf.split()[0]] = value
         if "attention.key_length" in out:
-            out["attention.value_length"] = out["attention.key_length"]
+            out.setdefault("attention.value_length", out["attention.key_length"])
         return {f"{arch}.{key}": value for key, value in out.items()}
 
 
@@ -113,7 +133,7 @@ def _read(
     found: dict[str, Any] = {}
     for field in sorted(fields(cls), key=lambda f: f.name == "rope"):
         if field.name == "rope":
-            found["rope"] = _rope(what, turned(found), found["head_dim"])
+            found["rope"] = _rope(what, turned(found), _turned(found))
             continue
         row = FIELDS[field.name]
         keys = keys_of(row).split()

@@ -1,0 +1,253 @@
+"""DeepSeek V2 and V3: latent attention, one compressed key and value for all heads, and experts in groups.
+
+Keys and values are cached as the latent (kv_lora_rank) and one rotary part, and heads' own matrices are applied to q and
+to the result instead (GGUF's attn_k_b, attn_v_b). Older files with attn_kv_b are not supported. V3 routes by sigmoid and
+a bias that chooses but does not weigh. Reference: https://arxiv.org/abs/2405.04434, https://arxiv.org/abs/2412.19437,
+transformers `modeling_deepseek_v2.py`, `modeling_deepseek_v3.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log
+from typing import Annotated, Any
+
+from puna import nn
+from puna.arch import base, llama
+from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
+from puna.errors import ModelError
+from puna.graph import Tensor
+
+HF_CLASSES = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM")
+HF_DEFAULTS = {
+    **{"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "first_k_dense_replace": 0},
+    **{"routed_scaling_factor": 1.0, "norm_topk_prob": False, "n_group": 1, "topk_group": 1, "n_shared_experts": 0},
+    **{"moe_layer_freq": 1, "tie_word_embeddings": False},
+}
+HF_REQUIRES = {
+    **{
+        "hidden_act": ("silu",),
+        "moe_layer_freq": (1,),
+        "rope_interleave": (None, True),
+        "attention_bias": (None, False),
+    },
+    "topk_method": (None, "greedy", "group_limited_greedy", "noaux_tc"),
+    "scoring_func": (None, "softmax", "sigmoid"),
+}
+SOFTMAX, SIGMOID = 1, 2
+"""Kinds of `gating`, as GGUF numbers them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hparams(base.Hparams):
+    """DeepSeek's own. `key_length` and `value_length` are those of what is cached, the others (mla) those of a head."""
+
+    n_kv_heads: int = 1
+    key_length: int
+    value_length: int
+    mla_key_length: int
+    mla_value_length: int
+    q_lora_rank: int | None = None
+    kv_lora_rank: int
+    norm_eps: float
+    rope: nn.Rope
+    yarn_log_multiplier: float = 0.0
+    n_dense_blocks: int = 0
+    n_experts: int | None = None
+    n_experts_used: int = 0
+    n_shared_experts: int = 0
+    expert_ffn_size: int = 0
+    expert_scale: float = 1.0
+    expert_norm: bool = False
+    n_expert_groups: int = 1
+    n_expert_groups_used: int = 1
+    gating: int = SOFTMAX
+
+    @property
+    def scale(self) -> float:
+        """What scores are multiplied by: yarn makes them larger, not the rotary part."""
+        stretched = self.rope.scaling == "yarn" and self.rope.factor > 1
+        more = 1.0 + self.yarn_log_multiplier * log(self.rope.factor) if stretched else 1.0
+        return float(self.mla_key_length**-0.5) * more * more
+
+    @property
+    def nope_dim(self) -> int:
+        """The part of a head that is not turned."""
+        return self.mla_key_length - self.rope.dim
+
+
+@dataclass(frozen=True)
+class Query:
+    """From hidden straight to heads."""
+
+    attn_q: Weight
+
+
+@dataclass(frozen=True)
+class LowRankQuery:
+    """From hidden to heads by way of a small vector."""
+
+    attn_q_a: Weight
+    attn_q_a_norm: Weight
+    attn_q_b: Weight
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Experts, the router, and those that always serve."""
+
+    ffn_gate_inp: Weight
+    exp_probs_b: Annotated[Weight | None, "exp_probs_b.bias"]
+    ffn_gate_exps: Weight
+    ffn_up_exps: Weight
+    ffn_down_exps: Weight
+    ffn_gate_shexp: Weight | None
+    ffn_up_shexp: Weight | None
+    ffn_down_shexp: Weight | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weights of one block; `attn_k_b` (H, kv_lora_rank, nope_dim), `attn_v_b` (H, value_dim, kv_lora_rank)."""
+
+    attn_norm: Weight
+    query: LowRankQuery | Query
+    attn_kv_a_mqa: Weight
+    attn_kv_a_norm: Weight
+    attn_k_b: Weight
+    attn_v_b: Weight
+    attn_output: Weight
+    ffn_norm: Weight
+    ffn: llama.Dense | Experts
+
+
+@dataclass(frozen=True)
+class Network:
+    """Weights of the whole model; without `output` the embedding serves."""
+
+    token_embd: Weight
+    output_norm: Weight
+    output: Weight | None
+    blk: Sequence[Block]
+
+
+def caches(hp: Hparams) -> list[Spec]:
+    """One head for all: the latent and the rotary part."""
+    return [Spec(1, hp.kv_lora_rank + hp.rope.dim, hp.kv_lora_rank)] * hp.n_blocks
+
+
+def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
+    """Logits (O, vocab)."""
+    x = nn.embedding(batch.tokens, net.token_embd)
+    for block, kv in zip(net.blk, cache, strict=True):
+        x = x + attention(block, hp, nn.rms_norm(x, block.attn_norm, hp.norm_eps), batch, kv)
+        x = x + feed_forward(block.ffn, hp, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
+    x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
+    return nn.linear(x, net.output or net.token_embd)
+
+
+def attention(block: Block, hp: Hparams, x: Tensor, batch: Batch, kv: KV) -> Tensor:
+    """(T, hidden) to (T, hidden)."""
+    parts, frequencies = (hp.nope_dim, hp.rope.dim), nn.frequencies(hp.rope)
+    plain, turned = nn.split(nn.heads(queries(block.query, hp, x), hp.n_heads), 2, parts)
+    latent, key = nn.split(nn.linear(x, block.attn_kv_a_mqa), 1, (hp.kv_lora_rank, hp.rope.dim))
+    latent = nn.heads(nn.rms_norm(latent, block.attn_kv_a_norm, hp.norm_eps), 1)
+    turned, key = (nn.rope(y, batch.positions, frequencies, style="pairs") for y in (turned, nn.heads(key, 1)))
+    q = nn.concat(2, nn.each_head(plain, block.attn_k_b), turned)
+    y = nn.attention(q, nn.concat(2, latent, key), latent, batch, kv, scale=hp.scale)
+    y = nn.each_head(nn.heads(y, hp.n_heads), block.attn_v_b)
+    return nn.linear(nn.flat(y), block.attn_output)
+
+
+def queries(query: LowRankQuery | Query, hp: Hparams, x: Tensor) -> Tensor:
+    """(T, hidden) to (T, H * D)."""
+    if isinstance(query, Query):
+        return nn.linear(x, query.attn_q)
+    return nn.linear(nn.rms_norm(nn.linear(x, query.attn_q_a), query.attn_q_a_norm, hp.norm_eps), query.attn_q_b)
+
+
+def feed_forward(ffn: llama.Dense | Experts, hp: Hparams, x: Tensor) -> Tensor:
+    """(T, hidden) to (T, hidden)."""
+    if isinstance(ffn, llama.Dense):
+        return llama.feed_forward(ffn, x)
+    scores = nn.linear(x, ffn.ffn_gate_inp)
+    scores = nn.sigmoid(scores) if hp.gating == SIGMOID else nn.softmax(scores)
+    ids = nn.top_k(eligible(ffn, hp, scores), hp.n_experts_used)
+    shares = nn.pick(scores, ids)
+    if hp.expert_norm:
+        shares = shares / (shares.sum(1) + 1e-20)
+    y = nn.gated_experts(x, ids, shares * hp.expert_scale, ffn.ffn_gate_exps, ffn.ffn_up_exps, ffn.ffn_down_exps)
+    if not (ffn.ffn_gate_shexp and ffn.ffn_up_shexp and ffn.ffn_down_shexp):
+        return y
+    gated = nn.silu_mul(nn.linear(x, ffn.ffn_gate_shexp), nn.linear(x, ffn.ffn_up_shexp))
+    return y + nn.linear(gated, ffn.ffn_down_shexp)
+
+
+def eligible(ffn: Experts, hp: Hparams, scores: Tensor) -> Tensor:
+    """What experts are chosen by (T, E): scores with their bias, 0 outside the best groups.
+
+    A group is as good as its best expert, or with a bias as its best two together.
+    """
+    scores = scores if ffn.exp_probs_b is None else scores + ffn.exp_probs_b.weight
+    groups = hp.n_expert_groups
+    if groups == hp.n_expert_groups_used:
+        return scores
+    grouped = nn.heads(scores, groups)
+    best = nn.pick(grouped, nn.top_k(grouped, 1 if ffn.exp_probs_b is None else 2)).sum(2)
+    chosen = nn.is_among(nn.top_k(best.reshape(best.shape[0], groups), hp.n_expert_groups_used), groups)
+    return (grouped * chosen.reshape(chosen.shape[0], groups, 1)).reshape(*scores.shape)
+
+
+HF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "model.layers.{}.input_layernorm": "blk.{}.attn_norm",
+    "model.layers.{}.self_attn.q_proj": "blk.{}.attn_q",
+    "model.layers.{}.self_attn.q_a_proj": "blk.{}.attn_q_a",
+    "model.layers.{}.self_attn.q_a_layernorm": "blk.{}.attn_q_a_norm",
+    "model.layers.{}.self_attn.q_b_proj": "blk.{}.attn_q_b",
+    "model.layers.{}.self_attn.kv_a_proj_with_mqa": "blk.{}.attn_kv_a_mqa",
+    "model.layers.{}.self_attn.kv_a_layernorm": "blk.{}.attn_kv_a_norm",
+    "model.layers.{}.self_attn.kv_b_proj": ("blk.{}.attn_k_b", "blk.{}.attn_v_b"),
+    "model.layers.{}.self_attn.o_proj": "blk.{}.attn_output",
+    "model.layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
+    **{f"model.layers.{{}}.mlp.{part}_proj": f"blk.{{}}.ffn_{part}" for part in ("gate", "up", "down")},
+    "model.layers.{}.mlp.gate": "blk.{}.ffn_gate_inp",
+    **{f"model.layers.{{}}.mlp.experts.{{}}.{p}_proj": f"blk.{{}}.ffn_{p}_exps" for p in ("gate", "up", "down")},
+    **{f"model.layers.{{}}.mlp.shared_experts.{p}_proj": f"blk.{{}}.ffn_{p}_shexp" for p in ("gate", "up", "down")},
+}
+HF_TENSORS = {"model.layers.{}.mlp.gate.e_score_correction_bias": "blk.{}.exp_probs_b.bias"}
+HF_IGNORED = llama.HF_IGNORED
+
+
+def from_hf(name: str, hp: Hparams) -> tuple[Transform, ...] | None:
+    """kv_b's rows are, head by head, those that make k and those that make v."""
+    k, v = hp.nope_dim, hp.mla_value_length
+    parts = {
+        "attn_k_b": (base.split_heads(hp.n_heads), base.rows(0, k), base.transpose()),
+        "attn_v_b": (base.split_heads(hp.n_heads), base.rows(k, k + v)),
+    }
+    return parts.get(name.split(".")[-2])
+
+
+def hparams_from_hf(config: Config) -> Hparams:
+    """Sizes of what is cached follow from those of the heads."""
+    rank, turned = int(config["kv_lora_rank"]), int(config["qk_rope_head_dim"])
+    v3 = "DeepseekV3ForCausalLM" in config["architectures"]
+    known: dict[str, Any] = {
+        **config,
+        **{"num_key_value_heads": 1, "key_length": rank + turned, "value_length": rank},
+        **{"mla_key_length": int(config["qk_nope_head_dim"]) + turned, "mla_value_length": config["v_head_dim"]},
+        "gating": SIGMOID if v3 else SOFTMAX,
+    }
+    if not v3 and config.get("topk_method") in (None, "greedy"):
+        known |= {"n_group": 1, "topk_group": 1}
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if scaling.get("mscale") != scaling.get("mscale_all_dim"):
+        raise ModelError("deepseek2: config.json: 'mscale' differs from 'mscale_all_dim', which is not supported")
+    if scaling.get("mscale_all_dim"):
+        known["yarn_log_multiplier"] = 0.1 * float(scaling["mscale_all_dim"])
+    hp = Hparams.from_hf("deepseek2", known)
+    return replace(hp, rope=replace(hp.rope, dim=turned, attention_factor=0.0))
