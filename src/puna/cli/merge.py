@@ -43,5 +43,5 @@ def command(
     named = list(zip(adapters, factors, strict=True))
     with Progress() as progress:
         report = merge(base, named, out, dtype=dtype, quantize=quantize, on_progress=progress.stage("merging"))
-    changed = sum(tensor.transform == "merge" for tensor in report.tensors)
+    changed = sum(" + " in tensor.source for tensor in report.tensors)
     click.echo(f"{changed} of {len(report.tensors)} tensors are changed; {readable_size(report.nbytes)}")

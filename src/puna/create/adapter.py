@@ -17,13 +17,12 @@ from puna import arch as archs
 from puna import cache
 from puna.arch.base import Architecture
 from puna.arch.binding import bind
-from puna.create.checkpoint import open_checkpoint, read_config
+from puna.create.checkpoint import read_config
+from puna.create.original import Original, open_original
 from puna.create.peft import open_peft, read_adapter_config
 from puna.create.prequantized import plain_config
 from puna.dtypes import F32, Stored
-from puna.errors import ConversionError, InvalidName, ModelError, ModelNotFound
-from puna.formats.gguf import open_gguf
-from puna.formats.gguf_metadata import Metadata
+from puna.errors import InvalidName, ModelError, ModelNotFound
 from puna.formats.lora import Adapter, check_fits, open_lora, place_of
 from puna.graph import topological
 
@@ -43,40 +42,25 @@ class Base:
     arch: Architecture
     hparams: Any
     tensors: Mapping[str, Stored]
-    metadata: Mapping[str, Any]
 
-    @property
-    def exact(self) -> Mapping[str, Any]:
-        """The metadata to write: of a GGUF file its exact bytes."""
-        return self.metadata.exact() if isinstance(self.metadata, Metadata) else self.metadata
+    @classmethod
+    def of(cls, original: Original) -> Base:
+        """An open checkpoint or GGUF file as a base."""
+        arch = archs.find(original.arch)
+        return cls(original.path, arch, arch.hparams.from_gguf(arch.name, original.values), original.tensors)
 
 
-def open_base(ref: str | PathLike[str], dtype: str = "auto") -> Base:
+def open_base(ref: str | PathLike[str]) -> Base:
     """Open a base: a checkpoint directory (config.json is enough), a GGUF file, or a name in the store.
 
-    `dtype`: what a directory's matrices become, as for `puna.convert`. ModelNotFound where there is none;
-    ConversionError, ModelError or FormatError where it is not understood.
+    ModelNotFound where there is none; ConversionError, ModelError or FormatError where it is not understood.
     """
-    path = _located(ref)
-    if path.is_dir():
-        ggufs = sorted(path.glob("*.gguf"))
-        if (path / "config.json").is_file() or len(ggufs) != 1:
-            return _directory(path, dtype)
-        path = ggufs[0]
-    if dtype != "auto":
-        raise ConversionError(f"opening {path}: dtype is for checkpoint directories; for GGUF use quantize='F16'")
-    gguf = open_gguf(path)
-    arch = archs.find(str(gguf.metadata.get("general.architecture")))
-    return Base(path, arch, arch.hparams.from_gguf(arch.name, gguf.metadata), gguf.tensors, gguf.metadata)
-
-
-def _directory(path: Path, dtype: str) -> Base:
-    if any(any(path.glob(pattern)) for pattern in _WEIGHTS):
-        checkpoint = open_checkpoint(path, dtype)
-        return Base(path, checkpoint.arch, checkpoint.hparams, checkpoint.tensors, checkpoint.metadata)
-    said = read_config(path)
-    arch = archs.find_hf(str(next(iter(said.get("architectures") or ["(none)"]))))
-    return Base(path, arch, arch.hparams_from_hf(arch.understood(plain_config(said))), {}, {})
+    path = located(ref)
+    if path.is_dir() and not any(any(path.glob(pattern)) for pattern in _WEIGHTS):
+        said = read_config(path)
+        arch = archs.find_hf(str(next(iter(said.get("architectures") or ["(none)"]))))
+        return Base(path, arch, arch.hparams_from_hf(arch.understood(plain_config(said))), {})
+    return Base.of(open_original(path, "auto"))
 
 
 def stored_adapters(ref: str | PathLike[str]) -> list[Path]:
@@ -98,10 +82,14 @@ def _stored(ref: str | PathLike[str]) -> tuple[Store, Manifest] | None:
         return None
 
 
-def _located(ref: str | PathLike[str]) -> Path:
+def located(ref: str | PathLike[str]) -> Path:
+    """Where a base is: a GGUF file, or a directory that has none by itself; ModelNotFound where there is nothing."""
     path = Path(ref).expanduser()
     if found := _stored(ref):
         return found[0].model_path(fspath(ref))
+    ggufs = sorted(path.glob("*.gguf")) if path.is_dir() and not (path / "config.json").is_file() else []
+    if len(ggufs) == 1:
+        return ggufs[0]
     if path.exists():
         return path
     raise ModelNotFound(f"opening the base {fspath(ref)}: it is no directory, no GGUF file and no name in the store")

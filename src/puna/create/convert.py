@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from puna.create.checkpoint import open_checkpoint
 from puna.create.measure import Meter, checksums
-from puna.create.original import open_original
+from puna.create.original import Original, open_original
 from puna.create.plan import Plan, Quantizing, plan
 from puna.create.report import ConversionReport, TensorReport
 from puna.create.shards import Shard, parse_size
@@ -37,7 +37,7 @@ __all__ = ["ConversionReport", "TensorReport", "carry_out", "convert", "open_che
 
 
 def convert(
-    source: str | PathLike[str],
+    source: str | PathLike[str] | Original,
     out: str | PathLike[str],
     *,
     dtype: str = "auto",
@@ -53,19 +53,20 @@ def convert(
     measure: bool = False,
     on_progress: Progress | None = None,
 ) -> ConversionReport:
-    """Write `source`, a checkpoint directory or a GGUF file, as one GGUF file that appears only when complete.
+    """Write `source`, a checkpoint directory, a GGUF file or one of either that is open, as one GGUF file.
 
     `dtype`: what matrices become: auto (as they are), f32, f16, bf16. `quantize`: a type or mix such as Q8_0 or Q4_K_M;
     `recipe`: a TOML file of rules, over the mix or alone; `imatrix`: a file of importance. `shard_size`: bytes of
     tensors in a file, as 2G; then there are several, `out-00001-of-00003.gguf` and so on. `metadata`: keys to set,
     or with None to remove. `threads`: as many as there are cores. `measure`: the report has checksums and errors.
-    Raises ConversionError, ModelError, FormatError; nothing is left of what was begun.
+    It appears only when complete. Raises ConversionError, ModelError, FormatError; nothing is left of what was begun.
     """
-    begun, path, target = time.monotonic(), Path(source), Path(out)
+    begun, target = time.monotonic(), Path(out)
+    original = source if isinstance(source, Original) else open_original(Path(source), dtype)
     size = None if shard_size is None else parse_size(shard_size)
     count = _threads(threads)
     planned = plan(
-        open_original(path, dtype),
+        original,
         target,
         Quantizing.of(quantize, recipe, imatrix),
         shard_size=size,

@@ -5,38 +5,32 @@ What is tied stays as it was trained: where only the embedding or only the outpu
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from math import prod
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from puna import quants
-from puna.create.adapter import Base, open_adapter, open_base, stored_adapters
-from puna.create.convert import ConversionReport, TensorReport
+from puna.create.adapter import Base, located, open_adapter, stored_adapters
+from puna.create.convert import ConversionReport, convert
 from puna.create.finite import first_not_finite
-from puna.create.tensors import BAND, Bytes, Converted, Piece, Probe, pieces
+from puna.create.original import open_original
+from puna.create.tensors import BAND, Bytes, Converted, Piece, Probe
 from puna.create.transforms import apply, moves_rows
-from puna.dtypes import DTYPES, F16, F32, DType, Stored
+from puna.dtypes import F16, F32, Stored
 from puna.errors import ConversionError
-from puna.formats.file_types import FILE_TYPE_IDS
-from puna.formats.gguf_writer import write_gguf
 from puna.formats.lora import LOOKUP, OUTPUT, Adapter, Pair
 from puna.formats.mapped import MappedTensor, to_values
-from puna.quants.recipe import file_type, plan_types
-
-if TYPE_CHECKING:
-    from puna.store.blobs import Progress
 
 Array = NDArray[Any]
-Change = tuple[Pair, float]
-"""A pair, and a factor for it."""
+Change = tuple[Pair, float, str]
+"""A pair, a factor for it, and the name of its adapter."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +40,11 @@ class Merged(Converted):
     changes: tuple[Change, ...] = ()
 
     @property
+    def source_name(self) -> str:
+        """The base's tensor and the adapters."""
+        return " + ".join([super().source_name, *(name for *_, name in self.changes)])
+
+    @property
     def unchanged(self) -> bool:
         """Never: values change."""
         return False
@@ -53,7 +52,7 @@ class Merged(Converted):
     def pieces(self, probe: Probe | None = None) -> Iterator[Piece]:
         """The bytes of the output; ConversionError where a value is not finite, or has no place in the type."""
         size = self.dtype.row_bytes(self.shape[-1])
-        deltas = cache(lambda: [_Delta(pair, factor) for pair, factor in self.changes])  # made when the first is asked
+        deltas = cache(lambda: [_Delta(pair, factor) for pair, factor, _ in self.changes])
         for first, count, make, release in self._bands():
             yield Piece(first * size, count * size, partial(self._made, first, make, deltas, probe), release)
 
@@ -63,9 +62,11 @@ class Merged(Converted):
         (part, *more) = self.parts
         if not more and isinstance(part, MappedTensor) and len(part.shape) == 2 and moves_rows(self.transforms):
             rows = apply(self.transforms, np.arange(part.shape[0]))
+            size = part.dtype.row_bytes(columns)
             for start in range(0, len(rows), max(1, BAND // columns)):
                 band = rows[start : start + max(1, BAND // columns)]
-                yield start, len(band), partial(_values, part, band), part.release
+                read = int(band.min()) * size, (int(band.max()) + 1) * size
+                yield start, len(band), partial(_values, part, band), partial(part.release, *read)
             return
         plain = Converted(self.name, self.parts, self.part_names, F32, self.transforms, self.stacked)
         for piece in plain.pieces() if not plain.unchanged else [Piece(0, prod(self.shape) * 4, lambda: plain.raw)]:
@@ -135,93 +136,34 @@ def merge(
     out: str | PathLike[str],
     *,
     dtype: str = "auto",
-    quantize: str | None = None,
-    on_progress: Progress | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    **wanted: Any,
 ) -> ConversionReport:
-    """Write `base` with `adapters` folded in as one GGUF file, which appears only when complete.
+    """Write `base` with `adapters` folded in as GGUF, which appears only when complete.
 
     `base`: a checkpoint directory, a GGUF file or a name in the store, whose own adapters come first. `adapters`: PEFT
-    directories or GGUF adapters, each a path or a path and a factor. `dtype` (directories only) and `quantize` as for
-    `puna.convert`. ConversionError, ModelError or FormatError names what does not fit.
+    directories or GGUF adapters, each a path or a path and a factor. `dtype` (directories only), `metadata` and
+    `wanted` (quantize, recipe, imatrix, shard_size, threads, dry_run, on_progress ...) are as for `puna.convert`.
+    ConversionError, ModelError or FormatError names what does not fit.
     """
-    begun, opened = time.monotonic(), open_base(base, dtype)
-    if not opened.tensors:
-        raise ConversionError(
-            f"merging {opened.source}: no weights are there; a directory with weights, or GGUF, works"
-        )
+    original = open_original(located(base), dtype)
     named = [(path, 1.0) for path in stored_adapters(base)]
     named += [(Path(a), 1.0) if isinstance(a, str | PathLike) else (Path(a[0]), float(a[1])) for a in adapters]
     if not named:
         raise ConversionError(f"merging {fspath(base)}: there is no adapter; a GGUF adapter or a PEFT directory works")
-    tensors = merged_tensors(opened, [(open_adapter(path, opened), factor) for path, factor in named])
-    metadata = dict(opened.exact)
-    if "general.parameter_count" in metadata:
-        metadata["general.parameter_count"] = sum(prod(tensor.shape) for tensor in tensors.values())
-    if quantize:
-        tensors, mix = _quantized(opened, tensors, quantize)
-        metadata |= {"general.file_type": FILE_TYPE_IDS[mix], "general.quantization_version": 2}
-    reports = tuple(_report(name, tensor) for name, tensor in tensors.items())
-    total = sum(report.nbytes for report in reports)
-    write_gguf(out, metadata, _stream(tensors, total, on_progress))
-    return ConversionReport(
-        source=str(opened.source),
-        out=str(out),
-        architecture=opened.arch.name,
-        parameters=sum(prod(tensor.shape) for tensor in tensors.values()),
-        nbytes=total,
-        seconds=time.monotonic() - begun,
-        tensors=reports,
-    )
+    against = Base.of(original)
+    opened = [(open_adapter(path, against), factor) for path, factor in named]
+    tensors = merged_tensors(original.tensors, opened)
+    said = ", ".join(path.name if factor == 1 else f"{path.name} * {factor:g}" for path, factor in named)
+    keys: dict[str, Any] = {"puna.merged": said}
+    if "general.parameter_count" in original.metadata:
+        keys["general.parameter_count"] = sum(prod(tensor.shape) for tensor in tensors.values())
+    return convert(replace(original, tensors=tensors), out, metadata={**keys, **(metadata or {})}, **wanted)
 
 
-def _quantized(base: Base, tensors: Mapping[str, Stored], quantize: str) -> tuple[dict[str, Stored], str]:
-    mix = file_type(quantize)
-    shapes = {name: (t.shape, t.dtype.name) for name, t in tensors.items()}
-    types = plan_types(shapes, mix, arch=base.arch.name, metadata=base.metadata)
-    return {name: _retyped(name, tensor, DTYPES[types[name]]) for name, tensor in tensors.items()}, mix
-
-
-def _retyped(name: str, tensor: Stored, wanted: DType) -> Stored:
-    if wanted is tensor.dtype:
-        return tensor
-    if isinstance(tensor, Converted):
-        return replace(tensor, dtype=wanted)
-    return Converted(name, (tensor,), (name,), wanted)
-
-
-def _report(name: str, tensor: Stored) -> TensorReport:
-    return TensorReport(
-        name=name,
-        source=tensor.source_name if isinstance(tensor, Converted) else name,
-        shape=tuple(tensor.shape),
-        source_dtype=(tensor.source_dtype if isinstance(tensor, Converted) else tensor.dtype).name,
-        dtype=tensor.dtype.name,
-        transform="merge" if isinstance(tensor, Merged) else "",
-        nbytes=tensor.dtype.nbytes(tensor.shape),
-    )
-
-
-def _stream(
-    tensors: Mapping[str, Stored], total: int, progress: Progress | None
-) -> Iterator[tuple[str, tuple[int, ...], DType, Callable[[], Iterator[Bytes]]]]:
-    done = 0
-
-    def chunks(name: str, tensor: Stored) -> Iterator[Bytes]:
-        nonlocal done
-        for piece in pieces(tensor):
-            yield piece.make()
-            piece.release()
-            done += piece.nbytes
-            if progress:
-                progress(name, done, total)
-
-    for name, tensor in tensors.items():
-        yield name, tensor.shape, tensor.dtype, partial(chunks, name, tensor)
-
-
-def merged_tensors(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dict[str, Stored]:
-    """The base's tensors with every adapter folded in, by name; nothing is computed before it is read."""
-    tensors = dict(base.tensors)
+def merged_tensors(base: Mapping[str, Stored], adapters: Sequence[tuple[Adapter, float]]) -> dict[str, Stored]:
+    """The tensors of a base with every adapter folded in, by name; nothing is computed before it is read."""
+    tensors = dict(base)
     changes: dict[str, list[Change]] = {}
     for adapter, factor in adapters:
         for name, whole in adapter.whole.items():
@@ -229,7 +171,7 @@ def merged_tensors(base: Base, adapters: Sequence[tuple[Adapter, float]]) -> dic
         for name, pair in adapter.pairs.items():
             if pair.magnitude is not None and factor != 1:
                 raise ConversionError(f"merging {adapter.source}: it is a DoRA, which has no factor; 1 works")
-            changes.setdefault(name, []).append((pair, factor))
+            changes.setdefault(name, []).append((pair, factor, adapter.source.name))
     if OUTPUT not in tensors and {LOOKUP, OUTPUT} & changes.keys():
         tensors[OUTPUT] = _named(OUTPUT, tensors[LOOKUP])
     return tensors | {name: _merged(name, tensors[name], found) for name, found in changes.items()}
