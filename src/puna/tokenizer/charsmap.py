@@ -33,7 +33,13 @@ def replacer(charsmap: bytes) -> Callable[[str], str]:
         while at < len(data):
             length, value = _longest(units, data, at)
             if length:
-                out += texts[value : texts.index(0, value)]
+                end = texts.find(0, value)
+                if end < 0:
+                    raise TokenizerError(
+                        f"tokenizer: the table of characters points outside itself, to byte {value} of {len(texts)}; "
+                        "a whole precompiled_charsmap would work"
+                    )
+                out += texts[value:end]
             else:
                 length = _width(data[at])
                 out += data[at : at + length]

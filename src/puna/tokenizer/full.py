@@ -43,9 +43,11 @@ class FullTokenizer:
 
     def bytes_of(self, identity: int) -> bytes:
         """Bytes that token `identity` adds to a text, as the library's decoder has it."""
-        ids = [self._anchor, identity]
-        both, alone = (self._parsing.decode(part, skip_special_tokens=False) for part in (ids, ids[:1]))
-        return both.removeprefix(alone).encode()
+        anchor = self._anchor
+        alone = self._decoded(anchor)
+        if type(self._parsing.decoder).__name__ == "BPEDecoder":  # its words end with a mark
+            return self._decoded(identity, anchor).removesuffix(alone).encode()
+        return self._decoded(anchor, identity).removeprefix(alone).encode()
 
     @cached_property
     def ends(self) -> tuple[list[int], list[int]]:
@@ -71,6 +73,9 @@ class FullTokenizer:
     def _anchor(self) -> int:
         ids = self._parsing.encode("a", add_special_tokens=False).ids
         return int(ids[-1]) if ids else 0
+
+    def _decoded(self, *ids: int) -> str:
+        return str(self._parsing.decode(list(ids), skip_special_tokens=False))
 
     def _text(self) -> str:
         if self._vocabulary.full is None:

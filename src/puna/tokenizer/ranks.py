@@ -121,6 +121,29 @@ def parse_tekken(spec: Json) -> Draft:
     return draft
 
 
+def library_form(draft: Draft, pattern: str) -> dict[str, Any]:
+    """The tokenizer.json of a draft made here, for a `pattern` that has no name in GGUF."""
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    letters = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    kinds = (TokenType.CONTROL, TokenType.USER_DEFINED)
+    vocab = {token: i for i, token in enumerate(draft.tokens) if draft.types[i] == TokenType.NORMAL}
+    model = dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"))
+    return {
+        **{"version": "1.0", "normalizer": None, "post_processor": None, "decoder": letters},
+        "added_tokens": [
+            {"id": i, "content": token, **flags, "special": draft.types[i] == TokenType.CONTROL}
+            for i, token in enumerate(draft.tokens)
+            if draft.types[i] in kinds
+        ],
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, letters]},
+        "model": {
+            **{"type": "BPE", **model, "fuse_unk": False, "byte_fallback": False, "ignore_merges": True},
+            **{"vocab": vocab, "merges": draft.merges},
+        },
+    }
+
+
 def _draft(pre: str, tokens: Sequence[bytes], source: str, before: int = 0) -> Draft:
     """Tokens by rank behind `before` others, with every merge that makes one of them of two others."""
     spelled = [token.decode("latin-1").translate(LETTERS) for token in tokens]

@@ -11,7 +11,7 @@ from typing import Any
 from puna.errors import ConversionError, FormatError
 from puna.tokenizer.draft import Draft
 from puna.tokenizer.older import from_merges, from_words
-from puna.tokenizer.ranks import looks_like_tiktoken, parse_tekken, parse_tiktoken
+from puna.tokenizer.ranks import library_form, looks_like_tiktoken, parse_tekken, parse_tiktoken
 from puna.tokenizer.sentencepiece_model import parse_sentencepiece
 from puna.tokenizer.tokenizer_json import complete, parse_tokenizer_json
 from puna.tokenizer.vocabulary import TokenType
@@ -35,7 +35,9 @@ def read_vocabulary_files(files: Files, kind: str, settings: Mapping[str, Any]) 
         spec = read_json(files, "tokenizer.json")
         return parse_tokenizer_json(spec), spec
     if "tekken.json" in files:
-        return parse_tekken(read_json(files, "tekken.json")), None
+        tekken = read_json(files, "tekken.json")
+        draft = parse_tekken(tekken)
+        return draft, library_form(draft, tekken["config"]["pattern"]) if draft.problems else None
     for name in files:
         if (name.endswith(".tiktoken") or name in ("tokenizer.model", "tiktoken.model")) and "/" not in name:
             data = files[name].read_bytes()

@@ -29,8 +29,8 @@ def parse_tokenizer_json(spec: Json) -> Draft:
         draft = unigrams(model, [*steps_of(spec, "normalizer"), *steps_of(spec, "pre_tokenizer")])
     elif kind == "BPE" and any(step.get("type") == "ByteLevel" for step in steps_of(spec, "pre_tokenizer")):
         draft = _byte_level(spec, model)
-    elif kind == "BPE" and model.get("byte_fallback"):
-        draft = _byte_fallback(spec, model)
+    elif kind == "BPE" and (model.get("byte_fallback") or _marks_spaces(spec)) and not model.get("end_of_word_suffix"):
+        draft = _scored(spec, model)
     else:
         draft = Draft("none", "default", *_tokens(model))
         draft.problems.append(f"its model of type {kind} has no form in GGUF")
@@ -80,7 +80,13 @@ def _byte_level(spec: Json, model: Json) -> Draft:
     return draft
 
 
-def _byte_fallback(spec: Json, model: Json) -> Draft:
+def _marks_spaces(spec: Json) -> bool:
+    """Whether spaces become U+2581."""
+    steps = [*steps_of(spec, "normalizer"), *steps_of(spec, "pre_tokenizer")]
+    return any(SPACE in (step.get("replacement"), step.get("content")) for step in steps)
+
+
+def _scored(spec: Json, model: Json) -> Draft:
     tokens, types = _tokens(model)
     for i, token in enumerate(tokens):
         if re.fullmatch(r"<0x[0-9A-F]{2}>", token):
