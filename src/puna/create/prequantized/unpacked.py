@@ -24,6 +24,9 @@ Bytes = NDArray[np.uint8]
 Rows = Callable[[int, int], Floats]
 """Rows start..stop of a tensor, float32 (stop - start, *rest)."""
 
+BlockRows = Callable[[int, int], Bytes]
+"""Rows start..stop of a tensor along its first axis, as blocks: uint8 (stop - start, *rest, bytes of a row)."""
+
 BAND = 1 << 20
 """Elements unpacked at once: 4 MB as float32."""
 
@@ -36,7 +39,8 @@ class Unpacked:
     """A packed weight seen as a plain one (a `puna.dtypes.Stored`).
 
     `parts` are the tensors it is made of, by role. `lossless` names the ggml type whose blocks can hold the same codes
-    and scales, if there is one. Bands begin at a multiple of `step` rows.
+    and scales, if there is one; then `blocks` gives the bytes of the blocks of rows, as `rows` gives values, of the
+    tensor itself or, with `transposed`, of its matrices turned over. Bands begin at a multiple of `step` rows.
     """
 
     name: str
@@ -46,6 +50,8 @@ class Unpacked:
     parts: Mapping[str, Stored]
     lossless: str | None = None
     step: int = 1
+    blocks: BlockRows | None = None
+    transposed: bool = False
 
     def chunks(self) -> Iterator[Bytes]:
         """The bytes of the plain tensor, a band of rows at a time."""
@@ -108,10 +114,18 @@ class Parts:
         return value
 
     def unpacked(
-        self, shape: tuple[int, ...], dtype: DType, rows: Rows, lossless: str | None = None, step: int = 1
+        self,
+        shape: tuple[int, ...],
+        dtype: DType,
+        rows: Rows,
+        lossless: str | None = None,
+        step: int = 1,
+        *,
+        blocks: BlockRows | None = None,
+        transposed: bool = False,
     ) -> Unpacked:
         """The weight, its rows being computed by `rows`."""
-        return Unpacked(self.name, shape, dtype, rows, self.tensors, lossless, step)
+        return Unpacked(self.name, shape, dtype, rows, self.tensors, lossless, step, blocks, transposed)
 
 
 def elements(tensor: Stored) -> Array:
