@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 
 # What each package of puna may import, top to bottom: a row names only rows below it (and itself, always).
 # A new package needs a row here and a place in the drawing in docs/architecture.md.
-_FILES = "formats quants dtypes whole errors"
+_FILES = "formats quants dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 _MODEL = "rendering verifying model opened generation"  # modules: a model as its user holds it, where both roads meet
@@ -34,13 +34,14 @@ LAYERS = {
     "template": "errors",  # messages and text: no tokens, no models
     "media": "dtypes errors",  # bytes to arrays: no models
     "arch": "nn cache graph dtypes errors",
-    "formats": "quants dtypes whole errors",
+    "formats": "quants dtypes whole arguments errors",
     "nn": "cache graph dtypes errors",
     "cache": "graph dtypes errors",
     "backends": "graph quants dtypes errors",  # never arch, engine or formats
     "graph": "dtypes errors",
     "quants": "dtypes errors",
     "dtypes": "errors",
+    "arguments": "errors",
     "whole": "",
     "errors": "",
 }

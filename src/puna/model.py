@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from puna import arch
 from puna.arch import binding
+from puna.arguments import require_types
 from puna.errors import GraphError, ModelError, PromptTooLong, RequestError, TemplateError
 from puna.generation import Chunk, Options, Stats, StopText, chunks, parse_options
 from puna.opened import Opened, open_model
@@ -59,6 +60,15 @@ def load(
     to run it with besides its own, each a path or a path and a factor. Weights are taken in when they are first needed.
     Raises ModelNotFound, FormatError, ModelError, BackendError.
     """
+    require_types(
+        "loading a model",
+        ModelError,
+        backend=(backend, str),
+        context_length=(context_length, int),
+        kv_type=(kv_type, str),
+        threads=(threads, int),
+        adapters=(adapters, Sequence),
+    )
     opened = open_model(ref)
     named = ((a, 1.0) if isinstance(a, str | PathLike) else a for a in adapters)
     opened = replace(opened, adapters=(*opened.adapters, *((Path(path), float(factor)) for path, factor in named)))

@@ -163,6 +163,11 @@ BAD: list[tuple[str, type[PunaError], str]] = [
     ("FROM tiny.gguf\nPARAMETER nonsense 1", ModelfileError, "no such option"),
     ("FROM tiny.gguf\nTEMPLATE {{ .Prompt", TemplateError, "Modelfile line 2: TEMPLATE: template: line 1"),
     ("FROM tiny.gguf\n\nTEMPLATE {{ if .System }}x", TemplateError, "Modelfile line 3: TEMPLATE: template: unexpected"),
+    (
+        'FROM tiny.gguf\nTEMPLATE """{{ .System }}\n{{ .Promt }}"""',
+        TemplateError,
+        "Modelfile line 2: TEMPLATE: template: line 2: there is no field .Promt; closest: .Prompt",
+    ),
     ("FROM tiny.gguf\nTEMPLATE {% if x %}", TemplateError, "Modelfile line 2: TEMPLATE: "),
     (
         "FROM tiny.gguf\nPARAMETER seed 1\nPARAMETER top_p 1.5",

@@ -88,13 +88,22 @@ def _refuse(modelfile: Modelfile, request: dict[str, Any]) -> None:
     for option, value, line in modelfile.options():
         check_range(option, value, line)
     if "template" in request:
-        from puna.template import compile_template
+        _refuse_template(request["template"], modelfile.line_of("template"))
 
-        try:
-            compile_template(request["template"])
-        except TemplateError as error:
-            line = modelfile.line_of("template")
-            raise TemplateError(f"Modelfile line {line}: TEMPLATE: {error}" if line else str(error)) from error
+
+def _refuse_template(text: str, line: int | None) -> None:
+    from puna.template import compile_template
+    from puna.template.gofields import unknown_field
+
+    where = f"Modelfile line {line}: TEMPLATE: " if line else ""
+    try:
+        kind = compile_template(text).kind
+    except TemplateError as error:
+        raise TemplateError(f"{where}{error}") from error
+    if kind == "go" and (found := unknown_field(text)):
+        name, at, close = found
+        hint = f"closest: .{close}" if close else "what there is stands in Ollama's documentation of templates"
+        raise TemplateError(f"{where}template: line {at}: there is no field .{name}; {hint}")
 
 
 def _own_layers(new: Addition, request: dict[str, Any], inherited: dict[str, Any]) -> list[Layer]:

@@ -15,6 +15,7 @@ from errno import ENOSPC
 from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from puna.arguments import require_types
 from puna.create.checkpoint import open_checkpoint
 from puna.create.measure import Meter, checksums
 from puna.create.original import Original, open_original
@@ -64,6 +65,15 @@ def convert(
     or with None to remove. `threads`: as many as there are cores. `measure`: the report has checksums and errors.
     Raises ConversionError, ModelError, FormatError; nothing is left of what was begun.
     """
+    require_types(
+        "converting",
+        ConversionError,
+        dtype=(dtype, str),
+        quantize=(quantize, str),
+        target_bpw=(target_bpw, (float, int)),
+        metadata=(metadata, Mapping),
+        threads=(threads, int),
+    )
     begun, target = time.monotonic(), written_path(out)
     original = source if isinstance(source, Original) else open_original(source_path(source, on_progress), dtype)
     size = None if shard_size is None else parse_size(shard_size)
@@ -78,7 +88,9 @@ def convert(
         on_progress=on_progress,
     )
     report = planned.report(target)
-    if not dry_run:
+    if dry_run:
+        report = replace(report, estimate=planned.estimate())
+    else:
         tensors = carry_out(planned, report.tensors, measure=measure, on_progress=on_progress)
         report = replace(report, tensors=tensors)
     return replace(report, seconds=time.monotonic() - begun)

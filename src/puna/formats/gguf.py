@@ -87,6 +87,8 @@ def open_gguf(path: str | PathLike[str] | Sequence[str | PathLike[str]]) -> GGUF
 
     The whole header is checked here: FormatError names the byte, key, tensor or missing shard.
     """
+    if not isinstance(path, str | PathLike | Sequence):
+        raise FormatError(f"opening {path!r}: the path of a GGUF file works, or a list of its shards")
     paths = [Path(path)] if isinstance(path, str | PathLike) else [Path(each) for each in path]
     if not paths:
         raise FormatError("opening GGUF shards: the list is empty; at least one file is needed")

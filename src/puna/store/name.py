@@ -59,6 +59,8 @@ class ModelName:
     @classmethod
     def parse(cls, text: str) -> "ModelName":
         """Reads a name and fills in the default parts; InvalidName says which part is wrong and why."""
+        if not isinstance(text, str):
+            raise InvalidName(f"model name {text!r}: it is a {type(text).__name__}; text works")
         _, scheme, rest = text.rpartition("://")
         path = rest if scheme else text
         stem, colon, tag = path.rpartition(":")

@@ -117,6 +117,11 @@ def pipelines(nodes: list[Node]) -> Iterator[str]:
             yield from pipelines(node.otherwise)
 
 
+def actions(source: str) -> Iterator[tuple[str, int]]:
+    """What stands between each pair of braces, without comments, and the line where that ends, from 1."""
+    return ((body, _line(source, end)) for _, body, end in _pieces(source) if body)
+
+
 def cut_after_response(source: str) -> str:
     """The source up to and with the first action that reads `.Response`; blocks that are open there are closed."""
     depth = 0
