@@ -41,6 +41,16 @@ def test_a_model_of_the_store_is_merged_with_its_own_adapters(puna, home, tiny):
     np.testing.assert_allclose(changed(home / "m.gguf"), adapter(home / "one")[1], atol=1e-5)
 
 
+def test_an_adapter_is_converted_for_its_base(puna, home, tiny):
+    folder, _ = adapter(home / "one")
+    status, out, _ = puna("convert", folder, "lora.gguf", "--base", tiny)
+    assert (status, out) == (0, "an adapter for llama: 2 tensors, 1.9 kB\n")
+    assert puna_package.open_gguf(home / "lora.gguf").metadata["adapter.type"] == "lora"
+    assert "name the base (--base)" in puna("convert", folder, "again.gguf").err
+    assert puna("convert", folder, "again.gguf", "--base", tiny, "-q", "Q8_0").status == 2
+    assert puna("convert", tiny, "again.gguf", "--base", tiny).status == 2
+
+
 def test_a_model_shows_its_adapters_and_its_modelfile_makes_it_again(puna, home, tiny):
     (home / "Modelfile").write_text(f"FROM {tiny}\nADAPTER {adapter(home / 'one')[0]}\n")
     assert puna("create", "tuned").status == 0

