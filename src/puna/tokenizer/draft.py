@@ -56,6 +56,11 @@ class Draft:
             if self.scores is not None:
                 self.scores.append(-10000.0)
 
+    @staticmethod
+    def key_of(role: str) -> str:
+        """GGUF's key, without its prefix, of the id of `role`."""
+        return f"{_KEYS.get(role, role)}_token_id"
+
     def find(self, token: str) -> int | None:
         """The id of `token`; of special tokens if several are spelled so."""
         found = [i for i, known in enumerate(self.tokens) if known == token]
@@ -75,7 +80,7 @@ class Draft:
                     f"tokenizer: {role}_token_id is {identity}, but there are {len(self.tokens)} tokens; "
                     "a config that fits the tokenizer would work"
                 )
-            keys[f"{_KEYS.get(role, role)}_token_id"] = identity
+            keys[self.key_of(role)] = identity
         return {PREFIX + key: value for key, value in (keys | self.flags).items()}
 
 

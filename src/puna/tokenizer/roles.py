@@ -58,7 +58,7 @@ def set_ids(draft: Draft, settings: Mapping[str, Any], configs: Mapping[str, Map
                     break
         if identity is not None and identity < len(draft.tokens):
             draft.ids[role] = identity
-            draft.origins[f"{role}_token_id"] = origin
+            draft.origins[draft.key_of(role)] = origin
     for role in [role for role, identity in draft.ids.items() if identity >= len(draft.tokens)]:
         del draft.ids[role]
     _set_spelled(draft)
@@ -92,4 +92,4 @@ def _set_spelled(draft: Draft) -> None:
         for token in spellings:
             if role not in draft.ids and token in found:
                 draft.ids[role] = found[token]
-                draft.origins[f"{role}_token_id"] = f"the token {token}"
+                draft.origins[draft.key_of(role)] = f"the token {token}"
