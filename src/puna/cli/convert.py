@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ MATRIX = "An importance matrix (puna imatrix, llama-imatrix)."
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
-    help="Write what was done, with checksums and quantization errors, as .json or .html.",
+    help="Write what was done, with checksums and quantization errors, as a .json file.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 def command(source: str, out: Path, settings: tuple[str, ...], removed: tuple[str, ...], **options: Any) -> None:
@@ -79,12 +80,14 @@ def _json(report: ConversionReport) -> str:
 
 
 def _html(report: ConversionReport) -> str:
-    from puna.create.report_html import to_html
+    from importlib import import_module
 
-    return to_html(report)
+    return str(import_module("puna.create.report_html").to_html(report))
 
 
-REPORTS = {".json": _json, ".html": _html}
+REPORTS = {".json": _json}
+if find_spec("puna.create.report_html"):
+    REPORTS[".html"] = _html
 
 
 def _show(report: ConversionReport, *, dry_run: bool) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import chain
 from math import prod
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from puna.create.edits import edited
@@ -51,6 +52,20 @@ class Plan:
         largest = sorted((memory_of(tensor) for tensor in self.tensors.values()), reverse=True)
         return OVERHEAD + sum(largest[: self.threads])
 
+    def estimate(self) -> float:
+        """About how many seconds computing takes, by trying one piece of each pair of types; copying counts as none."""
+        rates: dict[tuple[str, str], float] = {}
+        seconds = 0.0
+        for tensor in self.tensors.values():
+            if not isinstance(tensor, Converted) or tensor.dtype is tensor.source_dtype:
+                continue
+            pair = tensor.source_dtype.name, tensor.dtype.name
+            nbytes = tensor.dtype.nbytes(tensor.shape)
+            if pair not in rates and nbytes:
+                rates[pair] = _seconds_per_byte(tensor)
+            seconds += rates.get(pair, 0.0) * nbytes
+        return seconds / self.threads
+
     def report(self, out: Path) -> ConversionReport:
         """Everything that is known before it is carried out."""
         return ConversionReport(
@@ -76,6 +91,14 @@ class Plan:
             KeyReport(key, origins.get(key, "asked for"), shown(values.get(key, _plain(value))))
             for key, value in self.metadata.items()
         ]
+
+
+def _seconds_per_byte(tensor: Converted) -> float:
+    piece = next(tensor.pieces())
+    begun = perf_counter()
+    piece.make()
+    piece.release()
+    return (perf_counter() - begun) / piece.nbytes
 
 
 def _plain(value: Any) -> Any:
