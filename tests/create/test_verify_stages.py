@@ -174,3 +174,11 @@ def test_bands_do_not_depend_on_how_a_tensor_arrives(
     assert {len(part) for part in found[:-1]} <= {max(1, band // 64)}
     want = quants.dequantize(quants.quantize(values, "Q8_0"), "Q8_0", (15, 64))
     np.testing.assert_array_equal(np.concatenate(found), want)
+
+
+def test_the_page_has_the_limits_that_hold() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "verify.md").read_text("utf-8")
+    for name, row in TABLE.items():
+        tensor, block = Limits().of_tensor(name), Limits().of_block([name], rounded=False)
+        line = f"| {name} | {row.noise:.2g} | {tensor:.2g} | {block:.2g} | {row.kl:g} | {row.top1:g} |"
+        assert f"{line}\n" in page, line

@@ -151,14 +151,18 @@ def matching(a: Sequence[Stage], b: Sequence[Stage], labels: tuple[str, str]) ->
             )
 
 
+BASE = 200 << 20
+"""Bytes that are taken before any weight: the interpreter, libraries, vocabularies."""
+
+
 def memory(staged: Staged) -> int:
-    """Bytes that running takes at its peak, roughly: one stage's weights twice over, hidden states, and logits."""
+    """Bytes that running takes at its peak, roughly: one stage's weights twice in float32, hidden states, outputs."""
     tokens = len(staged.ids)
 
-    def stage_bytes(stage: Stage) -> int:
-        elements = sum(prod(staged.tensors[n].shape) for n in stage.weights)
-        widths = sum(o.shape[-1] for o in stage.outputs if isinstance(o.shape[-1], int))
-        return 8 * elements + 4 * tokens * 6 * widths
+    def width(stage: Stage) -> int:
+        return sum(o.shape[-1] for o in stage.outputs if isinstance(o.shape[-1], int))
 
-    streams = sum(o.shape[-1] for s in staged.stages for o in s.outputs if isinstance(o.shape[-1], int))
-    return max(map(stage_bytes, staged.stages)) + 2 * 4 * tokens * streams
+    def peak(stage: Stage) -> int:
+        return 8 * sum(prod(staged.tensors[n].shape) for n in stage.weights) + 4 * tokens * 6 * width(stage)
+
+    return BASE + max(map(peak, staged.stages)) + 2 * 4 * tokens * sum(map(width, staged.stages))

@@ -101,10 +101,13 @@ class Job:
 
     def _against(self, source: Side) -> Iterator[Check]:
         yield files.integrity(self.model, self.progress)
-        yield tensors.inventory(self.model, source)
-        yield _guarded("hyperparameters", lambda: files.hyperparameters(self.model, source))
-        self.tensors = tuple(tensors.compare(self.model, source, self.limits, self.progress))
-        yield self._tensor_check()
+        if self.model is source:
+            yield Check("source", SKIPPED, f"the model is its own: whatever differs is Puna's or {self.reference}'")
+        else:
+            yield tensors.inventory(self.model, source)
+            yield _guarded("hyperparameters", lambda: files.hyperparameters(self.model, source))
+            self.tensors = tuple(tensors.compare(self.model, source, self.limits, self.progress))
+            yield self._tensor_check()
         yield from self._forward(source)
         known = self._transformers
         yield _guarded("tokenizer", lambda: tokens.compare(self.model, source, known.encode if known else None))
