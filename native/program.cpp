@@ -27,7 +27,8 @@ size_t scratch_bytes(const std::vector<Step> &steps) {
 int64_t Extent::at(const Sizes &sizes) const { return factor * power(sizes.t, t) * power(sizes.o, o) * power(sizes.s, s); }
 
 const Kernel *find_kernel(std::string_view name) {
-    for (const auto *kernels : {&core_kernels, &matrix_kernels, &expert_kernels, &row_step_kernels, &attention_step_kernels}) {
+    for (const auto *kernels : {&core_kernels, &matrix_kernels, &expert_kernels, &convolution_kernels, &row_step_kernels,
+                                &attention_step_kernels}) {
         for (const Kernel &kernel : *kernels) {
             if (kernel.name == name) return &kernel;
         }

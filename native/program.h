@@ -90,7 +90,8 @@ struct Kernel {
 };
 
 const Kernel *find_kernel(std::string_view name);  // null where there is none
-extern const std::vector<Kernel> core_kernels, matrix_kernels, expert_kernels, row_step_kernels, attention_step_kernels;
+extern const std::vector<Kernel> core_kernels, matrix_kernels, expert_kernels, convolution_kernels, row_step_kernels,
+    attention_step_kernels;
 
 struct Place {
     enum class Space : int32_t { arena, own, outside } space = Space::arena;  // own: one copy per thread

@@ -50,7 +50,7 @@ class Spec:
     """One block's K/V memory: `heads` K/V heads of `key_size` and `value_size`.
 
     `window` > 0 limits what a token reads to the nearest positions; an `encoder`'s tokens read their whole sequence,
-    later positions too, and nothing outlives the step.
+    later positions too, and nothing outlives the step. Without values it keeps plain rows, `key_size` wide.
     """
 
     heads: int
@@ -59,10 +59,15 @@ class Spec:
     window: int = 0
     encoder: bool = False
 
+    @property
+    def exact(self) -> bool:
+        """Whether it is kept as float32: what nothing outlives, and rows that are computed with."""
+        return self.encoder or not self.value_size
+
 
 @dataclass(frozen=True, slots=True)
 class KV:
-    """The states behind one Spec: `k` (C, heads, key_size), `v` (C, heads, value_size)."""
+    """The states behind one Spec: `k` (C, heads, key_size), `v` (C, heads, value_size); of rows both are (C, width)."""
 
     spec: Spec
     k: Tensor
@@ -74,11 +79,19 @@ def encoder(n_blocks: int, heads: int, size: int) -> list[Spec]:
     return [Spec(heads, size, size, encoder=True)] * n_blocks
 
 
+def rows(width: int) -> Spec:
+    """What a convolution looks back on: a row for each position."""
+    return Spec(1, width, 0)
+
+
 def states(specs: Sequence[Spec], slots: int, dtype: DType) -> list[KV]:
-    """State nodes for each spec, `slots` positions in all; an encoder's are float32, as nothing is kept."""
+    """State nodes for each spec, `slots` positions in all, float32 or as they are asked for."""
 
     def kv(i: int, spec: Spec) -> KV:
-        kind = dtypes.F32 if spec.encoder else dtype
+        kind = dtypes.F32 if spec.exact else dtype
+        if not spec.value_size:
+            row = state(f"cache.{i}.rows", (slots, spec.key_size), kind)
+            return KV(spec, row, row)
         k, v = (
             state(f"cache.{i}.{part}", (slots, spec.heads, size), kind)
             for part, size in (("k", spec.key_size), ("v", spec.value_size))

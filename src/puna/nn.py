@@ -210,6 +210,12 @@ def rope(x: Tensor, positions: Tensor, frequencies: Tensor, *, style: str, scale
     return apply("rope", x, positions, frequencies, style=style, scale=float(scale))
 
 
+def causal_conv1d(x: Tensor, w: Weight, batch: Batch, kv: KV) -> Tensor:
+    """Write (T, D) rows to the cache, then convolve each column with its (D, L) weights over the latest L: (T, D)."""
+    kept = apply("write", kv.k, batch.slots, x)
+    return apply("causal_conv1d", kept, w.weight, batch.positions, batch.sequence, batch.table, block_size=BLOCK)
+
+
 def attention(
     q: Tensor,
     k: Tensor,

@@ -15,7 +15,7 @@ Open = Callable[[str], Opened]
 DECODERS = (
     *("llama3", "smollm", "mistral_window", "qwen2", "qwen3", "gemma3", "gemma3_tuned"),
     *("gemma", "gemma2", "phi3", "command_r", "command_r_plus", "olmo2", "olmo3"),
-    *("mixtral", "deepseek_v2", "deepseek_v3", "deepseek_v3_yarn"),
+    *("mixtral", "deepseek_v2", "deepseek_v3", "deepseek_v3_yarn", "lfm2"),
 )
 EVERY = (*DECODERS, "bert")
 TOLERANCE = 2e-5

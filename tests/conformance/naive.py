@@ -153,7 +153,20 @@ def experts(x, w, ids, bias, attrs):
     return out
 
 
+def causal_conv1d(kept, w, positions, sequence, table, attrs):
+    size, out = attrs["block_size"], []
+    for p, s in zip(positions, sequence, strict=True):
+        rows = [kept[table[s][place // size] * size + place % size] for place in range(p + 1)]
+        out.append(
+            [
+                sum(weight * rows[p - back][d] for back, weight in enumerate(reversed(column)) if back <= p)
+                for d, column in enumerate(w)
+            ]
+        )
+    return out
+
+
 LOOPS = {f.__name__: f for f in (
     linear, embedding, rms_norm, layer_norm, softmax, silu, gelu, silu_mul, gelu_mul, rope, attention,
-    top_k, experts,
+    top_k, experts, causal_conv1d,
 )}  # fmt: skip

@@ -6,7 +6,7 @@ It builds graph leaves from headers; it opens no file and reads no values.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from math import prod
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -80,7 +80,7 @@ def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
             (block,) = get_args(hint)
             values["blk"] = [_group(arch, f"blk.{i}.", block, tensors, claimed) for i in range(hp.n_blocks)]
         else:
-            values[attribute] = _claim(arch, attribute, hint, tensors, claimed)
+            values[attribute] = _claim(arch, "", attribute, hint, tensors, claimed)
     needless = {n for n in tensors if n.endswith(IGNORED) or n.startswith(arch.gguf_ignored)}
     if left := [n for n in tensors if n not in claimed and n not in needless]:
         shown = ", ".join(f"'{n}'" for n in left[:3]) + (" ..." if len(left) > 3 else "")
@@ -98,27 +98,38 @@ def _group(arch: Architecture, prefix: str, group: Any, tensors: Mapping[str, St
         kinds = (kind for kind in get_args(hint) or (hint,) if isinstance(kind, type) and is_dataclass(kind))
         groups = [kind for kind in kinds if not issubclass(kind, Weight)]
         if groups:
-            fitting = (group for group in groups if f"{prefix}{fields(group)[0].name}.weight" in tensors)
-            values[attribute] = _group(arch, prefix, next(fitting, groups[0]), tensors, claimed)
+            chosen = next((each for each in groups if _first(prefix, each) in tensors), groups[0])
+            values[attribute] = _group(arch, prefix, chosen, tensors, claimed)
         else:
-            values[attribute] = _claim(arch, prefix + attribute, hint, tensors, claimed)
+            values[attribute] = _claim(arch, prefix, attribute, hint, tensors, claimed)
     return group(**values)
 
 
-def _claim(arch: Architecture, name: str, hint: Any, tensors: Mapping[str, Stored], claimed: set[str]) -> Weight | None:
-    """The leaves of one parameter; `Annotated[Weight, "ssm_a"]` names one that is not called `<attribute>.weight`."""
-    needed = [f"{name}.weight"]
-    if get_origin(hint) is Annotated:
-        needed = [name.rpartition(".")[0] + "." * ("." in name) + hint.__metadata__[0]]
-        hint = hint.__origin__
-    kinds = get_args(hint) or (hint,)
+def _first(prefix: str, group: Any) -> str:
+    attribute, hint = next(iter(get_type_hints(group, include_extras=True).items()))
+    return _named(prefix, attribute, hint)
+
+
+def _named(prefix: str, attribute: str, hint: Any) -> str:
+    """A parameter's tensor; `Annotated[Weight, "ssm_a"]` names one that is not called `<attribute>.weight`."""
+    return prefix + (hint.__metadata__[0] if get_origin(hint) is Annotated else f"{attribute}.weight")
+
+
+def _claim(
+    arch: Architecture, prefix: str, attribute: str, hint: Any, tensors: Mapping[str, Stored], claimed: set[str]
+) -> Weight | None:
+    """The leaves of one parameter."""
+    name = _named(prefix, attribute, hint)
+    bias = name.removesuffix(".weight") + ".bias"
+    plain = hint.__origin__ if get_origin(hint) is Annotated else hint
+    kinds = get_args(plain) or (plain,)
     kind = next(k for k in kinds if k is not type(None))
-    if type(None) in kinds and needed[0] not in tensors:
+    if type(None) in kinds and name not in tensors:
         return None
-    needed += [f"{name}.bias"] if kind is Biased else []
-    if missing := [n for n in needed if n not in tensors]:
-        raise ModelError(f"{arch.name}: the file has no tensor '{missing[0]}'")
-    present = [n for n in dict.fromkeys((*needed, f"{name}.bias")) if n in tensors]
+    for needed in (name, bias) if kind is Biased else (name,):
+        if needed not in tensors:
+            raise ModelError(f"{arch.name}: the file has no tensor '{needed}'")
+    present = [n for n in dict.fromkeys((name, bias)) if n in tensors]
     claimed.update(present)
     leaves = [weight(n, tensors[n].shape, tensors[n].dtype) for n in present]
     return kind(*leaves)  # type: ignore[no-any-return]

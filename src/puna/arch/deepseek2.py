@@ -1,9 +1,9 @@
 """DeepSeek V2 and V3: latent attention, one compressed key and value for all heads, and experts in groups.
 
-Keys and values are cached as the latent (kv_lora_rank) and one rotary part, and heads' own matrices are applied to q and
-to the result instead (GGUF's attn_k_b, attn_v_b). Older files with attn_kv_b are not supported. V3 routes by sigmoid and
-a bias that chooses but does not weigh. Reference: https://arxiv.org/abs/2405.04434, https://arxiv.org/abs/2412.19437,
-transformers `modeling_deepseek_v2.py`, `modeling_deepseek_v3.py`.
+The latent (kv_lora_rank) and one rotary part are cached; heads' own matrices are applied to q and to the result instead
+(attn_k_b, attn_v_b; not the attn_kv_b of older files). V3 routes by sigmoid, and by a bias that chooses but does
+not weigh. Reference: https://arxiv.org/abs/2405.04434, https://arxiv.org/abs/2412.19437, transformers
+`modeling_deepseek_v2.py`, `modeling_deepseek_v3.py`.
 """
 
 from __future__ import annotations
@@ -199,24 +199,17 @@ def eligible(ffn: Experts, hp: Hparams, scores: Tensor) -> Tensor:
     return (grouped * chosen.reshape(chosen.shape[0], groups, 1)).reshape(*scores.shape)
 
 
-HF_NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "model.layers.{}.input_layernorm": "blk.{}.attn_norm",
-    "model.layers.{}.self_attn.q_proj": "blk.{}.attn_q",
+_PARTS = ("gate", "up", "down")
+HF_NAMES = llama.HF_NAMES | {
     "model.layers.{}.self_attn.q_a_proj": "blk.{}.attn_q_a",
     "model.layers.{}.self_attn.q_a_layernorm": "blk.{}.attn_q_a_norm",
     "model.layers.{}.self_attn.q_b_proj": "blk.{}.attn_q_b",
     "model.layers.{}.self_attn.kv_a_proj_with_mqa": "blk.{}.attn_kv_a_mqa",
     "model.layers.{}.self_attn.kv_a_layernorm": "blk.{}.attn_kv_a_norm",
     "model.layers.{}.self_attn.kv_b_proj": ("blk.{}.attn_k_b", "blk.{}.attn_v_b"),
-    "model.layers.{}.self_attn.o_proj": "blk.{}.attn_output",
-    "model.layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
-    **{f"model.layers.{{}}.mlp.{part}_proj": f"blk.{{}}.ffn_{part}" for part in ("gate", "up", "down")},
     "model.layers.{}.mlp.gate": "blk.{}.ffn_gate_inp",
-    **{f"model.layers.{{}}.mlp.experts.{{}}.{p}_proj": f"blk.{{}}.ffn_{p}_exps" for p in ("gate", "up", "down")},
-    **{f"model.layers.{{}}.mlp.shared_experts.{p}_proj": f"blk.{{}}.ffn_{p}_shexp" for p in ("gate", "up", "down")},
+    **{f"model.layers.{{}}.mlp.experts.{{}}.{part}_proj": f"blk.{{}}.ffn_{part}_exps" for part in _PARTS},
+    **{f"model.layers.{{}}.mlp.shared_experts.{part}_proj": f"blk.{{}}.ffn_{part}_shexp" for part in _PARTS},
 }
 HF_TENSORS = {"model.layers.{}.mlp.gate.e_score_correction_bias": "blk.{}.exp_probs_b.bias"}
 HF_IGNORED = llama.HF_IGNORED

@@ -48,7 +48,7 @@ FIELDS: dict[str, Row] = {
     "kv_lora_rank": Row("attention.kv_lora_rank", "kv_lora_rank"),
     "context_length": Row("context_length", "max_position_embeddings n_positions"),
     "vocab_size": Row("vocab_size", "vocab_size"),
-    "norm_eps": Row("attention.layer_norm_rms_epsilon", "rms_norm_eps"),
+    "norm_eps": Row("attention.layer_norm_rms_epsilon", "rms_norm_eps norm_eps"),
     "layer_norm_eps": Row("attention.layer_norm_epsilon", "layer_norm_eps layer_norm_epsilon"),
     "sliding_window": Row("attention.sliding_window", "sliding_window"),
     "sliding_window_pattern": Row("attention.sliding_window_pattern", "sliding_window_pattern"),
@@ -60,6 +60,7 @@ FIELDS: dict[str, Row] = {
     "logit_scale": Row("logit_scale", "logit_scale"),
     "n_experts": Row("expert_count", "num_local_experts num_experts n_routed_experts"),
     "n_experts_used": Row("expert_used_count", "num_experts_per_tok"),
+    "conv_length": Row("shortconv.l_cache", "conv_L_cache"),
     "n_dense_blocks": Row("leading_dense_block_count", "first_k_dense_replace"),
     "n_shared_experts": Row("expert_shared_count", "n_shared_experts"),
     "expert_ffn_size": Row("expert_feed_forward_length", "moe_intermediate_size"),
@@ -172,8 +173,8 @@ KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "boo
 def _checked(what: str, value: Any, annotation: str, least: int) -> Any:
     """The value in its field's type; a list of one repeated value is that value, unless the field has one per block."""
     if not isinstance(value, (str, bool, int, float)):
-        if "tuple[bool" in annotation:
-            return tuple(bool(each) for each in value)
+        if "tuple[" in annotation:
+            return tuple((bool if "bool" in annotation else int)(each) for each in value)
         distinct = sorted(set(value))
         if len(distinct) != 1:
             raise ModelError(f"{what}: differs from block to block ({distinct}), which is not supported here")

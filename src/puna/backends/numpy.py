@@ -122,6 +122,17 @@ def attention(
     return out
 
 
+def causal_conv1d(kept: F32, w: F32, positions: Array, sequence: Array, table: Array, *, block_size: int) -> F32:
+    """The rows before and at each token's position, each times its column of weights."""
+    y, length = np.zeros((len(positions), kept.shape[1]), np.float32), w.shape[1]
+    for j in range(length):
+        place = positions - (length - 1 - j)
+        near = np.maximum(place, 0)
+        slots = table[sequence, near // block_size] * block_size + near % block_size
+        y += np.where(place[:, None] >= 0, kept[slots], 0) * w[:, j]
+    return y
+
+
 def top_k(x: F32, *, count: int) -> Array:
     """Places of the largest elements of each row, falling; of equals the first."""
     return np.argsort(-x, axis=-1, kind="stable")[..., :count]
@@ -167,6 +178,7 @@ FUNCTIONS: dict[str, Function] = ELEMENTWISE | {
     "gelu_mul": lambda gate, up, approximate: gelu(gate, approximate=approximate) * up,
     "rope": rope,
     "attention": attention,
+    "causal_conv1d": causal_conv1d,
     "top_k": top_k,
     "experts": experts,
 }

@@ -188,6 +188,14 @@ def write(lowering: Lowering, node: Tensor) -> View:
     return lowering.step("write", state, index, x, table, ints=ints, tiny=False, label=f"write {target.name}")
 
 
+@emits("causal_conv1d")
+def causal_conv1d(lowering: Lowering, node: Tensor) -> View:
+    """Each token by itself."""
+    operands = [lowering.view(source) for source in node.sources]
+    ints = (int(node.attrs["block_size"]),)
+    return lowering.step("causal_conv1d", lowering.new(dtypes.F32, extents(node.shape)), *operands, ints=ints)
+
+
 # ---- attention -------------------------------------------------------------------------------------------------------
 
 
