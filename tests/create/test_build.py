@@ -270,6 +270,9 @@ def test_a_projector_and_a_draft_are_kept_as_layers_of_their_own(store: Store, m
     create(store, "small", "FROM small.gguf", directory=tmp_path)
     named = create(store, "n", "FROM tiny.gguf\nFROM clip.gguf\nDRAFT small\nSYSTEM s\n", directory=tmp_path)
     assert named.digest == manifest.digest
+    create(store, "bare", "FROM tiny.gguf\nSYSTEM s", directory=tmp_path)
+    onto = create(store, "onto", "FROM clip.gguf\nFROM bare\nDRAFT small", directory=tmp_path)
+    assert onto.digest == manifest.digest
     child = create(store, "child", "FROM m\nDRAFT tiny.gguf", directory=tmp_path)
     assert [layer.kind for layer in child.layers] == ["model", "projector", "draft", "system"]
     assert child.layers[2].digest == manifest.layers[0].digest

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,7 @@ def test_a_line_that_breaks_is_taken_up_again(
 
 def test_a_hub_that_ignores_where_to_go_on_gives_the_whole_file(hub: Hub, store: Store, model: Path) -> None:
     hub.repositories["me/r"] = {"r.gguf": model.read_bytes()}
-    folder = store.root / "downloads" / "hf.co" / "me" / COMMIT / "r"
+    folder = store.root / "downloads" / "hf.co" / "me" / "r" / "latest" / COMMIT / "r"
     folder.mkdir(parents=True)
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
     (folder / f"r.gguf.{digest[:16]}.partial").write_bytes(model.read_bytes()[:1000])
@@ -223,12 +224,17 @@ def test_a_revision_is_another_model(hub: Hub, store: Store, model: Path) -> Non
     assert hub.gets() == [f"{OLDER}/r.gguf"]
 
 
-def test_a_model_of_that_name_made_otherwise_is_not_replaced_unasked(hub: Hub, store: Store, model: Path) -> None:
+def test_a_model_of_that_name_made_otherwise_is_not_replaced_unasked(
+    hub: Hub, store: Store, model: Path, tmp_path: Path
+) -> None:
     hub.repositories["me/r"] = {"r.gguf": model.read_bytes()}
     create(store, "hf.co/me/r", f"FROM {model}\nSYSTEM mine")
     with pytest.raises(StoreError, match="exists and comes from something else; give another name, or --force"):
         pull(store, "hf.co/me/r")
     assert pull(store, "hf.co/me/r", name="other") == "other:latest"
+    hub.repositories["me/r"]["r-Q8_0.gguf"] = write_tiny(tmp_path / "q8.gguf", general__name="Q8").read_bytes()
+    assert pull(store, "hf.co/me/r:Q8_0", name="other") == "other:latest"
+    assert store.model_path("other").read_bytes() == (tmp_path / "q8.gguf").read_bytes()
     pull(store, "hf.co/me/r", refresh=True)
     assert store.manifest("hf.co/me/r").layer("system") is None
 
@@ -293,3 +299,11 @@ def test_a_link_out_of_the_cache_entry_is_refused(store: Store, tmp_path: Path, 
     (snapshot / "extra.json").symlink_to(tmp_path / "secret")
     with pytest.raises(StoreError, match=r"extra\.json is a link out of models--me--c"):
         local_source("hf.co/me/c", store)
+
+
+def test_two_pulls_of_one_model_at_a_time_fetch_it_once(hub: Hub, store: Store, model: Path) -> None:
+    hub.repositories["me/r"] = {"r.gguf": model.read_bytes()}
+    with ThreadPoolExecutor() as pool:
+        names = list(pool.map(lambda _: pull(store, "hf.co/me/r"), range(3)))
+    assert names == ["hf.co/me/r:latest"] * 3
+    assert hub.gets() == [f"{COMMIT}/r.gguf"]

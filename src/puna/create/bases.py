@@ -6,6 +6,7 @@ Headers are read and checked before the store is touched. It does not know templ
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from puna.errors import (
 from puna.formats.gguf import GGUF, open_gguf
 from puna.formats.gguf_shards import first_shard
 from puna.formats.gguf_writer import write_gguf
+from puna.formats.mapped import Bytes, MappedTensor
 from puna.store.blobs import Progress, parse_digest, silent
 from puna.store.describe import add_model, describe_gguf
 from puna.store.manifest import LAYER_TYPE, Config, Layer
@@ -99,12 +101,26 @@ class Part:
         return f"requantizing {was} model to {quantize}: what {was} lost stays lost, F16 or the original gives more"
 
     def _merged(self, new: Addition, gguf: GGUF, progress: Progress) -> list[Layer]:
-        progress(f"merging {len(gguf.paths)} shards", 0, 0)
+        return [
+            new.add_written(
+                self.kind, lambda out: merge_shards(gguf, out, progress), what=self.source.name, on_progress=progress
+            )
+        ]
 
-        def write(out: Path) -> None:
-            write_gguf(out, gguf.metadata, gguf.tensors.values(), alignment=gguf.alignment)
 
-        return [new.add_written(self.kind, write, what=self.source.name, on_progress=progress)]
+def merge_shards(gguf: GGUF, out: Path, progress: Progress) -> None:
+    """Writes an open checkpoint of several files as one; equal shards give equal bytes."""
+    status, total, done = f"merging {len(gguf.paths)} shards", sum(t.nbytes for t in gguf.tensors.values()), 0
+
+    def bytes_of(tensor: MappedTensor) -> Bytes:
+        nonlocal done
+        done += tensor.nbytes
+        progress(status, done, total)
+        return tensor.raw
+
+    progress(status, 0, total)
+    tensors = [(name, t.shape, t.dtype, partial(bytes_of, t)) for name, t in gguf.tensors.items()]
+    write_gguf(out, gguf.metadata, tensors, alignment=gguf.alignment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +140,7 @@ def find_base(store: Store, texts: Sequence[str], lines: Sequence[int | None], d
     Errors name the line; nothing is written.
     """
     bases = [_find("FROM", store, text, directory, line) for text, line in zip(texts, lines, strict=True)]
+    bases.sort(key=lambda base: base.home is None)  # what is stored brings more than its weights
     if len(bases) == 1 and bases[0].home:
         return bases[0]
     parts = without_later_shards([part for base in bases for part in base.parts])

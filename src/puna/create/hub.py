@@ -47,7 +47,7 @@ class Repository:
     @property
     def source(self) -> str:
         """What a model made of it says it comes from."""
-        return f"hf.co/{self.ref.id}@{self.commit}"
+        return f"hf.co/{self.ref.id}@{self.commit}" + (f":{self.ref.quant}" if self.ref.quant else "")
 
 
 def open_repository(ref: HubRef) -> Repository:
@@ -87,18 +87,16 @@ def fetch(
 ) -> None:
     """Fetches files into `folder`, which may have some of them, whole or begun, from an earlier time.
 
-    `check`: their checksums are compared while they come; without it, only their sizes.
+    `check`: their checksums are compared while they come; without it, only their sizes. One process at a time.
     """
     wanted = [repository.files[name] for name in names]
     missing = [file for file in wanted if not _whole(folder / file.name, file)]
     folder.mkdir(parents=True, exist_ok=True)
     require_space(str(repository.ref), folder, sum(file.size - _begun(folder, file) for file in missing))
-    with locked(folder / ".lock", exclusive=True, wait=True):
-        for file in missing:
-            path = folder / file.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not _whole(path, file):
-                fetch_file(repository, file, _partial(folder, file), on_progress, check=check).replace(path)
+    for file in missing:
+        path = folder / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fetch_file(repository, file, _partial(folder, file), on_progress, check=check).replace(path)
 
 
 def fetch_to_cache(repository: Repository, names: Iterable[str], on_progress: Progress | None = None) -> Path:

@@ -4,16 +4,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from puna.create.bases import merge_shards
 from puna.create.hub import Repository, fetch, fetch_to_cache, open_repository
 from puna.create.hub_files import BESIDE, checkpoint_files, choose_gguf, ggufs_of, listed_weights
 from puna.create.modelfile import parse_params
 from puna.errors import FormatError, StoreError, TemplateError
 from puna.formats.gguf import open_gguf
-from puna.formats.gguf_writer import write_gguf
 from puna.formats.shard_index import read_index
-from puna.store.blobs import Progress, silent
+from puna.store.blobs import Progress, silent, storing
 from puna.store.describe import add_model, describe_gguf
 from puna.store.hub_ref import HubRef
+from puna.store.locks import locked
 from puna.store.manifest import Config, Layer, params_json, parse_json
 from puna.store.name import ModelName
 from puna.store.store import Addition, Convert, Store
@@ -38,24 +39,33 @@ def pull_hub(
     """
     target = name if isinstance(name, ModelName) else ModelName.parse(name) if name else ref.name
     progress = on_progress or silent
-    progress(f"looking at {ref}", 0, 0)
-    repository = open_repository(ref)
-    if not refresh and _already_here(store, target, repository):
-        progress(f"{target.short} is already here", 0, 0)
-        return target
+    place = store.root / "downloads" / "hf.co" / ref.user / ref.repo / target.tag
+    with storing(str(ref), store.root):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    with locked(place.with_name(f"{place.name}.lock"), exclusive=True, wait=True):  # two pulls of one name take turns
+        progress(f"looking at {ref}", 0, 0)
+        repository = open_repository(ref)
+        if not refresh and _already_here(store, target, repository):
+            progress(f"{target.short} is already here", 0, 0)
+            return target
+        _pull(repository, store, target, place / repository.commit / ref.repo, convert, progress)
+        shutil.rmtree(place, ignore_errors=True)
+    progress("success", 0, 0)
+    return target
+
+
+def _pull(
+    repository: Repository, store: Store, target: ModelName, folder: Path, convert: Convert | None, progress: Progress
+) -> None:
     old = store.digests(target)
     with store.adding() as new:
-        folder = store.root / "downloads" / "hf.co" / ref.user / repository.commit / ref.repo
         if ggufs_of(repository.files):
             layer, config = _add_gguf(new, repository, folder, progress)
         else:
             layer, config = _add_checkpoint(new, repository, folder, convert, progress)
         config.extra["source"] = repository.source
         new.write(target, [layer, *_layers_beside(new, repository, folder)], config)
-        shutil.rmtree(folder.parent, ignore_errors=True)
     store.remove_unused(old)
-    progress("success", 0, 0)
-    return target
 
 
 def checkpoint_of(ref: HubRef, on_progress: Progress | None = None) -> Path | None:
@@ -93,12 +103,7 @@ def _add_gguf(new: Addition, repository: Repository, folder: Path, progress: Pro
     first = folder / names[0]
     if len(names) > 1:
         with open_gguf(first) as gguf:
-
-            def write(out: Path) -> None:
-                write_gguf(out, gguf.metadata, gguf.tensors.values(), alignment=gguf.alignment)
-
-            progress(f"merging {len(names)} shards", 0, 0)
-            return add_model(new, names[0], write, progress)
+            return add_model(new, names[0], lambda out: merge_shards(gguf, out, progress), progress)
     config = _described(first)
     file = repository.files[names[0]]
     layer = new.adopt("model", first, digest=f"sha256:{file.checksum}" if file.large else None, on_progress=progress)
