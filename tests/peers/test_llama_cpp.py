@@ -10,7 +10,7 @@ import pytest
 import puna
 from arch.run import BACKENDS, run
 from golden.cases import CASES, LLAMA3, YARN, tokens
-from golden.checkpoints import write_wide
+from golden.checkpoints import write_checkpoint, write_wide
 from puna.opened import open_model
 
 pytestmark = [pytest.mark.peer, pytest.mark.llama_cpp]
@@ -96,6 +96,17 @@ def test_variants_compute_the_same(
     path = converted(tmp_path, case, "F32", **changes)
     ids = tokens(CASES[case]["vocab_size"])
     theirs = logits_of(peer_of(path, logits_all=True, **options), ids)
+    assert distance(run(open_model(path), backend, [(ids, list(range(len(ids))))]), theirs) < TYPES["F32"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", ["mixtral", "deepseek_v3", "lfm2"])
+def test_experts_latent_attention_and_convolutions_compute_the_same(case: str, backend: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, case)
+    path = tmp_path / "model.gguf"
+    puna.convert(tmp_path, path)
+    ids = tokens(CASES[case]["vocab_size"])
+    theirs = logits_of(peer_of(path, logits_all=True), ids)
     assert distance(run(open_model(path), backend, [(ids, list(range(len(ids))))]), theirs) < TYPES["F32"]
 
 

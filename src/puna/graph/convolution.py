@@ -23,7 +23,7 @@ def _slot(place: Tensor, sequence: Tensor, table: Tensor, size: int) -> Tensor:
     """Where places of sequences are kept: table[sequence, place // size] * size + place % size. (T,)"""
     (rows,), (_, width) = place.shape, table.shape
     block = (place.cast(dtypes.F32) / float(size)).cast(dtypes.I32)
-    chosen = apply("equal", block.reshape(rows, 1), apply("iota", size=width).reshape(1, width))  # type: ignore[arg-type]
+    chosen = apply("equal", block.reshape(rows, 1), apply("iota", size=width).reshape(1, width))
     blocks = apply("take", table.cast(dtypes.F32), sequence)
     found = apply("where", chosen, blocks, constant(np.float32(0))).sum(1).reshape(rows).cast(dtypes.I32)
     return (found - block) * size + place
