@@ -6,8 +6,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from puna.arguments import require_types
 from puna.create.verify.report import Verification
-from puna.errors import InvalidName, ModelError, ModelNotFound
+from puna.errors import InvalidName, ModelError, ModelNotFound, RequestError
 from puna.opened import Opened, open_model
 
 if TYPE_CHECKING:
@@ -36,8 +37,19 @@ def verify(
     stored types; `force` runs what may not fit into memory. Raises ModelNotFound, FormatError, ModelError,
     ConversionError, BackendError, RequestError; a difference is no error.
     """
+    from puna.create.verify import Limits
     from puna.create.verify import verify as verify_sides
 
+    require_types(
+        "verify",
+        RequestError,
+        text=(text, str),
+        backend=(backend, str),
+        reference=(reference, str),
+        tokens=(tokens, int),
+        limits=(limits, Limits),
+        threads=(threads, int),
+    )
     return verify_sides(
         open_side(model),
         None if against is None else open_side(against),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import puna
 from arch.run import BACKENDS
 from create.verifying import TEXT, changed, halves, three_blocks
+from golden.checkpoints import write_checkpoint
 from puna import errors
 from puna.create.verify import Limits, Verification
 from puna.formats.gguf import open_gguf
@@ -134,6 +136,32 @@ def test_a_template_that_says_something_else_is_found_with_the_conversation(
     assert [line.split(":")[0] for line in found.findings] == ["tools offered", "a tool called"]
 
 
+def test_a_template_of_a_modelfile_is_held_to_the_source_s(
+    model: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Go's joins what one role says in a row, and this one knows no tools."""
+    monkeypatch.setenv("PUNA_MODELS", str(tmp_path))
+    go = "{{ range .Messages }}<|{{ .Role }}|>{{ .Content }}\n{{ end }}<|assistant|>"
+    puna.create("m", f'FROM {model}\nTEMPLATE """{go}"""\n')
+    found = puna.verify("m", source, text=TEXT, tokens=8).check("template")
+    assert "the Modelfile's template" in found.detail
+    named = [line.split(":")[0] for line in found.findings]
+    assert named == ["two users in a row", "tools offered", "a tool called"]
+
+
+@pytest.mark.parametrize("case", ["llama3", "qwen2", "qwen3", "gemma3", "bert"])
+def test_one_wrong_tensor_is_named_in_every_architecture(case: str, tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "source", case)
+    puna.convert(source, tmp_path / "m.gguf")
+    assert puna.verify(tmp_path / "m.gguf", source, tokens=24).first_drift is None
+    name = "blk.1.attn_output.weight"
+    broken = changed(tmp_path / "m.gguf", tmp_path / "b.gguf", {name: lambda w: w[::-1]})
+    found = puna.verify(broken, source, tokens=24, limits=Limits(tensor=9.0))
+    assert (found.first_drift, [block.name for block in found.blocks if block.drifts]) == ("block 1", ["block 1"])
+    found = puna.verify(broken, source, tokens=24)
+    assert [tensor.name for tensor in found.tensors if tensor.drifts] == [name]
+
+
 def test_another_model_is_said_to_be_one(model: Path, tmp_path: Path) -> None:
     names = [name for name in open_gguf(model).tensors if name.startswith("blk.2.")]
     less = {name: lambda w: None for name in names}
@@ -228,10 +256,12 @@ def test_limits_of_the_caller_replace_those_of_the_types(source: Path, tmp_path:
         ({"reference": "torch"}, errors.RequestError, "known: transformers"),
         ({"text": ""}, errors.RequestError, "text has 1 tokens; at least 2"),
         ({"backend": "abacus"}, errors.BackendError, "'abacus' is unknown"),
+        ({"tokens": "x"}, errors.RequestError, "verify: tokens is 'x' (str); a whole number works"),
+        ({"against": "no.gguf"}, errors.ModelNotFound, "no.gguf"),
     ],
 )
 def test_a_wrong_call_is_one_error(model: Path, options: dict, error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=re.escape(words)):
         puna.verify(model, **options)
 
 
