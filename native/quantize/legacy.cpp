@@ -48,17 +48,25 @@ struct Bounds {
 };
 
 void find_bounds(const float *x, Bounds &bounds) {
-    alignas(64) float turned[size * W];
+    alignas(64) float low[W * W], high[W * W], turned[W * W];
     for (int block = 0; block < groups; block += W) {
-        by_group(x + block * size, size, W, turned);
-        F low[4], high[4];
-        for (int k = 0; k < 4; k++) low[k] = high[k] = load(turned + k * W);
-        for (int i = 4; i < size; i++) {
-            low[i % 4] = smaller(load(turned + i * W), low[i % 4]);
-            high[i % 4] = larger(load(turned + i * W), high[i % 4]);
+        for (int i = 0; i < W; i++, x += size) {
+            F least = load(x), most = least;
+            for (int k = W; k < size; k += W) {
+                least = smaller(load(x + k), least);
+                most = larger(load(x + k), most);
+            }
+            store(low + i * W, least);
+            store(high + i * W, most);
         }
-        store(bounds.low + block, smaller(smaller(low[0], low[1]), smaller(low[2], low[3])));
-        store(bounds.high + block, larger(larger(high[0], high[1]), larger(high[2], high[3])));
+        transpose(low, W, turned, W);
+        F least = load(turned);
+        for (int i = 1; i < W; i++) least = smaller(load(turned + i * W), least);
+        store(bounds.low + block, least);
+        transpose(high, W, turned, W);
+        F most = load(turned);
+        for (int i = 1; i < W; i++) most = larger(load(turned + i * W), most);
+        store(bounds.high + block, most);
     }
 }
 

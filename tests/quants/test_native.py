@@ -1,5 +1,9 @@
 """The compiled codecs write the bytes that numpy writes, on every instruction set that this machine has."""
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -153,3 +157,24 @@ def test_bits_of_bfloats_are_asked_for(isa):
 def test_an_instruction_set_that_is_not_there_is_refused():
     with pytest.raises(ConversionError, match=f"does not run 'z80'; auto, {', '.join(native.ISAS)} would work"):
         quantize(np.zeros(32, np.float32), "Q8_0", isa="z80")
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "Q4_K"])
+def test_threads_may_each_encode_some_rows(name):
+    array = np.resize(CASES["weights"], (257, 256))
+    expected, out = quantize(array, name), np.zeros_like(quantize(array, name))
+    bands = [slice(start, start + 17) for start in range(0, 257, 17)]
+    with ThreadPoolExecutor(4) as pool:
+        for future in [pool.submit(quantize, array[band], name, out=out[band]) for band in bands]:
+            future.result()
+    assert (out == expected).all()
+
+
+def test_where_nothing_was_compiled_numpy_does_it():
+    script = (
+        "import sys; sys.modules['puna.quants._native'] = None\n"
+        "import numpy; from puna.quants import native, quantize\n"
+        "print(native.ISAS, quantize(numpy.arange(32, dtype='f4'), 'Q8_0')[:4].tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "('numpy',) [208, 51, 0, 4]\n"
