@@ -1,6 +1,7 @@
 import errno
 import os
 import shutil
+import sys
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,3 +141,33 @@ def test_temporaries_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path)
 def test_a_digest_that_is_none_never_becomes_a_path(tmp_path: Path, digest: str) -> None:
     with pytest.raises(StoreError, match="not a digest"):
         Store(tmp_path).blob_path(digest)
+
+
+def test_a_clone_is_taken_where_the_file_system_makes_one_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ficlone(target: int, request: int, source: int) -> int:  # as Btrfs and XFS do
+        assert request == 0x40049409
+        os.write(target, os.pread(source, 100, 0))
+        return 0
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("fcntl.ioctl", ficlone)
+    (tmp_path / "source").write_bytes(b"abc")
+    store, said = Store(tmp_path / "store"), set[str]()
+    with store.adding() as new:
+        layer = new.add_file("model", tmp_path / "source", link=True, on_progress=lambda status, *_: said.add(status))
+    assert layer.digest == ABC
+    assert not os.path.samefile(tmp_path / "source", store.blob_path(ABC))
+    assert said == {f"storing {tmp_path / 'source'} (a clone)"}
+    assert store.origin(ABC) is None
+
+
+def test_a_finished_file_is_taken_over_without_copying(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "came").write_bytes(b"abc")
+    number = (tmp_path / "came").stat().st_ino
+    with store.adding() as new:
+        assert new.adopt("model", tmp_path / "came", digest=ABC).digest == ABC
+    assert store.blob_path(ABC).stat().st_ino == number
+    assert not (tmp_path / "came").exists()
