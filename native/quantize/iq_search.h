@@ -43,7 +43,7 @@ template <int bits, int size> struct Trial {
     I code[Groups<bits, size>::runs], exact[Groups<bits, size>::runs];
 };
 
-// The odd numbers that levels stand for, as often as a vector of them is read.
+// The odd numbers that levels stand for.
 constexpr float odd_levels[8] = {1, 3, 5, 7, 9, 11, 13, 15};
 
 // Finds the code of each run at a scale; what is off the grid moves to a neighbour in the lanes that are `wanted`.
@@ -99,23 +99,27 @@ void refine(const Groups<bits, size> &g, const Lattice &grid, const PointSearch 
     scale = where(chosen & (sum_q2 > 0), sum_xq / sum_q2, scale);
 }
 
-// Finds scale and codes of W groups with a small w-weighted error, and which groups are empty.
-template <int bits, int size>
-void fit(const Groups<bits, size> &g, const PointSearch &s, Trial<bits, size> &found, F &scale, I &empty) {
-    constexpr int runs = Groups<bits, size>::runs;
-    const Lattice &grid = lattice(s.grid);
-    const float largest = float(2 * s.top + 1);
+// The magnitude that the largest level stands for, which groups are empty, and a first scale.
+template <int bits, int size> F largest_of(const Groups<bits, size> &g, const PointSearch &s, F &scale, I &empty) {
     F peak = g.x[0];
     for (int e = 1; e < size; e++) peak = larger(g.x[e], peak);
     empty = s.smallest > 0 ? peak < s.smallest : peak == 0;
-    scale = where(empty, set(1), peak) / largest;
+    scale = where(empty, set(1), peak) / float(2 * s.top + 1);
     if (s.again == Again::all) {
         I quants[size];
         positive_fit<size>(g.x, g.w, s.top + 2, scale, quants);
         peak = scale * float(s.top + 1);
         empty |= peak <= 0;
     }
-    peak = where(empty, set(1), peak);
+    return where(empty, set(1), peak);
+}
+
+// Finds scale and codes of W groups with a small w-weighted error, and which groups are empty.
+template <int bits, int size>
+void fit(const Groups<bits, size> &g, const PointSearch &s, Trial<bits, size> &found, F &scale, I &empty) {
+    constexpr int runs = Groups<bits, size>::runs;
+    const Lattice &grid = lattice(s.grid);
+    const F largest = largest_of(g, s, scale, empty);
     Trial<bits, size> trial;
     I wanted[runs];
     for (int r = 0; r < runs; r++) {
@@ -125,7 +129,7 @@ void fit(const Groups<bits, size> &g, const PointSearch &s, Trial<bits, size> &f
     }
     F best = set(0), sum_xq, sum_q2;
     for (int i = -s.tries; i <= s.tries; i++) {
-        const F inverse = (largest + float(i) * s.step) / peak;
+        const F inverse = (float(2 * s.top + 1) + float(i) * s.step) / largest;
         snap(g, grid, s.top, inverse, 1.0f / inverse, wanted, trial);
         sums(g, trial.code, sum_xq, sum_q2);
         const I better = (sum_q2 > 0) & (sum_xq * sum_xq > best * sum_q2);
@@ -164,39 +168,51 @@ inline void split_signs(const float *x, const float *w, int count, bool even, fl
 // Blocks of 256 that are searched at once, so that their groups fill the lanes.
 template <int size> constexpr int batch = W * size > 256 ? W * size / 256 : 1;
 
+// Scales, points and signs of groups, in order.
+template <int groups, int size> struct Searched {
+    alignas(64) float scale[groups];
+    uint16_t index[groups * size / 4];  // half as many where a point is 8 values
+    uint8_t signs[groups * size / 8];
+};
+
+// Keeps what was found for W groups, from group `at` on. A negative scale turns all signs; an empty group is zeros.
+template <int bits, int size, int groups>
+void keep(const Lattice &grid, const Trial<bits, size> &found, F scale, I empty, int at, Searched<groups, size> &out) {
+    constexpr int runs = Groups<bits, size>::runs;
+    scale = where(empty, set(0), scale);
+    store(out.scale + at, absolute(scale));
+    for (int lane = 0; lane < W; lane++) {
+        for (int r = 0; r < runs; r++)
+            out.index[(at + lane) * runs + r] = empty[lane] ? 0 : grid.index[size_t(found.code[r][lane])];
+        for (int i = (at + lane) * size / 8; i < (at + lane + 1) * size / 8; i++)
+            out.signs[i] = empty[lane] ? 0 : scale[lane] < 0 ? uint8_t(~out.signs[i]) : out.signs[i];
+    }
+}
+
 // Searches `batch` blocks of x with weights w.
 template <int bits, int size> void search_points(const PointSearch &s, const float *x, const float *w, Points *out) {
-    constexpr int count = 256 * batch<size>, groups = count / size, runs = Groups<bits, size>::runs, per_block = groups / batch<size>;
-    alignas(64) float rows[count], roots[count], by_x[count], by_w[count], scale[groups];
-    uint8_t signs[count / 8];
-    uint16_t index[groups * runs];
-    split_signs(x, w, count, s.even, rows, signs);
+    constexpr int count = 256 * batch<size>, groups = count / size, per_block = 256 / size, runs = per_block * Groups<bits, size>::runs;
+    alignas(64) float rows[count], roots[count], by_x[count], by_w[count];
+    Searched<groups, size> all;
+    split_signs(x, w, count, s.even, rows, all.signs);
     for (int i = 0; i < count; i += W) store(roots + i, root(load(w + i)));
     by_group(rows, size, groups, by_x);
     by_group(w, size, groups, by_w);
-    const Lattice &grid = lattice(s.grid);
-    for (int c = 0; c < groups; c += W) {
+    for (int at = 0; at < groups; at += W) {
         Groups<bits, size> g;
-        for (int e = 0; e < size; e++) g.x[e] = load(by_x + e * groups + c), g.w[e] = load(by_w + e * groups + c);
-        g.rows = rows + c * size, g.roots = roots + c * size;
+        for (int e = 0; e < size; e++) g.x[e] = load(by_x + e * groups + at), g.w[e] = load(by_w + e * groups + at);
+        g.rows = rows + at * size, g.roots = roots + at * size;
         Trial<bits, size> found;
-        F scales;
+        F scale;
         I empty;
-        fit(g, s, found, scales, empty);
-        scales = where(empty, set(0), scales);
-        store(scale + c, absolute(scales));
-        for (int lane = 0; lane < W; lane++) {
-            for (int r = 0; r < runs; r++) index[(c + lane) * runs + r] = empty[lane] ? 0 : grid.index[size_t(found.code[r][lane])];
-            for (int i = 0; i < size / 8; i++) {
-                uint8_t &sign = signs[(c + lane) * size / 8 + i];
-                sign = empty[lane] ? 0 : scales[lane] < 0 ? uint8_t(~sign) : sign;
-            }
-        }
+        fit(g, s, found, scale, empty);
+        keep(lattice(s.grid), found, scale, empty, at, all);
     }
     for (int b = 0; b < batch<size>; b++) {
-        out[b].unit = block_scale(scale + b * per_block, per_block, 31, 15, out[b].factor);
-        for (int r = 0; r < runs * per_block; r++) out[b].index[r] = out[b].unit == 0 ? 0 : index[b * runs * per_block + r];
-        for (int i = 0; i < 32; i++) out[b].signs[i] = out[b].unit == 0 ? 0 : signs[32 * b + i];
+        out[b].unit = block_scale(all.scale + b * per_block, per_block, 31, 15, out[b].factor);
+        const bool zeros = out[b].unit == 0;
+        for (int r = 0; r < runs; r++) out[b].index[r] = zeros ? 0 : all.index[b * runs + r];
+        for (int i = 0; i < 32; i++) out[b].signs[i] = zeros ? 0 : all.signs[32 * b + i];
     }
 }
 
