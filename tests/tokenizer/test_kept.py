@@ -5,7 +5,7 @@ import logging
 import re
 
 import pytest
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from puna.errors import TokenizerError
 from puna.formats.gguf import open_gguf
@@ -182,14 +182,18 @@ def test_a_kept_tokenizer_that_is_none_is_refused_by_its_key(text):
         load_tokenizer(metadata).encode("a")
 
 
-def test_merges_whose_order_scores_cannot_say_are_kept(tmp_path):
+@pytest.mark.parametrize("prefix", [True, False])
+def test_merges_whose_order_scores_cannot_say_are_written_or_kept(prefix, tmp_path):
     vocab = {token: i for i, token in enumerate(["<unk>", "a", "b", "c", "ab", "bc", "abc", "cc", "<0x00>"])}
     merges = [("a", "b"), ("ab", "c"), ("c", "c"), ("b", "c"), ("a", "bc")]
     theirs = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", byte_fallback=True))
-    theirs.normalizer = normalizers.Replace(Regex(" "), "\u2581")
+    spaces = normalizers.Replace(" ", "\u2581")
+    theirs.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), spaces]) if prefix else spaces
     theirs.save(str(tmp_path / "tokenizer.json"))
     found = tokenizer_from_hf(tmp_path, {})
-    assert "'abc' do not stand together" in found.warnings[0]
+    assert [("'abc' do not stand together" in warning) for warning in found.warnings] == [True] * prefix
+    assert found.metadata["tokenizer.ggml.model"] == ("llama" if prefix else "gemma4")
+    assert (FULL in found.metadata) is prefix
     ours = load_tokenizer(found.metadata)
     for text in ("abc", "bcc", "abcc", "aabbcc", "ccabc"):
         assert ours.encode(text, special=False) == theirs.encode(text).ids

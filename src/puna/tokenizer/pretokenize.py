@@ -80,6 +80,24 @@ _DEEPSEEK3 = (
     r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     rf"""| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_TAIL}""",
 )
+_SPARK = (
+    r"\p{N}{1,3}",
+    _DEEPSEEK3[1],
+    _DEEPSEEK3[2].removesuffix(rf"[\r\n]*|{_TAIL}") + r"|[\r\n]|\s+(?!\S)|\s+",
+    r"\p{N}",
+)
+_CHAMELEON = (
+    "<sentinel:[0-9]+>",
+    "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z",
+    r"([\t\n]|    |  )",
+    r"\p{N}",
+    r"[\p{P}!-/:-@\[-`{-~]",
+    _GPT2,
+)
+_EXAONE_MOE = (
+    rf"{_CONTRACTION}|[^\r\n\p{{L}}\p{{N}}]?(?:\p{{L}}\p{{M}}*(?: \p{{L}}\p{{M}}*)*)+|\p{{N}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+"
+)
 _YOUTU_SCRIPTS = (
     "[\uac00-\ud7a3\u3131-\u318e]+"
     "|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-\u303f\ufe30-\ufe4f]+"
@@ -134,7 +152,11 @@ SCHEMES: dict[str, Scheme] = {
     "seed-coder": Scheme((_QWEN2.replace(r"\p{N}]+[\r\n]*", r"\p{N}\r\n]+"),)),
     **dict.fromkeys(("bloom", "gpt3-finnish", "poro-chat"), Scheme((_BLOOM,))),
     "viking": Scheme((_BLOOM, r"\p{N}")),
-    "gemma4": _LINES_SCHEME,
+    "spark2_5": Scheme(_SPARK),
+    "chameleon": Scheme(_CHAMELEON, add_bos=True),
+    "exaone-moe": Scheme((_EXAONE_MOE,)),
+    "superbpe": Scheme((r"\p{N}+", r"(?=(\d{3})+(?!\d))")),
+    **dict.fromkeys(("gemma4", "granite-embed-multi-311m", "sarvam-moe"), _LINES_SCHEME),
 }
 """Every pre-tokenizer name that is understood."""
 

@@ -88,37 +88,45 @@ def _marks_spaces(spec: Json) -> bool:
 
 def _scored(spec: Json, model: Json) -> Draft:
     tokens, types = _tokens(model)
+    draft = Draft("llama", "default", tokens, types)
     for i, token in enumerate(tokens):
         if re.fullmatch(r"<0x[0-9A-F]{2}>", token):
             types[i] = TokenType.BYTE
         elif token == model.get("unk_token"):
-            types[i] = TokenType.UNKNOWN
-    draft = Draft("llama", "default", tokens, types)
-    draft.scores = _scores(spec, model, draft)
-    draft.flags["add_space_prefix"] = _prefixes(spec, draft)
+            types[i], draft.ids["unk"] = TokenType.UNKNOWN, i
+    draft.flags["add_space_prefix"] = prefix = _prefixes(spec, draft)
+    ranks, scattered = _ranks(spec, model)
+    if scattered and not prefix:  # llama.cpp has a model of merges for this, but without a space before text
+        draft.model = draft.pre = "gemma4"
+        draft.merges = [" ".join(pair) for pair in _pairs(model)]
+        return draft
+    if scattered:
+        draft.problems.append(
+            f"the merges that make {scattered!r} do not stand together, so that no scores can say their order"
+        )
+    for i, token in enumerate(tokens):
+        if types[i] == TokenType.NORMAL and len(token) > 1 and token not in ranks:
+            types[i] = TokenType.UNUSED  # nothing joins into it
+    draft.scores = [-float(ranks.get(token, len(ranks))) for token in tokens]
     return draft
 
 
-def _scores(spec: Json, model: Json, draft: Draft) -> list[float]:
-    """Scores that make SentencePiece's rule (join what makes a token, best score first) follow the merges' order."""
+def _ranks(spec: Json, model: Json) -> tuple[dict[str, int], str]:
+    """For each token its place in the order of the merges, and a token that has several, or none.
+
+    Without such a token, scores by these make SentencePiece's rule (join what makes a token, best score first) follow
+    the merges.
+    """
     added = {token["content"] for token in spec.get("added_tokens") or ()}  # found in the text before any merge
     ranks: dict[str, int] = {}
-    last = ""
-    scattered: list[str] = []
+    last = scattered = ""
     for left, right in _pairs(model, spaces=True):
         token = left + right
         if token != last and token in ranks and token not in added:
-            scattered.append(token)
+            scattered = scattered or token
         ranks.setdefault(token, len(ranks))
         last = token
-    if scattered:
-        draft.problems.append(
-            f"the merges that make {scattered[0]!r} do not stand together, so that no scores can say their order"
-        )
-    for i, token in enumerate(draft.tokens):
-        if draft.types[i] == TokenType.NORMAL and len(token) > 1 and token not in ranks:
-            draft.types[i] = TokenType.UNUSED  # nothing joins into it
-    return [-float(ranks.get(token, len(ranks))) for token in draft.tokens]
+    return ranks, scattered
 
 
 def _prefixes(spec: Json, draft: Draft) -> bool:
