@@ -33,11 +33,9 @@ def open_transformers(source: Side, ids: Sequence[int]) -> Transformers:
         raise ModelError(f"verifying: transformers {library.__version__} has no class '{name}'; a newer one may")
     library.logging.set_verbosity_error()
     library.logging.disable_progress_bar()
-    torch = importlib.import_module("torch")
+    plain = {"attn_implementation": "eager", _dtype_key(library): importlib.import_module("torch").float32}
     try:
-        model = made.from_pretrained(
-            str(source.directory), local_files_only=True, dtype=torch.float32, attn_implementation="eager"
-        ).eval()
+        model = made.from_pretrained(str(source.directory), local_files_only=True, **plain).eval()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"verifying: transformers cannot load {source.label}: {error}") from error
     blocks = _blocks(model, source.hparams().n_blocks)
@@ -100,6 +98,12 @@ def _library() -> Any:
         raise BackendError(
             f"verify: reference 'transformers' needs the library {error.name!r}; pip install transformers torch"
         ) from error
+
+
+def _dtype_key(library: Any) -> str:
+    """What the argument is called that says in which type weights are loaded."""
+    major, minor = (int(number) for number in library.__version__.split(".")[:2])
+    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
 
 
 def _class_name(directory: Path) -> str:

@@ -50,13 +50,13 @@ class Staged:
         self.stages = cut(output, self.hparams.hidden_size)
 
     def program(self, stage: Stage) -> Callable[[Streams], list[Array]]:
-        """The compiled stage: from what it takes to what it gives, arrays of their own."""
+        """The stage on its weights: from what it takes to what it gives, arrays of their own. No run sees another."""
         weights = self.backend.load({name: self.tensors[name] for name in stage.weights})
         count = len(self.ids)
-        program = self.backend.compile(stage.outputs, weights, Bounds(T=count, O=count, S=1))
         given = inputs(self.ids)
 
         def run(streams: Streams) -> list[Array]:
+            program = self.backend.compile(stage.outputs, weights, Bounds(T=count, O=count, S=1))  # fresh states
             taken = {f"stream.{k}": streams[k] for k in stage.takes}
             return [np.array(out) for out in program.run({**given, **taken})]
 

@@ -39,8 +39,14 @@ def inventory(model: Side, source: Side) -> Check:
     findings = [f"'{n}' is missing" for n in missing] + [f"'{n}' is not the source's" for n in extra]
     findings += [f"'{n}': shape {_shape(model, n)}, the source's {_shape(source, n)}" for n in shapes]
     counts = f"{len(both)} tensors of {sum(prod(source.tensors[n].shape) for n in both):,} parameters are there"
-    left = f"; not needed: {len(source.left_out)} of the source" if source.left_out else ""
-    return Check("inventory", DRIFT if findings else OK, counts + left, tuple(findings))
+    return Check("inventory", DRIFT if findings else OK, counts + _left(source.left_out), tuple(findings))
+
+
+def _left(names: tuple[str, ...]) -> str:
+    """What of the source has no use here, by name as far as a line goes."""
+    if not names:
+        return ""
+    return f"; not needed: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _shape(side: Side, name: str) -> str:
