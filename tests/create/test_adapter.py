@@ -82,6 +82,29 @@ def test_a_model_with_an_adapter_computes_what_the_changed_weights_compute(
     assert distance(logits(plain, backend, ids), want) > 1e-3
 
 
+EXPERTS = tuple(f"experts.{i}.{w}" for i in range(8) for w in ("w1", "w2", "w3"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_expert_is_changed_by_its_own_matrices(backend: str, tmp_path: Path) -> None:
+    modules = modules_of("mixtral", (*EXPERTS, "q_proj", "block_sparse_moe.gate"))
+    plain = write_checkpoint(tmp_path / "plain", "mixtral")
+    tuned = checkpoint_with(tmp_path / "tuned", "mixtral", folded(weights_of("mixtral"), modules, 1.5))
+    source = write_peft(tmp_path / "lora", peft_tensors(modules))
+    convert_adapter(source, tmp_path / "a.gguf", base=plain)
+    stacked = puna.open_gguf(tmp_path / "a.gguf").tensors["blk.1.ffn_down_exps.weight.lora_b"].numpy()
+    np.testing.assert_array_equal(stacked[2], modules["model.layers.1.block_sparse_moe.experts.2.w2"][1])
+    ids = tokens(320)[:24]
+    assert distance(logits(plain, backend, ids, [tmp_path / "a.gguf"]), logits(tuned, backend, ids)) < 1e-8
+
+
+def test_a_change_of_some_experts_is_refused(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base", "mixtral")
+    modules = modules_of("mixtral", ("0.block_sparse_moe.experts.1.w1",))
+    with pytest.raises(ConversionError, match=r"'blk\.0\.ffn_gate_exps\.weight': it changes some experts"):
+        convert_adapter(write_peft(tmp_path / "lora", peft_tensors(modules)), tmp_path / "a.gguf", base=base)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_several_adapters_add_up_each_by_its_factor(backend: str, tmp_path: Path) -> None:
     plain = write_checkpoint(tmp_path / "plain", "qwen3")

@@ -37,14 +37,15 @@ def assert_close(got: dict[str, Array], want: dict[str, Array]) -> None:
         np.testing.assert_allclose(array, want[name], rtol=2e-6, atol=2e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("case", ["llama3", "qwen2", "qwen3", "gemma3", "phi3", "bert"])
+@pytest.mark.parametrize("case", ["llama3", "qwen2", "qwen3", "gemma3", "phi3", "bert", "mixtral"])
 def test_a_checkpoint_and_a_peft_adapter_become_the_folded_weights(case: str, tmp_path: Path) -> None:
-    targets = ("_proj", ".query", ".dense")
+    targets = ("_proj", ".query", ".dense", ".w1", ".w2", ".w3")
     modules = {name: ab for name, ab in modules_of(case, targets).items() if "pooler" not in name}
     base = write_checkpoint(tmp_path / "base", case)
     lora = write_peft(tmp_path / "lora", peft_tensors(modules))
     report = merge(base, [lora], tmp_path / "m.gguf")
-    assert len([t for t in report.tensors if t.source.endswith(".weight + lora")]) == len(modules)
+    changed = [t for t in report.tensors if t.source.endswith(" + lora")]
+    assert sum(len(t.sources) for t in changed) == len(modules)
     assert_close(values(tmp_path / "m.gguf"), written(tmp_path / "t", case, folded(weights_of(case), modules, 1.5)))
 
 

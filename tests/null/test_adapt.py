@@ -31,6 +31,16 @@ def test_a_lookup_looks_its_change_up_and_a_product_with_the_same_weight_stays()
     assert ops(out) == ["embedding", "embedding", "mul", "linear", "add", "linear"]
 
 
+def test_each_expert_has_its_own_change():
+    x, ids = input_("x", (T, 32), F32), input_("ids", (T, 2), I32)
+    low = LowRank(weight("a", (3, 4, 32), F32), weight("b", (3, 8, 4), F32), 2.0)
+    node = apply("experts", x, weight("w", (3, 8, 32), F16), ids, weight("bias", (3, 8), F32))
+    (out,) = adapt([node], {("experts", "w"): [low]})
+    assert ops(out) == ["experts", "experts", "mul", "experts", "add"]
+    assert [n.inputs[3] is None for n in topological([out]) if n.op == "experts"] == [False, True, True]
+    assert out.shape == (T, 2, 8)
+
+
 def test_a_change_that_nothing_reads_is_an_error():
     x, w = input_("x", (T, 32), F32), weight("w", (8, 32), F16)
     with pytest.raises(GraphError, match="no linear reads 'v'"):

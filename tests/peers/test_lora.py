@@ -20,11 +20,11 @@ BUILT_IN = {"gemma3": 1e-5}
 """Where the peer reads GELU from a table of float16; elsewhere nothing is rounded."""
 
 
-@pytest.mark.parametrize("case", ["llama3", "qwen2", "qwen3", "gemma3", "phi3"])
+@pytest.mark.parametrize("case", ["llama3", "qwen2", "qwen3", "gemma3", "mixtral"])
 def test_logits_with_an_adapter_are_the_same(case: str, tmp_path: Path) -> None:
     base = write_checkpoint(tmp_path / "base", case)
     puna.convert(base, tmp_path / "base.gguf", dtype="f32")
-    lora = write_peft(tmp_path / "lora", peft_tensors(modules_of(case, ("_proj",))))
+    lora = write_peft(tmp_path / "lora", peft_tensors(modules_of(case, ("_proj", ".w1", ".w2", ".w3"))))
     convert_adapter(lora, tmp_path / "lora.gguf", base=tmp_path / "base.gguf")
     ids = tokens(CASES[case]["vocab_size"])[:24]
     theirs = logits_of(

@@ -24,7 +24,7 @@ from puna.create.prequantized import plain_config
 from puna.dtypes import F32, Stored
 from puna.errors import InvalidName, ModelError, ModelNotFound
 from puna.formats.lora import Adapter, check_fits, open_lora, place_of
-from puna.graph import topological
+from puna.graph import adapt, topological
 
 if TYPE_CHECKING:
     from puna.store.manifest import Manifest
@@ -142,7 +142,7 @@ def check_runs(adapter: Adapter, base: Base) -> None:
     states = cache.states(base.arch.caches(base.hparams), cache.BLOCK, F32)
     net = bind(base.arch, base.hparams, base.tensors)
     output = base.arch.forward(net, base.hparams, cache.batch(1), states)
-    read = {(node.op, node.inputs[1].name) for node in topological([output]) if node.op in ("linear", "embedding")}
+    read = {adapt.place_of(node) for node in topological([output])}
     for name, pair in adapter.pairs.items():
         what = f"adapter {adapter.source.name}: its change of '{name}'"
         if pair.magnitude is not None:

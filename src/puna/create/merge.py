@@ -59,19 +59,25 @@ class Merged(Converted):
     def _bands(self) -> Iterator[tuple[int, int, Callable[[], Array], Callable[[], None]]]:
         """The base's rows, flat over leading axes: the first, how many, their float32 values, and what lets go."""
         columns = self.shape[-1]
-        (part, *more) = self.parts
-        if not more and isinstance(part, MappedTensor) and len(part.shape) == 2 and moves_rows(self.transforms):
-            rows = apply(self.transforms, np.arange(part.shape[0]))
-            size = part.dtype.row_bytes(columns)
-            for start in range(0, len(rows), max(1, BAND // columns)):
-                band = rows[start : start + max(1, BAND // columns)]
-                read = int(band.min()) * size, (int(band.max()) + 1) * size
-                yield start, len(band), partial(_values, part, band), partial(part.release, *read)
+        if moves_rows(self.transforms) and all(isinstance(p, MappedTensor) and len(p.shape) == 2 for p in self.parts):
+            yield from self._rows(columns)
             return
         plain = Converted(self.name, self.parts, self.part_names, F32, self.transforms, self.stacked)
         for piece in plain.pieces() if not plain.unchanged else [Piece(0, prod(self.shape) * 4, lambda: plain.raw)]:
             make = lambda piece=piece: piece.make().view("<f4").reshape(-1, columns)  # noqa: E731
             yield piece.start // (4 * columns), piece.nbytes // (4 * columns), make, piece.release
+
+    def _rows(self, columns: int) -> Iterator[tuple[int, int, Callable[[], Array], Callable[[], None]]]:
+        """Bands of matrices whose rows are found one by one."""
+        first, step = 0, max(1, BAND // columns)
+        for part in self.parts:
+            size = part.dtype.row_bytes(columns)
+            rows = apply(self.transforms, np.arange(part.shape[0]))
+            for start in range(0, len(rows), step):
+                band = rows[start : start + step]
+                read = int(band.min()) * size, (int(band.max()) + 1) * size
+                yield first + start, len(band), partial(_values, part, band), partial(_release, part, *read)
+            first += len(rows)
 
     def _made(
         self, first: int, make: Callable[[], Array], deltas: Callable[[], list[_Delta]], probe: Probe | None
@@ -103,7 +109,12 @@ class Merged(Converted):
         return encoded
 
 
-def _values(part: MappedTensor, rows: Array) -> Array:
+def _release(part: Stored, start: int, stop: int) -> None:
+    if isinstance(part, MappedTensor):
+        part.release(start, stop)
+
+
+def _values(part: Stored, rows: Array) -> Array:
     size = part.dtype.row_bytes(part.shape[-1])
     stored = part.raw.reshape(part.shape[0], size)[rows]
     return to_values(stored.reshape(-1), part.dtype, (len(rows), part.shape[-1]))

@@ -60,7 +60,7 @@ class Pair:
     @property
     def op(self) -> str:
         """The op that reads the weight it changes."""
-        return "embedding" if self.lookup else "linear"
+        return "embedding" if self.lookup else "experts" if len(self.b.shape) == 3 else "linear"
 
     def factors(self) -> tuple[Array, Array]:
         """Two float32 matrices, (rows, rank) and (rank, columns), whose product is the change."""

@@ -1,6 +1,7 @@
 """A graph pass that adds low-rank changes (LoRA) to products and lookups, so that the weights stay as they are stored.
 
     x @ W.T  becomes  x @ W.T + (x @ A.T * scale) @ B.T          linear: A (rank, columns), B (rows, rank)
+                                                                 experts: the same, a matrix for each expert
     W[ids]   becomes  W[ids] + (A[ids] * scale) @ B.T            embedding: A (rows, rank), B (columns, rank)
 
 It knows nodes and names of leaves; where A and B come from is not its matter.
@@ -17,7 +18,10 @@ from puna.graph.ops import apply
 from puna.graph.tensor import Tensor
 
 Place = tuple[str, str]
-"""An op, linear or embedding, and the name of the weight that it reads."""
+"""An op, one of `OPS`, and the name of the weight that it reads."""
+
+OPS = ("linear", "experts", "embedding")
+"""What reads weights that can be changed; the weight is the second input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +38,13 @@ def adapt(outputs: Sequence[Tensor], changes: Mapping[Place, Sequence[LowRank]])
     made: set[Place] = set()
 
     def change(node: Tensor) -> Tensor:
-        place = (node.op, node.inputs[1].name) if node.op in ("linear", "embedding") else None
+        place = place_of(node)
         if place is None or place not in changes:
             return node
         made.add(place)
-        x, changed = node.inputs[0], node
+        changed = node
         for low in changes[place]:
-            inner = apply("linear", x, low.a, None) if node.op == "linear" else apply("embedding", x, low.a)
-            changed = changed + apply("linear", inner * low.scale, low.b, None)
+            changed = changed + _product(node, low)
         return changed
 
     adapted = rewrite(outputs, change)
@@ -49,3 +52,16 @@ def adapt(outputs: Sequence[Tensor], changes: Mapping[Place, Sequence[LowRank]])
         op, name = missed[0]
         raise GraphError(f"adapting: no {op} reads '{name}', so it cannot be changed while running; merging works")
     return adapted
+
+
+def place_of(node: Tensor) -> Place | None:
+    """Where a change would go; None for a node that takes none."""
+    return (node.op, node.inputs[1].name) if node.op in OPS and node.inputs[1].op == "weight" else None
+
+
+def _product(node: Tensor, low: LowRank) -> Tensor:
+    x, _, *others = node.inputs
+    if node.op == "embedding":
+        return apply("linear", apply("embedding", x, low.a) * low.scale, low.b, None)
+    others[-1] = None  # the bias
+    return apply(node.op, apply(node.op, x, low.a, *others) * low.scale, low.b, *others)
