@@ -93,7 +93,7 @@ class Collector:
 
     def _observed(self, output: Tensor) -> list[Tensor]:
         last = _last_weight(output)
-        self._squares = input_squares([output], lambda name: name.startswith("blk.") or (self._output and name == last))
+        self._squares = input_squares([output], lambda name: _of_a_block(name) or (self._output and name == last))
         if not self._squares:
             raise ModelError("imatrix: this model has no matrices in blocks; there is nothing to measure")
         return [each for s in self._squares for each in (s.sums, s.counts) if each is not None]
@@ -112,6 +112,11 @@ def limits(chunk_size: int, *, encoder: bool) -> Limits:
     tokens = together * chunk_size if encoder or chunk_size <= CHUNK else CHUNK
     table = -(-chunk_size // BLOCK)
     return Limits(slots=together * table * BLOCK, tokens=tokens, outputs=tokens, sequences=together, table=table)
+
+
+def _of_a_block(name: str) -> bool:
+    """Whether it is a matrix of a block, and none of an adapter's, whose names are longer."""
+    return name.startswith("blk.") and name.endswith(".weight")
 
 
 def _last_weight(output: Tensor) -> str:
