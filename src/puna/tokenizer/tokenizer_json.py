@@ -66,7 +66,7 @@ def _byte_level(spec: Json, model: Json) -> Draft:
     plain = len(forms) <= 1 and set(forms) <= {"NFC", "NFD", "NFKC", "NFKD"}
     form = forms[0] if forms and plain else None
     name, problem = find_name(as_dict(spec.get("pre_tokenizer")), form, bool(model.get("ignore_merges")))
-    draft = Draft("gpt2", name, tokens, types, merges=[" ".join(pair) for pair in _pairs(model)])
+    draft = Draft("gpt2", name, tokens, types, merges=_merges(model))
     if not plain:
         draft.problems.append(f"its normalizer {forms} has no form in GGUF")
     if problem:
@@ -98,7 +98,7 @@ def _scored(spec: Json, model: Json) -> Draft:
     ranks, scattered = _ranks(spec, model)
     if scattered and not prefix:  # llama.cpp has a model of merges for this, but without a space before text
         draft.model = draft.pre = "gemma4"
-        draft.merges = [" ".join(pair) for pair in _pairs(model)]
+        draft.merges = _merges(model)
         return draft
     if scattered:
         draft.problems.append(
@@ -120,7 +120,7 @@ def _ranks(spec: Json, model: Json) -> tuple[dict[str, int], str]:
     added = {token["content"] for token in spec.get("added_tokens") or ()}  # found in the text before any merge
     ranks: dict[str, int] = {}
     last = scattered = ""
-    for left, right in _pairs(model, spaces=True):
+    for left, right in _pairs(model):
         token = left + right
         if token != last and token in ranks and token not in added:
             scattered = scattered or token
@@ -189,13 +189,24 @@ def _tokens(model: Json) -> tuple[list[str], list[int]]:
     return [by_id.get(i, f"[PAD{i}]") for i in range(size)], types
 
 
-def _pairs(model: Json, spaces: bool = False) -> Iterator[tuple[str, str]]:
+def _merges(model: Json) -> list[str]:
+    """The merges as GGUF writes them."""
+    given = model.get("merges") or ()
+    try:
+        merges = [entry if isinstance(entry, str) else " ".join(entry) for entry in given]
+        wrong = next((m for m in merges if m.count(" ") != 1 or m[0] == " " or m[-1] == " "), None)
+    except TypeError as error:
+        raise ConversionError(f"tokenizer.json: a merge is no pair of tokens: {error}; 'a b' would work") from error
+    if wrong is not None:
+        raise ConversionError(f"tokenizer.json: merge {wrong!r} is no pair of tokens without spaces; 'a b' would work")
+    return merges
+
+
+def _pairs(model: Json) -> Iterator[tuple[str, str]]:
     for entry in model.get("merges") or ():
         left, _, right = entry.partition(" ") if isinstance(entry, str) else (entry[0], " ", entry[1])
-        if not left or not right or (not spaces and " " in left + right):
-            raise ConversionError(
-                f"tokenizer.json: merge {entry!r} is no pair of tokens without spaces; 'a b' would work"
-            )
+        if not left or not right:
+            raise ConversionError(f"tokenizer.json: merge {entry!r} is no pair of tokens; 'a b' would work")
         yield left, right
 
 
