@@ -51,7 +51,7 @@ LIBRARIES = {
     "click": "cli",
     "gotpl": "template",
     "huggingface_hub": "create",
-    "jinja2": "template",
+    "jinja2": "template create",
     "libgguf": "backends",
     "mlx": "backends",
     "numpy": "server model opened create engine store tokenizer media formats nn cache backends graph quants dtypes",
