@@ -99,7 +99,7 @@ def find_base(adapter: str | PathLike[str]) -> Path:
     """The base that a PEFT adapter names, if it is a directory here or in Hugging Face's cache; else ModelNotFound."""
     said = read_adapter_config(Path(adapter)).get("base_model_name_or_path")
     text = said if isinstance(said, str) else ""
-    if text and Path(text).is_dir():
+    if text and (Path(text) / "config.json").is_file():
         return Path(text)
     if _REPOSITORY.fullmatch(text) and (cached := _cached(text)):
         return cached

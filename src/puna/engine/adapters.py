@@ -8,11 +8,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from puna.dtypes import Stored
+import numpy as np
+from numpy.typing import NDArray
+
+from puna.dtypes import F32, Stored
 from puna.errors import ModelError
 from puna.formats.lora import Adapter, place_of
 from puna.graph import weight
 from puna.graph.adapt import LowRank, Place
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """A matrix times a number, so that no step of the program multiplies by it (a `puna.dtypes.Stored`)."""
+
+    source: Stored
+    factor: float
+    dtype = F32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The matrix's."""
+        return self.source.shape
+
+    def numpy(self) -> NDArray[np.float32]:
+        """float32."""
+        return np.asarray(self.source.numpy() * np.float32(self.factor), np.float32)
+
+    @property
+    def raw(self) -> NDArray[np.uint8]:
+        """Little-endian float32."""
+        return np.ascontiguousarray(self.numpy(), "<f4").reshape(-1).view(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -36,9 +62,9 @@ def graft(tensors: Mapping[str, Stored], adapters: Iterable[tuple[Adapter, float
         for name, pair in adapter.pairs.items():
             if pair.magnitude is not None:
                 raise ModelError(f"adapter {adapter.source.name}: it is a DoRA, which is no sum; merging works")
-            leaves = {f"{name}.lora_{part}.{number}": matrix for part, matrix in (("a", pair.a), ("b", pair.b))}
+            matrices = (("a", pair.a), ("b", _Scaled(pair.b, pair.scale * factor)))
+            leaves = {f"{name}.lora_{part}.{number}": matrix for part, matrix in matrices}
             weights |= leaves
             a, b = (weight(n, m.shape, m.dtype) for n, m in leaves.items())
-            place = (pair.op, place_of(name, tensors))
-            changes.setdefault(place, []).append(LowRank(a, b, pair.scale * factor))
+            changes.setdefault((pair.op, place_of(name, tensors)), []).append(LowRank(a, b))
     return Grafted(base, base | weights, changes)

@@ -30,7 +30,7 @@ class LowRank:
 
     a: Tensor
     b: Tensor
-    scale: float
+    scale: float = 1.0
 
 
 def adapt(outputs: Sequence[Tensor], changes: Mapping[Place, Sequence[LowRank]]) -> list[Tensor]:
@@ -62,6 +62,10 @@ def place_of(node: Tensor) -> Place | None:
 def _product(node: Tensor, low: LowRank) -> Tensor:
     x, _, *others = node.inputs
     if node.op == "embedding":
-        return apply("linear", apply("embedding", x, low.a) * low.scale, low.b, None)
+        return apply("linear", _scaled(apply("embedding", x, low.a), low), low.b, None)
     others[-1] = None  # the bias
-    return apply(node.op, apply(node.op, x, low.a, *others) * low.scale, low.b, *others)
+    return apply(node.op, _scaled(apply(node.op, x, low.a, *others), low), low.b, *others)
+
+
+def _scaled(inner: Tensor, low: LowRank) -> Tensor:
+    return inner if low.scale == 1.0 else inner * low.scale
