@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from puna.create.modelfile import Modelfile, expand_path
 from puna.errors import ConversionError, FormatError, GraphError, ModelError, ModelfileError
+from puna.store.addition import Addition
 from puna.store.blobs import Progress, parse_digest
 from puna.store.manifest import Layer
-from puna.store.store import Addition, Store
+from puna.store.store import Store
 
 if TYPE_CHECKING:
     from puna.create.adapter import Base

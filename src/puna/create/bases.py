@@ -27,12 +27,13 @@ from puna.formats.gguf import GGUF, open_gguf
 from puna.formats.gguf_shards import first_shard
 from puna.formats.gguf_writer import write_gguf
 from puna.formats.mapped import Bytes, MappedTensor
+from puna.store.addition import Addition
 from puna.store.blobs import Progress, parse_digest, silent
 from puna.store.describe import add_model, describe_gguf
 from puna.store.manifest import LAYER_TYPE, Config, Layer
 from puna.store.name import ModelName
 from puna.store.sources import find_model
-from puna.store.store import Addition, Store
+from puna.store.store import Store
 
 FLOATS = ("F32", "F16", "BF16")
 """File types that quantizing loses nothing of twice."""

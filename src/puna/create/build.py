@@ -1,19 +1,20 @@
 """Builds a model in a store from a Modelfile. It resolves FROM and writes layers; it does not know how to convert."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from puna.create.adapter_layers import add_adapters, find_adapters
-from puna.create.bases import Making, Part, find_base, find_draft, taken
+from puna.create.bases import Base, Making, Part, find_base, find_draft, taken
 from puna.create.modelfile import Modelfile, check_range, parse_modelfile
 from puna.create.remote import local_source
 from puna.errors import ModelfileError, TemplateError
+from puna.store.addition import Addition
 from puna.store.blobs import Progress, silent
 from puna.store.manifest import Config, Layer, Manifest, merge_layers, params_json, to_json
 from puna.store.name import ModelName
-from puna.store.store import Addition, Convert, Store
+from puna.store.store import Convert, Store
 
 ORDER = ("model", "projector", "adapter", "draft", "template", "system", "license", "params", "messages")
 """The order of layers in a manifest, so that the way a model was made does not show; other kinds are last."""
@@ -46,40 +47,57 @@ def create(
     _refuse(parsed, request)
     wanted = {key: value for key, value in wanted.items() if value is not None}
     making = Making(convert, wanted, link, on_progress or silent)
-    texts = [local_source(text, store, convert=convert, on_progress=on_progress) for text in parsed.texts("from")]
-    base = find_base(store, texts, parsed.lines_of("from"), directory)
-    parts = [*base.parts, *_drafts(store, parsed, directory)]
-    parts.sort(key=lambda part: ORDER.index(part.kind))  # the model says what the whole is
-    if any(part.source.is_file() for part in parts):
-        making.progress("parsing GGUF", 0, 0)
-    if wanted and not any(part.kind == "model" for part in base.parts):
-        raise ModelfileError(f"quantizing: {parsed.texts('from')[0]} has no GGUF weights; such a model works")
+    base, parts = _parts(store, parsed, directory, making)
     adapters = find_adapters(store, parsed, directory)
     old = store.digests(name)
     with store.adding() as new:
-        made = [part.add(new, making) for part in parts]
-        layers = [layer for added, _ in made for layer in added]
-        inherited = [layer for layer in base.layers if layer.kind not in {layer.kind for layer in layers}]
-        layers += taken(new, base.home, inherited, making.progress) if base.home else []
+        layers, config = _made(new, base, parts, making)
         layers += add_adapters(new, adapters, layers, making.progress)
         making.progress("writing manifest", 0, 0)
-        layers = list(merge_layers(layers, _own_layers(new, request, dict(base.params))))
-        configs = [config for _, config in made]
-        manifest = new.write(name, sorted(layers, key=_place), _config(base.config, configs, request))
+        merged = merge_layers(layers, _own_layers(new, request, dict(base.params)))
+        said = {key: request[key] for key in ("renderer", "parser", "requires") if key in request}
+        manifest = new.write(name, sorted(merged, key=_place), replace(config, **said))
     store.remove_unused(old - {layer.digest for layer in manifest.parts})
     making.progress("success", 0, 0)
     return manifest
+
+
+def _parts(store: Store, modelfile: Modelfile, directory: str | Path, making: Making) -> tuple[Base, list[Part]]:
+    """What FROM and DRAFT bring, the model foremost, for it says what the whole is."""
+
+    def local(texts: list[str]) -> list[str]:
+        return [local_source(text, store, convert=making.convert, on_progress=making.progress) for text in texts]
+
+    base = find_base(store, local(modelfile.texts("from")), modelfile.lines_of("from"), directory)
+    drafts = _drafts(store, modelfile, local(modelfile.texts("draft")), directory)
+    parts = sorted([*base.parts, *drafts], key=lambda part: ORDER.index(part.kind))
+    if any(part.source.is_file() for part in parts):
+        making.progress("parsing GGUF", 0, 0)
+    if making.wanted and not any(part.kind == "model" for part in base.parts):
+        raise ModelfileError(f"quantizing: {modelfile.texts('from')[0]} has no GGUF weights; such a model works")
+    return base, parts
+
+
+def _made(new: Addition, base: Base, parts: Sequence[Part], making: Making) -> tuple[list[Layer], Config]:
+    """The layers of the parts and those that come along with FROM, and what they say the model is."""
+    made = [part.add(new, making) for part in parts]
+    layers = [layer for added, _ in made for layer in added]
+    kinds = {layer.kind for layer in layers}
+    if base.home:
+        inherited = [layer for layer in base.layers if layer.kind not in kinds]
+        layers += taken(new, base.home, inherited, making.progress)
+    return layers, _config(base.config, [config for _, config in made])
 
 
 def _place(layer: Layer) -> int:
     return ORDER.index(layer.kind) if layer.kind in ORDER else len(ORDER)
 
 
-def _drafts(store: Store, modelfile: Modelfile, directory: str | Path) -> list[Part]:
-    texts, lines = modelfile.texts("draft"), modelfile.lines_of("draft")
+def _drafts(store: Store, modelfile: Modelfile, texts: Sequence[str], directory: str | Path) -> list[Part]:
+    lines = modelfile.lines_of("draft")
     if len(texts) > 1:
         raise ModelfileError(f"DRAFT {texts[-1]}: it is the draft model number {len(texts)}; one works", lines[-1])
-    if texts and texts[0] in modelfile.texts("from"):
+    if texts and modelfile.texts("draft")[0] in modelfile.texts("from"):
         raise ModelfileError(f"DRAFT {texts[0]}: it is the model itself; a smaller one works", lines[0])
     return [find_draft(store, text, directory, line) for text, line in zip(texts, lines, strict=True)]
 
@@ -117,8 +135,8 @@ def _own_layers(new: Addition, request: dict[str, Any], inherited: dict[str, Any
     return layers
 
 
-def _config(base: Config | None, made: Sequence[Config | None], request: Mapping[str, Any]) -> Config:
-    """What the model is: as its weights say, its base for what they do not, and the Modelfile over both."""
+def _config(base: Config | None, made: Sequence[Config | None]) -> Config:
+    """What the model is: as its weights say, and its base where they do not."""
     weights = next((config for config in made if config is not None), Config())
     config = replace(
         base or weights,
@@ -128,4 +146,4 @@ def _config(base: Config | None, made: Sequence[Config | None], request: Mapping
     )
     families = [family for each in made if each for family in each.model_families if "clip" in each.model_families]
     config.model_families = list(dict.fromkeys([*config.model_families, *families]))
-    return replace(config, **{key: request[key] for key in ("renderer", "parser", "requires") if key in request})
+    return config

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from puna.create.hub_errors import explained, is_network
 from puna.errors import InvalidName, StoreError
 from puna.store.blobs import Progress, require_space, silent, storing
 from puna.store.hub_ref import HubRef, cache_entry
@@ -55,7 +56,7 @@ def open_repository(ref: HubRef) -> Repository:
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=_endpoint(), library_name="puna")
-    with _explained(ref):
+    with explained(ref):
         info = api.model_info(ref.id, revision=ref.revision, files_metadata=True, timeout=30)
     files = {}
     for sibling in info.siblings or []:
@@ -157,7 +158,7 @@ def fetch_file(
     def go_on(target: _Target, begun: int) -> None:
         http_get(url, target, resume_size=begun, headers=headers, expected_size=file.size)  # type: ignore[arg-type]
 
-    with storing(file.name, partial.parent, file.size), partial.open("a+b") as stream, _explained(repository.ref):
+    with storing(file.name, partial.parent, file.size), partial.open("a+b") as stream, explained(repository.ref):
         target = _Target(stream, file, on_progress or silent, check=check)
         with _without_bars():
             _persist(go_on, target, target.begin())
@@ -179,7 +180,7 @@ def _persist(go_on: Callable[[_Target, int], None], target: _Target, begun: int)
             stopped = target.tell()
             if type(error) is OSError and error.errno is None:  # the library's own check of the size; ours says more
                 return
-            if not _is_network(error) or stopped <= begun:
+            if not is_network(error) or stopped <= begun:
                 raise
             begun = stopped
         else:
@@ -191,7 +192,7 @@ def _fetch_huge(repository: Repository, file: RemoteFile, partial: Path) -> Path
     from huggingface_hub import hf_hub_download
 
     folder = partial.parent / ".huge"
-    with _explained(repository.ref):
+    with explained(repository.ref):
         path = hf_hub_download(
             repository.ref.id, file.name, revision=repository.commit, local_dir=folder, endpoint=_endpoint()
         )
@@ -263,51 +264,6 @@ def _without_bars() -> Iterator[None]:
         yield
     finally:
         enable_progress_bars(group)
-
-
-@contextmanager
-def _explained(ref: HubRef) -> Iterator[None]:
-    """Turns what the library raises into one StoreError of one line."""
-    from huggingface_hub import errors
-
-    reasons: list[tuple[type[Exception], Callable[[Any], str]]] = [
-        (errors.GatedRepoError, lambda e: f"it is gated; ask for access at https://hf.co/{ref.id}, then set HF_TOKEN"),
-        (errors.RepositoryNotFoundError, lambda e: _absent(ref)),
-        (errors.RevisionNotFoundError, lambda e: f"it has no revision {ref.revision}; a branch, tag or commit works"),
-        (errors.OfflineModeIsEnabled, lambda e: "HF_HUB_OFFLINE is set, and it is not here; unset it"),
-        (errors.EntryNotFoundError, lambda e: "a file is gone from it; try again, for it may have just been changed"),
-        (errors.HFValidationError, lambda e: f"{str(e)[:120]}"),
-        (errors.HfHubHTTPError, _status),
-    ]
-    try:
-        yield
-    except Exception as error:
-        reason = next((say(error) for kind, say in reasons if isinstance(error, kind)), None)
-        if reason is None and _is_network(error):
-            reason = f"the hub cannot be reached ({type(error).__name__}); check the network, or HF_ENDPOINT"
-        if reason is None:
-            raise
-        raise StoreError(f"opening {ref}: {reason}") from error
-
-
-def _is_network(error: Exception) -> bool:
-    """Whether a line broke or was never there, in the words of the libraries that the hub's has used."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    home = type(error).__module__.partition(".")[0]
-    return home in ("httpx", "httpx2", "requests", "urllib3") and not isinstance(error, HfHubHTTPError)
-
-
-def _absent(ref: HubRef) -> str:
-    token = "" if os.environ.get("HF_TOKEN") else "; if it is private, set HF_TOKEN"
-    return f"the hub has no model {ref.id}{token}"
-
-
-def _status(error: Any) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status in (401, 403):
-        return f"the hub refuses it ({status}); set HF_TOKEN to a token that may read it"
-    return f"the hub answers {status or str(error)[:80]!r}; try again later"
 
 
 def parse_ref(text: str) -> HubRef:

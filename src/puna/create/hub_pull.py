@@ -11,13 +11,14 @@ from puna.create.modelfile import parse_params
 from puna.errors import FormatError, StoreError, TemplateError
 from puna.formats.gguf import open_gguf
 from puna.formats.shard_index import read_index
+from puna.store.addition import Addition
 from puna.store.blobs import Progress, silent, storing
 from puna.store.describe import add_model, describe_gguf
 from puna.store.hub_ref import HubRef
 from puna.store.locks import locked
 from puna.store.manifest import Config, Layer, params_json, parse_json
 from puna.store.name import ModelName
-from puna.store.store import Addition, Convert, Store
+from puna.store.store import Convert, Store
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _MAX_SMALL = 16 << 20

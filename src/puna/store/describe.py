@@ -8,9 +8,9 @@ from pathlib import Path
 from puna.errors import StoreError
 from puna.formats.file_types import FILE_TYPES
 from puna.formats.gguf import GGUF, open_gguf
+from puna.store.addition import Addition
 from puna.store.blobs import Progress
 from puna.store.manifest import Config, Layer
-from puna.store.store import Addition
 
 
 def describe_gguf(path: Path) -> Config:

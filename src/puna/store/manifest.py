@@ -8,13 +8,15 @@ Kinds: model projector adapter template system params messages license tensor js
 """
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from datetime import datetime
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from puna.errors import StoreError
-from puna.store.blobs import parse_digest
+from puna.errors import ModelNotFound, StoreError
+from puna.store.blobs import digest_of, parse_digest
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
@@ -133,6 +135,20 @@ def parse_json(data: bytes, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StoreError(f"{what}: a JSON {type(value).__name__}, not an object; it must be written or pulled again")
     return value
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Reads a manifest file; ModelNotFound where it is gone, StoreError where it cannot be understood."""
+    what = f"manifest {path}"
+    try:
+        with path.open("rb") as file:
+            data, modified = file.read(MAX_MANIFEST + 1), os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError as error:
+        raise ModelNotFound(f"{what}: not there; `puna list` shows what is") from error
+    except OSError as error:
+        raise StoreError(f"{what}: {error.strerror}; a readable file works") from error
+    when = datetime.fromtimestamp(modified, tz=UTC)
+    return replace(parse_manifest(data, what), digest=digest_of(data), modified=when)
 
 
 def parse_manifest(data: bytes, what: str) -> Manifest:

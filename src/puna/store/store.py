@@ -8,12 +8,9 @@ It does not know what is inside a model.
 """
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from glob import glob
 from pathlib import Path
@@ -21,17 +18,9 @@ from typing import Any
 
 from puna.errors import InvalidName, ModelNotFound, StoreError
 from puna.store import blobs
-from puna.store.blobs import Blob, Progress, digest_of, storing
-from puna.store.manifest import (
-    CONFIG_TYPE,
-    LAYER_TYPE,
-    MAX_MANIFEST,
-    Config,
-    Layer,
-    Manifest,
-    parse_json,
-    parse_manifest,
-)
+from puna.store.addition import Addition
+from puna.store.blobs import digest_of, storing
+from puna.store.manifest import Config, Layer, Manifest, parse_json, read_manifest
 from puna.store.name import ModelName
 from puna.whole import whole_file
 
@@ -70,13 +59,13 @@ class Store:
     def manifest(self, name: ModelName | str) -> Manifest:
         """The manifest of a model; ModelNotFound, or StoreError where it cannot be understood."""
         try:
-            return _read_manifest(self._manifests / self._existing(name).path)
+            return read_manifest(self._manifests / self.existing_name(name).path)
         except ModelNotFound:
             raise self._not_found(name) from None
 
     def knows(self, name: ModelName | str) -> bool:
         """Whether a model has that name here, whole or not."""
-        return (self._manifests / self._existing(name).path).is_file()
+        return (self._manifests / self.existing_name(name).path).is_file()
 
     def has(self, name: ModelName | str) -> bool:
         """Whether a model is here whole: its manifest reads and every blob has the size it says."""
@@ -84,7 +73,7 @@ class Store:
             parts = self.manifest(name).parts
         except StoreError:
             return False
-        return all(self._present(layer) for layer in parts)
+        return all(self.present(layer) for layer in parts)
 
     def config(self, manifest: Manifest) -> Config:
         """The config blob of a model."""
@@ -125,7 +114,7 @@ class Store:
                 f"opening {_short(name)}: it has no model layer (is it remote, or of tensor blobs?); GGUF models work"
             )
         for layer in layers:
-            if not self._present(layer):
+            if not self.present(layer):
                 raise StoreError(
                     f"opening {_short(name)}: blob {layer.digest[:19]} is missing or cut short; pull or create it again"
                 )
@@ -134,15 +123,16 @@ class Store:
     def origin(self, digest: str) -> str | None:
         """The file that a blob is a hard link to, as it was called then; None where the blob is the store's alone."""
         try:
-            return self._origin(digest).read_text("utf-8", "replace")
+            return self.origin_path(digest).read_text("utf-8", "replace")
         except FileNotFoundError:
             return None
 
-    def _origin(self, digest: str) -> Path:
+    def origin_path(self, digest: str) -> Path:
+        """Where `origin` is kept."""
         return self.root / "origins" / self.blob_path(digest).name
 
     @contextmanager
-    def adding(self) -> Iterator["Addition"]:
+    def adding(self) -> Iterator[Addition]:
         """Holds off deletion while blobs are added; an error or Ctrl-C inside takes the new blobs away again."""
         self._writable("adding a model")
         with ExitStack() as stack:
@@ -184,7 +174,7 @@ class Store:
         self._writable("removing a model")
         if not self.knows(name):
             raise self._not_found(name)
-        path = self._manifests / self._existing(name).path
+        path = self._manifests / self.existing_name(name).path
         with blobs.deletion_lock(self._blobs, exclusive=True, wait=False) as alone:
             used = self._references(without=path)
             digests = self.digests(name)
@@ -221,7 +211,7 @@ class Store:
         names = glob("*/*/*/*", root_dir=self._manifests)
         return [path for name in names if (path := self._manifests / name).is_file()]
 
-    def _existing(self, name: ModelName | str) -> ModelName:
+    def existing_name(self, name: ModelName | str) -> ModelName:
         """The name in the letter case that it is stored under."""
         name = ModelName.parse(name) if isinstance(name, str) else name
         if (self._manifests / name.path).is_file():
@@ -234,7 +224,8 @@ class Store:
         hint = f"closest: {', '.join(close)}" if close else "`puna list` shows what is there"
         return ModelNotFound(f"model {_short(name)!r}: not in the store {self.root}; {hint}")
 
-    def _present(self, layer: Layer) -> bool:
+    def present(self, layer: Layer) -> bool:
+        """Whether a layer's blob is here with the size it says."""
         try:
             return self.blob_path(layer.digest).stat().st_size == layer.size
         except OSError:
@@ -252,7 +243,7 @@ class Store:
         for path in self._manifest_files():
             if path != without:
                 try:
-                    used.update(layer.digest for layer in _read_manifest(path).parts)
+                    used.update(layer.digest for layer in read_manifest(path).parts)
                 except ModelNotFound:
                     continue  # removed by another process just now
                 except StoreError as error:
@@ -268,7 +259,7 @@ class Store:
             with suppress(FileNotFoundError):
                 size = path.stat().st_size
                 path.unlink()
-                self._origin(digest).unlink(missing_ok=True)
+                self.origin_path(digest).unlink(missing_ok=True)
                 freed += size
         return freed
 
@@ -278,7 +269,8 @@ class Store:
                 folder.rmdir()
                 folder = folder.parent
 
-    def _write_manifest(self, name: ModelName, data: bytes) -> Path:
+    def write_manifest(self, name: ModelName, data: bytes) -> Path:
+        """Writes a manifest file under the name; returns where."""
         path = self._manifests / name.path
         for _ in range(3):  # the folder may be removed as empty between mkdir and open
             with suppress(FileNotFoundError):
@@ -287,124 +279,6 @@ class Store:
                     file.write(data)
                 return path
         raise StoreError(f"writing {name.short}: {path.parent} vanishes while it is written to; stop what removes it")
-
-
-class Addition:
-    """Blobs on their way into a store; `fresh` are the digests that were not there before."""
-
-    def __init__(self, store: Store, folder: Path, temporary: Path) -> None:
-        self.store = store
-        self.temporary = temporary
-        self.fresh: set[str] = set()
-        self._folder = folder
-
-    def add_bytes(self, kind: str, data: bytes) -> Layer:
-        """Stores a small layer such as 'template'."""
-        return self.add_stream(kind, [data], what=f"the {kind}")
-
-    def add_stream(
-        self,
-        kind: str,
-        chunks: Iterable[bytes],
-        *,
-        what: str,
-        size: int = 0,
-        digest: str | None = None,
-        on_progress: Progress | None = None,
-    ) -> Layer:
-        """Stores what `chunks` bring; with `digest` they are held to it. `size` is what to expect, 0 where unknown."""
-        return self._layer(
-            kind,
-            blobs.add_stream(
-                self._folder, self.temporary, chunks, what=what, size=size, digest=digest, on_progress=on_progress
-            ),
-        )
-
-    def add_file(
-        self,
-        kind: str,
-        path: Path,
-        *,
-        link: bool = False,
-        digest: str | None = None,
-        on_progress: Progress | None = None,
-    ) -> Layer:
-        """Stores a local file: as a copy-on-write clone where possible, with `link` as a hard link, else as a copy.
-
-        Of a hard link the store keeps the path it came from, see `Store.origin`.
-        """
-        blob = blobs.add_file(self._folder, self.temporary, path, link=link, digest=digest, on_progress=on_progress)
-        if blob.linked and blob.new:
-            origin = self.store._origin(blob.digest)
-            origin.parent.mkdir(exist_ok=True)
-            with whole_file(origin) as file:
-                file.write(str(path.resolve()).encode("utf-8", "replace"))
-        return self._layer(kind, blob)
-
-    def adopt(self, kind: str, path: Path, *, digest: str | None = None, on_progress: Progress | None = None) -> Layer:
-        """Takes over a finished file on the store's own disk, which leaves its place; nothing is copied."""
-        return self._layer(
-            kind, blobs.adopt(self._folder, path, what=path.name, digest=digest, on_progress=on_progress)
-        )
-
-    def add_written(
-        self,
-        kind: str,
-        write: Callable[[Path], object],
-        *,
-        what: str,
-        check: Callable[[Path], object] | None = None,
-        on_progress: Progress | None = None,
-    ) -> Layer:
-        """Stores the file that `write` makes at the path it is given, once `check` has not raised."""
-        path = self.temporary / secrets.token_hex(8) / Path(what).name[-100:]  # a name that errors may show
-        path.parent.mkdir()
-        with storing(what, self._folder), blobs.removing(path):
-            write(path)
-            if check:
-                check(path)
-            return self._layer(kind, blobs.adopt(self._folder, path, what=what, on_progress=on_progress))
-
-    def existing(self, kind: str, digest: str) -> Layer:
-        """A layer of a blob that is in the store already; StoreError where it is not."""
-        path = self.store.blob_path(digest)
-        try:
-            return Layer(LAYER_TYPE + kind, blobs.parse_digest(digest), path.stat().st_size)
-        except FileNotFoundError as error:
-            raise StoreError(f"adding {digest[:19]}: {path} is not there; add the blob first") from error
-
-    def write(self, name: ModelName | str, layers: Sequence[Layer], config: Config | Layer) -> Manifest:
-        """Writes the manifest, which makes the model visible to all at once."""
-        if isinstance(config, Config):
-            stored = self.add_stream("config", [config.to_json()], what="the config")
-            config = replace(stored, media_type=CONFIG_TYPE)
-        name = self.store._existing(name)
-        manifest = Manifest(config, tuple(layers))
-        for layer in manifest.parts:
-            if not self.store._present(layer):
-                raise StoreError(
-                    f"writing {name.short}: blob {layer.digest[:19]} of {layer.size} bytes is not here; add it first"
-                )
-        with storing(name.short, self.store.root):
-            return _read_manifest(self.store._write_manifest(name, manifest.to_json()))
-
-    def _layer(self, kind: str, blob: Blob) -> Layer:
-        if blob.new:
-            self.fresh.add(blob.digest)
-        return Layer(LAYER_TYPE + kind, blob.digest, blob.size)
-
-
-def _read_manifest(path: Path) -> Manifest:
-    what = f"manifest {path}"
-    try:
-        with path.open("rb") as file:
-            data, modified = file.read(MAX_MANIFEST + 1), os.fstat(file.fileno()).st_mtime
-    except FileNotFoundError as error:
-        raise ModelNotFound(f"{what}: not there; `puna list` shows what is") from error
-    except OSError as error:
-        raise StoreError(f"{what}: {error.strerror}; a readable file works") from error
-    when = datetime.fromtimestamp(modified, tz=UTC)
-    return replace(parse_manifest(data, what), digest=digest_of(data), modified=when)
 
 
 def _short(name: ModelName | str) -> str:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from puna.errors import StoreError
+from puna.store.addition import Addition
 from puna.store.blobs import Progress, require_space, storing
 from puna.store.describe import add_model
 from puna.store.manifest import Config, Layer
-from puna.store.store import Addition, Convert
+from puna.store.store import Convert
 
 _MAX_MEMBERS = 100_000
 _CHUNK = 1 << 20
