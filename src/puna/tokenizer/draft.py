@@ -13,6 +13,7 @@ from puna.tokenizer.pieces import SPACE
 from puna.tokenizer.vocabulary import PREFIX, TokenType
 
 _KEYS = {"unk": "unknown", "sep": "seperator", "pad": "padding"}  # roles that GGUF names otherwise, and so spelled
+_GAP = 1 << 20  # unused ids in a row
 _LOOKS_SPECIAL = ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
 _SPECIAL_ENDS = (("<|", "|>"), ("<\uff5c", "\uff5c>"), ("<unused", ">"))
 
@@ -42,7 +43,15 @@ class Draft:
     origins: dict[str, str] = field(default_factory=dict)
 
     def place(self, identity: int, token: str, kind: TokenType, score: float = -1000.0) -> None:
-        """Puts `token` at `identity`, with unused tokens in the gap where that lies beyond the end."""
+        """Puts `token` at `identity`, with unused tokens in the gap where that lies beyond the end.
+
+        ConversionError where the id is negative or that gap too wide to be meant.
+        """
+        if not 0 <= identity < len(self.tokens) + _GAP:
+            raise ConversionError(
+                f"tokenizer: token {token!r} has the id {identity}, beside {len(self.tokens)} others; ids without such "
+                "gaps would work"
+            )
         self.pad(identity + 1)
         self.tokens[identity], self.types[identity] = token, kind
         if self.scores is not None:

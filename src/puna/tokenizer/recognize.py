@@ -59,6 +59,11 @@ def find_name(pre_tokenizer: Mapping[str, Any], normalize: str | None, whole_wor
     Of several names that split alike, one with this Unicode form and `ignore_merges` is taken; the form may differ.
     ConversionError where the library does not understand the spelling itself.
     """
+    return _found(json.dumps(pre_tokenizer), normalize, whole_words)
+
+
+@lru_cache(maxsize=8)
+def _found(pre_tokenizer: str, normalize: str | None, whole_words: bool) -> Found:
     split = _split_of(pre_tokenizer)
     expected = [split(text) for text in _probes()]
     distinct = {scheme.patterns for scheme in SCHEMES.values() if scheme.byte_level}
@@ -89,12 +94,12 @@ def _share(patterns: tuple[str, ...], expected: list[list[str]]) -> float:
     return sum(split(text) == pieces for text, pieces in some) / len(some)
 
 
-def _split_of(pre_tokenizer: Mapping[str, Any]) -> Split:
+def _split_of(pre_tokenizer: str) -> Split:
     from tokenizers.pre_tokenizers import Sequence
 
     splitter = Sequence([])
     try:
-        splitter.__setstate__(json.dumps(pre_tokenizer).encode())
+        splitter.__setstate__(pre_tokenizer.encode())
     except Exception as error:  # the library's error for a kind it does not know
         raise ConversionError(
             f"tokenizer.json: the pre_tokenizer is not understood: {error}; one of the usual kinds would work"

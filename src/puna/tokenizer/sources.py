@@ -33,7 +33,7 @@ def read_vocabulary_files(files: Files, kind: str, settings: Mapping[str, Any]) 
         return draft, None
     if "tokenizer.json" in files:
         spec = read_json(files, "tokenizer.json")
-        return parse_tokenizer_json(spec), spec
+        return _parsed(spec), spec
     if "tekken.json" in files:
         tekken = read_json(files, "tekken.json")
         draft = parse_tekken(tekken)
@@ -68,6 +68,18 @@ def read_json(files: Files, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FormatError(f"reading {name}: it holds a {type(value).__name__}; a JSON object would work")
     return value
+
+
+def _parsed(spec: Spec) -> Draft:
+    try:
+        return parse_tokenizer_json(spec)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(
+            f"reading tokenizer.json: a part is missing or of another kind ({type(error).__name__}: {error}); one that "
+            "the library tokenizers reads would work"
+        ) from error
 
 
 def _sentencepiece(files: Files, settings: Mapping[str, Any]) -> tuple[Draft | None, FormatError | None]:
