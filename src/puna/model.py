@@ -260,15 +260,16 @@ class Model:
         *,
         chunks: int | None = None,
         chunk_size: int = 512,
+        from_chunk: int = 0,
         output: bool = False,
         dataset: str = "",
         on_chunk: Callable[[int, int, Callable[[], Imatrix]], None] | None = None,
     ) -> Imatrix:
         """The importance matrix that a text, or token ids, give the weights: mean squares of what goes into them.
 
-        Whole chunks of `chunk_size` tokens are read, at most `chunks`; `output` measures the last matrix too. `dataset`
-        is what the text is called. `on_chunk` is called with chunks done, chunks in all, and a function that gives the
-        matrix so far. RequestError for a text without a whole chunk.
+        Whole chunks of `chunk_size` tokens are read, from the one numbered `from_chunk`, at most `chunks`; `output`
+        measures the last matrix too. `dataset` is what the text is called. `on_chunk` is called with chunks done,
+        chunks in all, and a function that gives the matrix so far. RequestError for a text without a whole chunk.
         """
         from puna.engine.imatrix import Collector, cut
 
@@ -276,7 +277,7 @@ class Model:
             raise RequestError(f"imatrix: chunks of {chunk_size} tokens; 1 to {self.hparams.context_length} would work")
         tokens = self.tokenizer.encode(text, parse_special=False, add_eos=False) if isinstance(text, str) else text
         begin = self.tokenizer.bos_id if self.tokenizer.vocabulary.add_bos else None
-        pieces = cut(self._checked(tokens), chunk_size, chunks, begin)
+        pieces = cut(self._checked(tokens), chunk_size, from_chunk, chunks, begin)
         collector = Collector(self._observer, chunk_size, encoder=self.encoder, output=output, dataset=dataset)
         for start in range(0, len(pieces), collector.at_once):
             collector.add(pieces[start : start + collector.at_once])

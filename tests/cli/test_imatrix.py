@@ -37,7 +37,8 @@ def test_files_are_added_up(puna, tiny, text, home):
     merging = ("--in-file", "a.gguf", "--in-file", "b.gguf")
     outcome = puna("imatrix", tiny, "-o", "c.gguf", *merging)
     assert outcome.out == "14 weights over 6 chunks of 16 tokens are in c.gguf\n"
-    assert puna("imatrix", tiny, text, "-o", "c.gguf", "--chunk-size", 16, "--chunks", 2, *merging).status == 0
+    options = ("--chunk-size", 16, "--from-chunk", 3, "--chunks", 2)
+    assert puna("imatrix", tiny, text, "-o", "c.gguf", *options, *merging).status == 0
     assert open_imatrix(home / "c.gguf").counts["blk.0.attn_q.weight"].tolist() == [16 * 8]
 
 

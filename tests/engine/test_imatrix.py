@@ -11,6 +11,7 @@ import pytest
 import puna
 from arch.run import BACKENDS, backend_of
 from cli.tiny import FFN, HEAD_DIM, HEADS, START, weights, write_tiny
+from golden.checkpoints import write_checkpoint
 from puna.backends.base import Bounds
 from puna.dtypes import F32, I32
 from puna.engine.imatrix import cut
@@ -111,7 +112,7 @@ def test_the_output_is_measured_where_it_is_asked_for(load: Any) -> None:
 
 def test_two_halves_merge_to_the_whole(load: Any) -> None:
     model, tokens = load("cpu"), list(TEXT.encode())
-    halves = [model.imatrix(part, chunk_size=16) for part in (tokens[:64], tokens[64:128])]
+    halves = [model.imatrix(tokens[:128], chunk_size=16, from_chunk=i, chunks=4) for i in (0, 4)]
     whole = model.imatrix(tokens[:128], chunk_size=16)
     merged = merge_imatrices(halves)
     assert (merged.chunks, whole.chunks) == (8, 8)
@@ -148,12 +149,15 @@ def test_an_importance_matrix_of_another_model_is_refused(load: Any) -> None:
 
 
 def test_what_is_no_whole_chunk_is_left_out() -> None:
-    assert cut(range(7), 3, None, None) == [[0, 1, 2], [3, 4, 5]]
-    assert cut(range(7), 3, 1, 9) == [[9, 1, 2]]
-    with pytest.raises(RequestError, match="the text has 7 tokens, no whole chunk of 8"):
-        cut(range(7), 8, None, None)
+    assert cut(range(7), 3, 0, None, None) == [[0, 1, 2], [3, 4, 5]]
+    assert cut(range(7), 3, 0, 1, 9) == [[9, 1, 2]]
+    assert cut(range(7), 2, 1, 2, None) == [[2, 3], [4, 5]]
+    with pytest.raises(RequestError, match="the text has 7 tokens, no whole chunk of 8 in them"):
+        cut(range(7), 8, 0, None, None)
+    with pytest.raises(RequestError, match="the text has 7 tokens, no whole chunk of 2 from chunk 3 on"):
+        cut(range(7), 2, 3, None, None)
     with pytest.raises(RequestError, match="0 chunks of 2 tokens"):
-        cut(range(7), 2, 0, None)
+        cut(range(7), 2, 0, 0, None)
 
 
 def test_chunks_longer_than_the_context_are_refused(load: Any) -> None:
@@ -183,3 +187,14 @@ def test_experts_add_up_the_rows_that_were_sent_to_them(backend: str, own: bool)
             wanted[ids[t, j]] += np.square(x[t, j] if own else x[t], dtype=np.float64)
     np.testing.assert_allclose(sums, wanted, rtol=1e-5)
     assert counts.tolist() == [[4, 0, 4, 4]]
+
+
+def test_all_experts_together_saw_what_their_router_saw(tmp_path: Path) -> None:
+    model = puna.load(write_checkpoint(tmp_path, "mixtral"), backend="cpu", threads=2)
+    found = model.imatrix([5 + i % 80 for i in range(60)], chunk_size=20)
+    used, names = model.hparams.n_experts_used, [name for name in found.sums if "ffn_gate_exps" in name]
+    assert names
+    for name in names:
+        assert found.counts[name].sum() == 60 * used
+        router = found.sums[name.replace("gate_exps", "gate_inp")]
+        np.testing.assert_allclose(found.sums[name].sum(0), used * router[0], rtol=1e-4)

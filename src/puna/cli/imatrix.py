@@ -31,6 +31,7 @@ SAVE_SECONDS = 60
 )
 @click.option("--chunks", type=click.IntRange(1), help="Chunks to read at most.")
 @click.option("--chunk-size", type=click.IntRange(1), default=512, show_default=True, help="Tokens of a chunk.")
+@click.option("--from-chunk", type=click.IntRange(0), default=0, help="Chunks to pass over first.")
 @click.option("--process-output", is_flag=True, help="Measure the output matrix too.")
 @click.option(
     *("--in-file", "in_files"),
@@ -46,6 +47,7 @@ def command(
     out: Path,
     chunks: int | None,
     chunk_size: int,
+    from_chunk: int,
     process_output: bool,
     in_files: tuple[Path, ...],
     **load_options: Any,
@@ -73,7 +75,8 @@ def command(
             words = text.read_text("utf-8")
         except UnicodeDecodeError as error:
             raise RequestError(f"{text}: byte {error.start} is not UTF-8; a text in UTF-8 would work") from error
-        options = {"chunks": chunks, "chunk_size": chunk_size, "output": process_output, "dataset": text.name}
+        options: dict[str, Any] = {"chunks": chunks, "chunk_size": chunk_size, "from_chunk": from_chunk}
+        options |= {"output": process_output, "dataset": text.name}
         whole = save(_measured(model, words, save, load_options, options))
     else:
         whole = merge_imatrices(found)

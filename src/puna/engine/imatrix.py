@@ -31,20 +31,22 @@ class MakeRunner(Protocol):
         ...
 
 
-def cut(tokens: Sequence[int], size: int, most: int | None, begin: int | None) -> list[list[int]]:
-    """Cut tokens into whole chunks, at most so many; `begin` takes the place of the first token of each.
+def cut(tokens: Sequence[int], size: int, first: int, most: int | None, begin: int | None) -> list[list[int]]:
+    """Cut tokens into whole chunks, from the one numbered `first` (0), at most so many.
 
-    RequestError where there is not one whole chunk.
+    `begin` takes the place of the first token of each. RequestError where there is not one whole chunk.
     """
-    if size < 1 or (most is not None and most < 1):
-        raise RequestError(f"imatrix: {most} chunks of {size} tokens; at least one chunk of one token is needed")
-    count = len(tokens) // size if most is None else min(len(tokens) // size, most)
-    if not count:
+    if size < 1 or first < 0 or (most is not None and most < 1):
         raise RequestError(
-            f"imatrix: the text has {len(tokens)} tokens, no whole chunk of {size}; a longer text, or smaller chunks, "
-            "would work"
+            f"imatrix: {most} chunks of {size} tokens from chunk {first}; one chunk of one token, from 0"
         )
-    chunks = [list(tokens[i * size : (i + 1) * size]) for i in range(count)]
+    end = len(tokens) // size if most is None else min(len(tokens) // size, first + most)
+    if end <= first:
+        raise RequestError(
+            f"imatrix: the text has {len(tokens)} tokens, no whole chunk of {size} "
+            f"{f'from chunk {first} on' if first else 'in them'}; a longer text, or smaller chunks, would work"
+        )
+    chunks = [list(tokens[i * size : (i + 1) * size]) for i in range(first, end)]
     return chunks if begin is None else [[begin, *chunk[1:]] for chunk in chunks]
 
 
