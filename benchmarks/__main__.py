@@ -2,7 +2,10 @@
 
 import click
 
-from benchmarks import generate, kernels, program, quantize, start
+from benchmarks import convert, generate, kernels, program, quantize, start
 
-FILES = {"generate": generate, "start": start, "program": program, "kernels": kernels, "quantize": quantize}
+FILES = {
+    **{"convert": convert, "generate": generate, "kernels": kernels, "program": program, "quantize": quantize},
+    "start": start,
+}
 click.Group("benchmarks", commands={name: file.command for name, file in FILES.items()})()

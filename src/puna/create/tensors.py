@@ -19,7 +19,7 @@ from puna.arch.transform import Transform
 from puna.create.finite import first_not_finite
 from puna.create.prequantized import Unpacked
 from puna.create.transforms import apply, moves_only, moves_rows, shape_after
-from puna.dtypes import F16, F32, DType, Stored
+from puna.dtypes import BF16, F16, F32, DType, Stored
 from puna.errors import ConversionError
 from puna.formats.mapped import MappedTensor, to_values
 
@@ -31,7 +31,7 @@ Probe = Callable[[Array, Bytes], None]
 BAND = 1 << 20
 """Elements converted at once: 4 MB as float32."""
 
-COPIED = 1 << 22
+COPIED = 1 << 20
 """Bytes copied at once."""
 
 OF_EACH = {"permute_rope", "rows", "regroup", "transpose", "plus_one", "negative_exp", "tanh"}
@@ -55,7 +55,7 @@ def pieces(tensor: Stored, probe: Probe | None = None) -> Iterator[Piece]:
     elif isinstance(tensor, MappedTensor):
         for start in range(0, tensor.nbytes, COPIED):
             stop = min(start + COPIED, tensor.nbytes)
-            yield Piece(start, stop - start, partial(_slice, tensor, start, stop), partial(tensor.release, start, stop))
+            yield Piece(start, stop - start, partial(tensor.read, start, stop))
     else:
         yield Piece(0, tensor.dtype.nbytes(tensor.shape), lambda: tensor.raw)
 
@@ -65,10 +65,6 @@ def memory_of(tensor: Stored) -> int:
     if isinstance(tensor, Converted):
         return max(_Part(p, tensor.name, tensor.dtype, tensor.transforms, None, None).memory for p in tensor.parts)
     return 0 if isinstance(tensor, MappedTensor) else tensor.dtype.nbytes(tensor.shape)
-
-
-def _slice(tensor: MappedTensor, start: int, stop: int) -> Bytes:
-    return tensor.raw[start:stop]
 
 
 @dataclass(frozen=True)
@@ -217,38 +213,34 @@ class _Part:
         size = source.dtype.block_bytes
 
         def make(start: int, stop: int) -> Bytes:
-            self._check(source.raw[start:stop], lambda bad: bad + start // size)
-            return source.raw[start:stop]
+            stored = source.read(start, stop)
+            self._check(stored, lambda bad: bad + start // size)
+            return stored
 
         for start in range(0, source.nbytes, COPIED):
             stop = min(start + COPIED, source.nbytes)
-            yield Piece(start, stop - start, partial(make, start, stop), partial(source.release, start, stop))
+            yield Piece(start, stop - start, partial(make, start, stop))
 
     def _bands(self, source: MappedTensor) -> Iterator[Piece]:
         """Bands of rows, which may come from other places, of a matrix or of each of a stack."""
         *outer, height, columns = source.shape
         index = apply(self.transforms, np.arange(height)) if self.transforms else None
-        count = height if index is None else len(index)
+        count, release = height if index is None else len(index), source.release
         size, row = source.dtype.row_bytes(columns), self.dtype.row_bytes(columns)
         step = max(1, BAND // columns)
 
         def make(matrix: int, start: int, stop: int) -> Bytes:
-            stored = source.raw[matrix * height * size : (matrix + 1) * height * size].reshape(height, size)
             rows = np.arange(start, stop) if index is None else index[start:stop]
-            part = stored[start:stop] if index is None else stored[rows]
+            part = _rows(source, matrix * height, rows, size)
             place = lambda bad: (matrix * height + rows[bad // columns]) * columns + bad % columns  # noqa: E731
-            self._check(part.reshape(-1), place)
-            return self._encoded(part.reshape(-1), source.dtype, (stop - start, columns), self._weights(matrix), place)
-
-        def let_go(matrix: int, start: int, stop: int) -> None:
-            first, last = (start, stop) if index is None else (index[start:stop].min(), index[start:stop].max() + 1)
-            source.release((matrix * height + int(first)) * size, (matrix * height + int(last)) * size)
+            self._check(part, place)
+            return self._encoded(part, source.dtype, (stop - start, columns), self._weights(matrix), place)
 
         for matrix in range(prod(outer)):
             for start in range(0, count, step):
-                band = matrix, start, min(start + step, count)
+                stop = min(start + step, count)
                 at = (matrix * count + start) * row
-                yield Piece(at, (band[2] - start) * row, partial(make, *band), partial(let_go, *band))
+                yield Piece(at, (stop - start) * row, partial(make, matrix, start, stop), release)
 
     def _unpacked(self, source: Unpacked) -> Iterator[Piece]:
         """Bands along the first axis of a weight that is computed."""
@@ -325,11 +317,16 @@ class _Part:
     def _encoded(
         self, stored: Bytes, dtype: DType, shape: tuple[int, ...], weights: Array | None, place: Callable[[int], int]
     ) -> Bytes:
-        return stored if dtype is self.dtype else self._quantized(to_values(stored, dtype, shape), weights, place)
+        if dtype is self.dtype:
+            return stored
+        if dtype is BF16 and self.dtype.quantized and not self.probe:
+            return self._quantized(stored.view("<u2").reshape(shape), weights, place)
+        return self._quantized(to_values(stored, dtype, shape), weights, place)
 
     def _quantized(self, values: Array, weights: Array | None, place: Callable[[int], int]) -> Bytes:
         try:
-            encoded: Bytes = quants.quantize(values, self.dtype.name, weights).reshape(-1).view(np.uint8)
+            bits = values.dtype == np.uint16
+            encoded: Bytes = quants.quantize(values, self.dtype.name, weights, bf16=bits).reshape(-1).view(np.uint8)
         except ConversionError as error:
             raise ConversionError(f"converting '{self.name}': {error}") from error
         if self.dtype is F16 and (bad := first_not_finite(encoded, F16)) is not None:
@@ -361,6 +358,20 @@ class _Part:
     def _at(self, index: int) -> str:
         where = np.unravel_index(index, self.source.shape) if self.source.shape else ()
         return f"at ({', '.join(str(int(i)) for i in where)})"
+
+
+def _rows(source: MappedTensor, first: int, rows: Array, size: int) -> Bytes:
+    """The stored bytes of some rows of `size` bytes, counted from `first`, one after the other."""
+    low, high = int(rows.min()), int(rows.max()) + 1
+    if high - low > 2 * len(rows):  # from all over the tensor
+        picked: Bytes = source.raw.reshape(-1, size)[first + rows].reshape(-1)
+        return picked
+    stored = source.read((first + low) * size, (first + high) * size)
+    return (
+        stored
+        if high - low == len(rows) and np.all(np.diff(rows) == 1)
+        else stored.reshape(-1, size)[rows - low].reshape(-1)
+    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ descriptor) until it is freed. Taking a new array from a closed file is a ValueE
 """
 
 import mmap
+import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -31,7 +32,9 @@ class MappedFile:
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
         self.name = self.path.name
+        self._descriptor: int | None = None
         with self.path.open("rb") as file:
+            self._identity = _identity(file.fileno())
             self.size = file.seek(0, 2)
             if not self.size:
                 raise FormatError(f"reading {self.name}: the file is empty; fetch or write it again")
@@ -47,6 +50,34 @@ class MappedFile:
             raise ValueError(f"reading {self.name}: the file was closed; open it again")
         return self._data
 
+    def read(self, start: int, stop: int) -> Bytes:
+        """A copy of bytes start..stop, read from the file: that costs less than mapping pages to look at them once."""
+        out = np.empty(stop - start, np.uint8)
+        descriptor = self._opened()
+        if descriptor is None:
+            out[:] = self.data[start:stop]
+            return out
+        view, at = out.data, start
+        while view:
+            count = os.preadv(descriptor, [view], at)
+            if not count:
+                raise FormatError(f"reading {self.name}: it ends at byte {at}, before {stop}; fetch or write it again")
+            view, at = view[count:], at + count
+        return out
+
+    def _opened(self) -> int | None:
+        """A descriptor of the same file, opened when first needed; None where there is none to be had."""
+        if self._descriptor is None and self._data is not None and hasattr(os, "preadv"):
+            try:
+                descriptor = os.open(self.path, os.O_RDONLY)
+            except OSError:
+                return None
+            if _identity(descriptor) != self._identity:  # it was replaced; the map still has the old one
+                os.close(descriptor)
+                return None
+            self._descriptor = descriptor
+        return self._descriptor
+
     def release(self, start: int, stop: int) -> None:
         """Give back the memory of bytes start..stop, and of their pages; they are read again when looked at again."""
         if self._map is not None and hasattr(self._map, "madvise"):
@@ -56,10 +87,23 @@ class MappedFile:
     def close(self) -> None:
         """Drop the map, at once or when the last array taken from it is freed."""
         self._data = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
         if self._map is not None:
             with suppress(BufferError):  # arrays still look at it: it goes with the last of them
                 self._map.close()
             self._map = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            os.close(self._descriptor)  # type: ignore[arg-type]
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    """What tells one file from another, whatever its name."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
 
 
 class MappedFiles:
@@ -110,6 +154,10 @@ class MappedTensor:
     def numpy(self) -> NDArray[Any]:
         """The values in `shape`: float32 for float and block types, else integers; F32 and integers are views."""
         return to_values(self.raw, self.dtype, self.shape)
+
+    def read(self, start: int, stop: int) -> Bytes:
+        """A copy of some of the stored bytes, 1-D, for what is looked at once."""
+        return self._file.read(self.offset + start, self.offset + stop)
 
     def release(self, start: int = 0, stop: int | None = None) -> None:
         """Give back the memory of these of its bytes; they are read again when looked at again."""
