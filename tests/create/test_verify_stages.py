@@ -143,7 +143,8 @@ def test_a_looser_type_never_has_a_tighter_limit() -> None:
     rows = list(TABLE.values())
     assert all(a.noise <= b.noise and a.kl <= b.kl and a.top1 >= b.top1 for a, b in pairwise(rows))
     assert Limits().of_block(["Q8_0", "Q4_K"], rounded=False) == pytest.approx(20 * 9e-3)
-    assert Limits().of_block(["IQ1_S"], rounded=True) == 0.95
+    assert Limits().of_block(["Q2_K"], rounded=True) == 0.95
+    assert Limits().of_block(["F32", "TQ1_0"], rounded=True) == float("inf")
 
 
 class Chunked:

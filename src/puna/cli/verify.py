@@ -105,8 +105,8 @@ def _block(block: BlockReport, width: int) -> str:
 
 def bar(error: float, limit: float) -> str:
     """How near to its limit an error is, by the number of its digits."""
-    if not error > 0:
-        return "" if error == 0 else "#" * BAR
+    if not error > 0 or math.isinf(limit):
+        return "" if error == 0 or math.isinf(limit) else "#" * BAR
     return "#" * round(BAR * min(max(1 + math.log10(error / limit) / DECADES, 0), 1)) if limit else "#" * BAR
 
 

@@ -8,6 +8,7 @@
 
 A tensor may err by 3 times its type's noise, a block by 20 times that of its loosest type relative to what it adds
 (up to 10 was seen), and by what activations in 8 bits add where a backend computes with such; neither by 0.95 or more.
+Types of less than 2 bits, which only models trained for them bear, bound no block.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ TABLE: dict[str, Row] = {
     "Q4_1": Row(9e-3, 1.0, 0.3),
     "IQ4_NL": Row(9e-3, 1.0, 0.3),
     "IQ4_XS": Row(9e-3, 1.0, 0.3),
-    "NVFP4": Row(1.2e-2, 1.0, 0.3),
     "Q4_0": Row(1.4e-2, 1.0, 0.3),
-    "MXFP4": Row(2.1e-2, 1.5, 0.2),
+    "NVFP4": Row(1.4e-2, 1.5, 0.1),
+    "MXFP4": Row(2.1e-2, 2.0, 0.1),
     "Q3_K": Row(3.5e-2, 2.5, 0.1),
     "IQ3_S": Row(4e-2, 2.5, 0.1),
     "IQ3_XXS": Row(7e-2, 3.0, 0.05),
@@ -86,6 +87,8 @@ class Limits:
         if self.block is not None:
             return self.block
         noise = max((row(name).noise for name in types), default=0.0)
+        if 3 * noise > MOST:
+            return NEVER
         return min(max(20 * noise, ARITHMETIC) + (ACTIVATIONS if rounded else 0.0), MOST)
 
     def of_output(self, types: Iterable[str], *, rounded: bool) -> dict[str, float]:
