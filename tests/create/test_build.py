@@ -2,6 +2,7 @@ import importlib
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from puna.errors import (
 from puna.formats import Typed, open_gguf
 from puna.store import Manifest, Store, blobs
 from puna.store.describe import describe_gguf
+from puna.store.manifest import Config
 from store.ggufs import write_gguf
 
 
@@ -331,3 +333,18 @@ def test_a_hard_link_is_made_only_when_asked_for_and_says_where_it_leads(
     store.remove("linked")
     assert store.origin(digest) is None
     assert model.exists()
+
+
+def test_layers_of_every_kind_are_kept_in_a_child(store: Store) -> None:
+    with store.adding() as new:
+        kinds = ("tensor", "tensor", "json", "projector", "embed", "something.new", "license", "template")
+        stored = [new.add_bytes(kind, f"{kind} {number}".encode()) for number, kind in enumerate(kinds)]
+        layers = [replace(layer, name=f"n{number}", source="them:latest") for number, layer in enumerate(stored)]
+        new.write("theirs", layers, Config("safetensors", "qwen3", ["qwen3"], extra={"capabilities": ["vision"]}))
+    child = create(store, "child", "FROM theirs\nSYSTEM s\nTEMPLATE t\nLICENSE l\n")
+    theirs = {(layer.media_type, layer.digest, layer.name) for layer in layers if layer.kind != "template"}
+    assert theirs <= {(layer.media_type, layer.digest, layer.name) for layer in child.layers}
+    assert len(child.layers) == len(theirs) + 3
+    assert store.config(child).extra == {"capabilities": ["vision"]}
+    with pytest.raises(ModelfileError, match="quantizing: theirs has no GGUF weights"):
+        create(store, "x", "FROM theirs", quantize="Q8_0")

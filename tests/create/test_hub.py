@@ -307,3 +307,20 @@ def test_two_pulls_of_one_model_at_a_time_fetch_it_once(hub: Hub, store: Store, 
         names = list(pool.map(lambda _: pull(store, "hf.co/me/r"), range(3)))
     assert names == ["hf.co/me/r:latest"] * 3
     assert hub.gets() == [f"{COMMIT}/r.gguf"]
+
+
+def test_what_is_too_large_for_plain_http_goes_through_the_library(
+    hub: Hub, store: Store, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("puna.create.hub._MAX_HTTP", 1000)
+    hub.repositories["me/r"] = {"r.gguf": model.read_bytes()}
+    assert store.model_path(pull(store, "hf.co/me/r")).read_bytes() == model.read_bytes()
+
+
+def test_a_model_that_ollama_pulled_is_not_fetched_again(
+    hub: Hub, store: Store, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    create(Store(tmp_path / "ollama"), "hf.co/me/r:Q4_K_M", f"FROM {model}")
+    assert create(store, "mine", "FROM hf.co/me/r:Q4_K_M").layers[0].size == model.stat().st_size
+    assert hub.asked == []

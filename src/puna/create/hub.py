@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -116,7 +117,10 @@ def fetch_to_cache(repository: Repository, names: Iterable[str], on_progress: Pr
                 fetch_file(repository, file, blob.with_name(f"{blob.name}.incomplete"), on_progress).replace(blob)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(blob, link.parent))
+        try:
+            link.symlink_to(os.path.relpath(blob, link.parent))
+        except OSError:  # Windows without the right to make links; the hub's library does the same
+            shutil.copyfile(blob, link)
     reference = entry / "refs" / (repository.ref.revision or "main")
     if reference.name != repository.commit:
         reference.parent.mkdir(parents=True, exist_ok=True)
