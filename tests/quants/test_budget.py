@@ -127,11 +127,11 @@ def test_types_that_do_not_fit_the_rows_are_not_tried() -> None:
     assert {o.type for o in options} == {"F32", "F16", "IQ4_NL", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"}
 
 
-def test_progress_is_told_in_weights() -> None:
+def test_progress_is_told_in_bytes_of_the_source() -> None:
     seen: list[tuple[str, int, int]] = []
     tensors = {name: t for name, t in model(1).items() if not is_kept(name, t.shape)}
     measure(tensors, candidates=["Q8_0"], on_progress=lambda *call: seen.append(call))
-    total = sum(t.numpy().size for t in tensors.values())
+    total = 4 * sum(t.numpy().size for t in tensors.values())
     assert seen[-1][1:] == (total, total)
     assert [name for name, _, _ in seen] == list(tensors)
 

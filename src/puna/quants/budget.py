@@ -123,16 +123,20 @@ def measure(
     threads: int | None = None,
     on_progress: Progress | None = None,
 ) -> dict[str, list[Option]]:
-    """Return what each tensor may become, with sizes and errors; a type that does not fit its rows is left out."""
-    total, done = sum(prod(t.shape) for t in tensors.values()), 0
+    """Return what each tensor may become, with sizes and errors; a type that does not fit its rows is left out.
+
+    `on_progress` is called with the name of a tensor, the bytes of those done, and of all.
+    """
+    sizes = {name: t.dtype.nbytes(t.shape) for name, t in tensors.items()}
+    done = 0
     found = {}
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         results = pool.map(lambda name: _options(name, tensors[name], imatrix, candidates), tensors)
-        for (name, tensor), options in zip(tensors.items(), results, strict=True):
+        for name, options in zip(tensors, results, strict=True):
             found[name] = options
-            done += prod(tensor.shape)
+            done += sizes[name]
             if on_progress:
-                on_progress(name, done, total)
+                on_progress(name, done, sum(sizes.values()))
     return found
 
 
