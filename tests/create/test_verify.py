@@ -55,6 +55,7 @@ def test_the_same_weights_give_the_same_numbers(backend: str, model: Path, sourc
     assert [block.nmse for block in found.blocks] == [0.0] * 5
     assert (found.output.kl_mean, found.output.top1, found.output.topk) == (0.0, 1.0, 1.0)
     assert found.output.perplexity[0] == found.output.perplexity[1] > 1
+    assert found.check("tokenizer").detail.endswith("texts, against the library of its files")
     assert {t.nmse for t in found.tensors} == {0.0}
     assert len(found.tensors) == 30
 
