@@ -348,3 +348,17 @@ def test_layers_of_every_kind_are_kept_in_a_child(store: Store) -> None:
     assert store.config(child).extra == {"capabilities": ["vision"]}
     with pytest.raises(ModelfileError, match="quantizing: theirs has no GGUF weights"):
         create(store, "x", "FROM theirs", quantize="Q8_0")
+
+
+def test_what_is_no_model_does_not_hide_a_stored_one_of_that_name(store: Store, model: Path, tmp_path: Path) -> None:
+    digest = create(store, "tiny", f"FROM {model}").digest
+    (tmp_path / "tiny").write_bytes(b"\x7fELF and so on")
+    assert create(store, "a", "FROM tiny", directory=tmp_path).digest == digest
+    with pytest.raises(FormatError, match=r"FROM \./tiny: reading tiny: at byte 0: this is no GGUF file"):
+        create(store, "b", "FROM ./tiny", directory=tmp_path)
+    (tmp_path / "tiny").unlink()
+    (tmp_path / "tiny").mkdir()
+    assert create(store, "a", "FROM tiny", directory=tmp_path).digest == digest
+    other = write_tiny(tmp_path / "tiny" / "other.gguf", general__name="Other")
+    assert create(store, "a", "FROM tiny", directory=tmp_path).digest != digest
+    assert store.model_path("a").read_bytes() == other.read_bytes()

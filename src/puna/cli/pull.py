@@ -57,7 +57,8 @@ def convert_shown(progress: Progress, source: Path, out: Path, **wanted: Any) ->
     """Converts with one line of progress for all tensors."""
     from puna.create.convert import convert
 
-    convert(source, out, on_progress=progress.stage("converting model"), **wanted)
+    doing = "quantizing model" if wanted else "converting model"
+    convert(source, out, on_progress=progress.stage(doing), **wanted)
 
 
 def fetched(source: str) -> str:

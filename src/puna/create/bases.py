@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from puna.create.modelfile import expand_path
-from puna.create.source import find_component, find_files, find_ggufs
+from puna.create.source import find_component, find_files, find_ggufs, has_no_weights
 from puna.dtypes import F32
 from puna.errors import (
     ConversionError,
@@ -176,20 +176,29 @@ def _find(command: str, store: Store, text: str, directory: str | Path, line: in
 
 
 def find_one(store: Store, text: str, directory: str | Path) -> Base:
-    """What one FROM means: @digest, a file, a directory, or the name of a stored model, in this order."""
+    """What one FROM means: @digest, a file or a directory, or the name of a stored model, in this order.
+
+    A file that is no GGUF, or a directory without weights, does not hide a model of that name.
+    """
     if text.startswith("@"):
         return _from_digest(store, text)
     path = Path(expand_path(text, directory))
-    if path.is_dir():
-        return _from_directory(path)
-    if path.is_file():
-        return Base((gguf_part(path),))
+    if path.exists() and not (has_no_weights(path) and _is_stored(store, text)):
+        return _from_directory(path) if path.is_dir() else Base((gguf_part(path),))
     try:
         return _from_name(store, ModelName.parse(text))
     except ModelNotFound as error:
         raise ModelNotFound(f"no such file, and {error}; `puna pull` fetches models") from error
     except InvalidName as error:
         raise ModelfileError(f"there is no file {path}, and it is no model name ({error})") from error
+
+
+def _is_stored(store: Store, text: str) -> bool:
+    try:
+        find_model(ModelName.parse(text), store)
+    except (InvalidName, StoreError):
+        return False
+    return True
 
 
 def _from_digest(store: Store, text: str) -> Base:

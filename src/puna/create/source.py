@@ -85,6 +85,13 @@ def find_component(path: Path) -> Path:
     return path
 
 
+def has_no_weights(path: Path) -> bool:
+    """Whether a file is no GGUF, or a directory is no checkpoint, by a glance."""
+    if path.is_dir():
+        return not _has_weights(path) and not any(_has_weights(file.parent) for file in path.glob("*/config.json"))
+    return _first_bytes(path, 4) != b"GGUF"
+
+
 def _has_weights(folder: Path) -> bool:
     names = (pattern for patterns, _ in _WEIGHTS for pattern in patterns if "/" not in pattern)
     return any(any(folder.glob(name)) for name in names)
