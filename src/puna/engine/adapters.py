@@ -63,7 +63,7 @@ def graft(tensors: Mapping[str, Stored], adapters: Iterable[tuple[Adapter, float
             if pair.magnitude is not None:
                 raise ModelError(f"adapter {adapter.source.name}: it is a DoRA, which is no sum; merging works")
             matrices = (("a", pair.a), ("b", _Scaled(pair.b, pair.scale * factor)))
-            leaves = {f"{name}.lora_{part}.{number}": matrix for part, matrix in matrices}
+            leaves = {f"adapter.{number}.{name}.lora_{part}": matrix for part, matrix in matrices}
             weights |= leaves
             a, b = (weight(n, m.shape, m.dtype) for n, m in leaves.items())
             changes.setdefault((pair.op, place_of(name, tensors)), []).append(LowRank(a, b))
