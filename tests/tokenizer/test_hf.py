@@ -8,7 +8,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from puna.errors import ConversionError, FormatError
 from puna.formats.gguf import open_gguf
 from puna.formats.gguf_writer import write_gguf
-from puna.tokenizer import load_tokenizer, metadata_from_hf
+from puna.tokenizer import load_tokenizer, metadata_from_hf, tokenizer_from_hf
 from puna.tokenizer.sentencepiece_model import parse_sentencepiece
 from tokenizer.corpus import NASTY
 from tokenizer.vocabularies import LLAMA3, QWEN2, byte_level, sentence_pieces, splits, word_pieces
@@ -152,6 +152,13 @@ def test_tokens_added_to_a_sentencepiece_model_keep_their_ids(tmp_path):
     assert metadata["tokenizer.ggml.eos_token_id"] == 601
     assert metadata["tokenizer.ggml.add_bos_token"] is True
     assert load_tokenizer(metadata).encode("<extra><|im_end|>")[-2:] == [600, 601]
+
+
+def test_a_token_that_is_there_twice_is_said(tmp_path):
+    directory = written(tmp_path, "tokenizer.model", sentence_pieces())
+    written(directory, "added_tokens.json", {"<extra>": 600, "[INST]": 601})
+    (warning,) = tokenizer_from_hf(directory, {}).warnings
+    assert "1 tokens are there twice, such as '[INST]'" in warning
 
 
 def byte_fallback_tokenizer(prefix):

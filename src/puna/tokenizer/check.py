@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from puna.errors import TokenizerError
-from puna.tokenizer.full import open_library
+from puna.tokenizer.full import library_ids, open_library
 from puna.tokenizer.tokenizer import Tokenizer
 from puna.tokenizer.vocabulary import TokenType
 
@@ -126,7 +126,7 @@ def _with_library(tokenizer: Tokenizer, text: str, source: str, texts: Iterable[
         return tokenizer.encode(text, parse_special=True, add_bos=False, add_eos=False)
 
     def theirs(text: str) -> list[int]:
-        return list(library.encode(text, add_special_tokens=False).ids)
+        return library_ids(library, text)
 
     return _compared(ours, theirs, [*texts, *_around_special(tokenizer)])
 

@@ -3,6 +3,7 @@
 It does not know which file anything came from.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +75,12 @@ class Draft:
         """The id of `token`; of special tokens if several are spelled so."""
         found = [i for i, known in enumerate(self.tokens) if known == token]
         return max(found, key=lambda i: self.types[i] == TokenType.CONTROL) if found else None
+
+    def twice(self) -> list[str]:
+        """Texts that more than one token has."""
+        if len(set(self.tokens)) == len(self.tokens):
+            return []
+        return [token for token, count in Counter(self.tokens).items() if count > 1]
 
     def to_metadata(self) -> dict[str, Any]:
         """The `tokenizer.ggml.*` keys; ConversionError where an id names no token."""

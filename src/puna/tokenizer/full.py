@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from puna.errors import TokenizerError
+from puna.tokenizer.library import library_errors
 from puna.tokenizer.vocabulary import FULL, Vocabulary
 
 if TYPE_CHECKING:
@@ -18,16 +19,17 @@ def open_library(text: str, source: str) -> "Library":
     """The library's tokenizer of a tokenizer.json's `text`, without cutting or padding; errors name `source`."""
     from tokenizers import Tokenizer as Library
 
-    try:
+    with library_errors(f"tokenizer: {source} is not understood", "a newer one may: pip install -U tokenizers"):
         tokenizer = Library.from_str(text)
-    except Exception as error:  # whatever the library raises for what it does not understand
-        raise TokenizerError(
-            f"tokenizer: {source} is not understood by the library 'tokenizers': {error}; a newer one may: "
-            "pip install -U tokenizers"
-        ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def library_ids(library: "Library", text: str) -> list[int]:
+    """The library's ids of `text`, without what goes around it; TokenizerError where it cannot encode."""
+    with library_errors(f"encoding: {text[:40]!r} cannot be encoded", "a whole vocabulary would work"):
+        return list(library.encode(text, add_special_tokens=False).ids)
 
 
 class FullTokenizer:
@@ -38,8 +40,7 @@ class FullTokenizer:
 
     def encode(self, text: str, parse: bool) -> list[int]:
         """Ids of `text`; with `parse`, special tokens spelled in it become their ids."""
-        library = self._parsing if parse else self._plain
-        return list(library.encode(text, add_special_tokens=False).ids)
+        return library_ids(self._parsing if parse else self._plain, text)
 
     def bytes_of(self, identity: int) -> bytes:
         """Bytes that token `identity` adds to a text, as the library's decoder has it."""
@@ -71,8 +72,7 @@ class FullTokenizer:
 
     @cached_property
     def _anchor(self) -> int:
-        ids = self._parsing.encode("a", add_special_tokens=False).ids
-        return int(ids[-1]) if ids else 0
+        return (library_ids(self._parsing, "a") or [0])[-1]
 
     def _decoded(self, *ids: int) -> str:
         return str(self._parsing.decode(list(ids), skip_special_tokens=False))

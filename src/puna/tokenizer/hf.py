@@ -71,6 +71,11 @@ def tokenizer_from_hf(
     if draft.model == "bert":
         draft.flags["token_type_count"] = int(config.get("type_vocab_size", 1))
         draft.origins["token_type_count"] = "config.json: type_vocab_size"
+    if twice := draft.twice():
+        draft.warnings.append(
+            f"{draft.source}: {len(twice)} tokens are there twice, such as {twice[0]!r}; newer versions of llama.cpp "
+            "refuse such a vocabulary"
+        )
     metadata = draft.to_metadata()
     origins = {key: draft.origins.get(key.removeprefix(PREFIX), draft.source) for key in metadata}
     metadata |= keep_full(draft, metadata, spec)

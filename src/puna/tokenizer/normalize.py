@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from puna.tokenizer.charsmap import replacer
+from puna.tokenizer.library import library_errors
 from puna.tokenizer.pieces import SPACE
 from puna.tokenizer.seams import Seams
 from puna.tokenizer.vocabulary import TokenType, Vocabulary
@@ -44,7 +45,8 @@ def _replacements(vocabulary: Vocabulary) -> Callable[[str], str]:
     if vocabulary.like_tokenizers:
         from tokenizers.normalizers import Precompiled
 
-        normalize: Callable[[str], str] = Precompiled(table).normalize_str
+        with library_errors("tokenizer: the table of characters is not understood", "a whole one would work"):
+            normalize: Callable[[str], str] = Precompiled(table).normalize_str
         return normalize
     replace = replacer(table)
     tokens = vocabulary.tokens

@@ -163,7 +163,7 @@ def _word_pieces(spec: Json, model: Json) -> Draft:
     strips = normalizer.get("strip_accents")
     draft.flags |= {
         "normalizer.lowercase": lowercase,
-        "normalizer.strip_accents": lowercase if strips is None else strips,
+        "normalizer.strip_accents": lowercase if strips is None else bool(strips),
     }
     prefix = model.get("continuing_subword_prefix", "##") or "##"
     for i, token in enumerate(tokens):
