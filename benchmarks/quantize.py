@@ -1,7 +1,8 @@
 """Quantization in millions of weights a second: Puna's native code beside its numpy, ggml (llama.cpp) and libgguf.
 
 All take the same F32 weights in memory and write into memory; llama-quantize reads and writes files besides. Threads
-get equal bands of rows. Contenders alternate, and the best round of each counts.
+get equal bands of rows; libgguf starts threads of its own as well. Contenders alternate, and the best round of each
+counts.
 """
 
 from __future__ import annotations
@@ -62,34 +63,41 @@ def find_ggml() -> str | None:
     return next(map(str, sorted(places)), None)
 
 
-def seconds(encode: Encoder, rows: Rows, out: NDArray[np.uint8], pool: ThreadPoolExecutor, threads: int) -> float:
+def seconds(encode: Encoder, rows: Rows, out: NDArray[np.uint8], pool: Pool) -> float:
     """Return how long all bands take, one a thread."""
-    bands = [slice(i * len(rows) // threads, (i + 1) * len(rows) // threads) for i in range(threads)]
-    start = time.perf_counter()
-    for future in [pool.submit(encode, rows[band], out[band]) for band in bands]:
-        future.result()
-    return time.perf_counter() - start
+    bands = [slice(i * len(rows) // pool.threads, (i + 1) * len(rows) // pool.threads) for i in range(pool.threads)]
+    wall, processor = time.perf_counter(), time.process_time()
+    list(pool.map(lambda band: encode(rows[band], out[band]), bands))
+    if pool.processor:
+        return (time.process_time() - processor) / pool.threads
+    return time.perf_counter() - wall
 
 
-def speeds(contenders: dict[str, Encoder], rows: Rows, name: str, threads: int, rounds: int) -> dict[str, float]:
+class Pool(ThreadPoolExecutor):
+    """Some threads, and whether the time on processors counts, shared by the threads, or the clock on the wall."""
+
+    def __init__(self, threads: int, processor: bool) -> None:
+        super().__init__(threads)
+        self.threads, self.processor = threads, processor
+
+
+def speeds(contenders: dict[str, Encoder], rows: Rows, name: str, pool: Pool, rounds: int) -> dict[str, float]:
     """Return millions of weights a second of each contender."""
     out = np.zeros((len(rows), DTYPES[name].row_bytes(rows.shape[1])), np.uint8)
     best: dict[str, float] = {}
-    with ThreadPoolExecutor(threads) as pool:
-        taken = {key: fitting(encode, rows, out, pool, threads) for key, encode in contenders.items()}
-        for _ in range(rounds):
-            for key, encode in contenders.items():
-                some = rows[: taken[key]]
-                speed = some.size / seconds(encode, some, out[: len(some)], pool, threads) / 1e6
-                best[key] = max(best.get(key, 0), speed)
+    taken = {key: fitting(encode, rows, out, pool) for key, encode in contenders.items()}
+    for _ in range(rounds):
+        for key, encode in contenders.items():
+            some = rows[: taken[key]]
+            best[key] = max(best.get(key, 0), some.size / seconds(encode, some, out[: len(some)], pool) / 1e6)
     return best
 
 
-def fitting(encode: Encoder, rows: Rows, out: NDArray[np.uint8], pool: ThreadPoolExecutor, threads: int) -> int:
+def fitting(encode: Encoder, rows: Rows, out: NDArray[np.uint8], pool: Pool) -> int:
     """Return how many rows a contender does in a round."""
-    few = 16 * threads
-    seconds(encode, rows[:few], out[:few], pool, threads)
-    return min(len(rows), max(few, int(few * ENOUGH / seconds(encode, rows[:few], out[:few], pool, threads))))
+    few = 16 * pool.threads
+    seconds(encode, rows[:few], out[:few], pool)
+    return min(len(rows), max(few, int(few * ENOUGH / seconds(encode, rows[:few], out[:few], pool))))
 
 
 @click.command()
@@ -102,7 +110,10 @@ def fitting(encode: Encoder, rows: Rows, out: NDArray[np.uint8], pool: ThreadPoo
 @click.option(
     "--ggml", "library", default=find_ggml(), help="ggml's shared library. [default: that of llama-cpp-python]"
 )
-def command(types: str, threads: str, isas: str, imatrix: bool, shape: str, rounds: int, library: str | None) -> None:
+@click.option("--processor", is_flag=True, help="Count time on a processor: for a machine that does other work too.")
+def command(
+    types: str, threads: str, isas: str, imatrix: bool, shape: str, rounds: int, library: str | None, processor: bool
+) -> None:
     """Quantization: a line for each type and number of threads, in millions of weights a second."""
     size = tuple(map(int, shape.split("x")))
     rng = np.random.default_rng(0)
@@ -111,6 +122,7 @@ def command(types: str, threads: str, isas: str, imatrix: bool, shape: str, roun
     for name in types.split(","):
         used = matrix if CODECS[name].weighted else None
         for count in map(int, threads.split(",")):
-            found = speeds(encoders(name, used, library, isas.split(",")), rows, name, count, rounds)
+            with Pool(count, processor) as pool:
+                found = speeds(encoders(name, used, library, isas.split(",")), rows, name, pool, rounds)
             figures = " | ".join(f"{key} {speed:7.1f}" for key, speed in found.items())
             click.echo(f"{name:7} {count} thread{'s' if count > 1 else ' '} | {figures}")
