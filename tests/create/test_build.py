@@ -300,6 +300,9 @@ def test_a_model_is_quantized_on_the_way_from_file_name_and_directory(
     assert of_shards.digest == of_file.digest
     create(store, "e", "FROM a", quantize="Q4_0", on_progress=listen)
     assert any(line.startswith("requantizing Q8_0 model to Q4_0: ") for line in said)
+    create(store, "f", "FROM base", target_size="300K", on_progress=listen)
+    assert "quantizing F32 model to 300K" in said
+    assert store.model_path("f").stat().st_size <= 300_000
 
 
 def test_layers_that_are_shards_of_another_program_are_taken_as_they_are(

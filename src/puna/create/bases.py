@@ -85,7 +85,7 @@ class Part:
 
     def _converted(self, new: Addition, making: Making) -> tuple[list[Layer], Config | None]:
         wanted = dict(making.wanted) if self.kind == "model" else {}
-        making.progress(self._work(wanted.get("quantize") or ""), 0, 0)
+        making.progress(self._work(_aim(wanted)), 0, 0)
         source = shard_names(new.temporary, self.home, self.layers) if len(self.layers) > 1 else self.source
         what = f"the {self.kind} of {Path(self.what).name}"
         layer, config = add_model(
@@ -93,13 +93,13 @@ class Part:
         )
         return [layer], config
 
-    def _work(self, quantize: str) -> str:
+    def _work(self, aim: str) -> str:
         if self.config is None:
-            return f"converting {self.kind}" + (f" to {quantize}" if quantize else "")
+            return f"converting {self.kind}" + (f" to {aim}" if aim else "")
         was = self.config.file_type
         if was in FLOATS:
-            return f"quantizing {was} model to {quantize}"
-        return f"requantizing {was} model to {quantize}: what {was} lost stays lost, F16 or the original gives more"
+            return f"quantizing {was} model to {aim}"
+        return f"requantizing {was} model to {aim}: what {was} lost stays lost, F16 or the original gives more"
 
     def _merged(self, new: Addition, gguf: GGUF, progress: Progress) -> list[Layer]:
         return [
@@ -107,6 +107,13 @@ class Part:
                 self.kind, lambda out: merge_shards(gguf, out, progress), what=self.source.name, on_progress=progress
             )
         ]
+
+
+def _aim(wanted: Mapping[str, Any]) -> str:
+    """What weights are to become, in words."""
+    recipe = "the types of a recipe" if "recipe" in wanted else ""
+    bits = f"{wanted['target_bpw']} bits per weight" if "target_bpw" in wanted else ""
+    return str(wanted.get("quantize") or wanted.get("target_size") or bits or recipe)
 
 
 def merge_shards(gguf: GGUF, out: Path, progress: Progress) -> None:
