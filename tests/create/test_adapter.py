@@ -1,5 +1,6 @@
 """PEFT adapters: what they become in GGUF, that they mean what was trained, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from create.adapters import folded, matrices, modules_of, peft_tensors, write_pe
 from formats.torch_files import storage, tensor, zip_file
 from golden.cases import CASES, tokens
 from golden.checkpoints import weights_of, write_checkpoint, write_safetensors
+from puna import arch as archs
+from puna.arch.transform import Transform, permute_rope, rows, transpose
 from puna.create.adapter import find_base, open_adapter, open_base
 from puna.create.lora import convert_adapter
+from puna.create.peft import open_peft
 from puna.errors import ConversionError, ModelError, ModelNotFound, PunaError
 
 Q = "model.layers.0.self_attn.q_proj"
@@ -207,6 +211,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"lora_bias": True}, PLAIN, "'lora_bias' is True"),
     ({"trainable_token_indices": [1]}, PLAIN, "'trainable_token_indices' is"),
     ({"init_lora_weights": "pissa_niter_4"}, PLAIN, "'pissa_niter_4': the base's weights were changed too"),
+    ({"use_rslora": "false"}, PLAIN, "'use_rslora' is 'false'"),
     ({"r": 8}, PLAIN, "has rank 4, adapter_config.json says r = 8"),
     ({"lora_alpha": 0}, PLAIN, "lora_alpha of '.*q_proj' is 0"),
     ({"lora_alpha": "6"}, PLAIN, "is '6'"),
@@ -250,6 +255,33 @@ def test_what_training_saved_of_the_base_as_it_is_is_left_out(tmp_path: Path) ->
     kept = {"base_model.model.model.embed_tokens.base_layer.weight": np.zeros((320, 128), "f4")}
     report = convert_adapter(write_peft(tmp_path / "lora", {**PLAIN, **kept}), tmp_path / "a.gguf", base=base)
     assert [t.name for t in report.tensors] == ["blk.0.attn_q.weight.lora_a", "blk.0.attn_q.weight.lora_b"]
+
+
+def open_with(folder: Path, transforms: dict[str, tuple[Transform, ...]], **config: Any) -> Any:
+    """PLAIN for a llama whose q is made otherwise; the pairs by name."""
+    arch = replace(
+        archs.find("llama"),
+        hf_names={"model.layers.{}.self_attn.q_proj": tuple(f"blk.{{}}.{name}" for name in transforms)},
+        from_hf=lambda name, hp: transforms[name.split(".")[2]],
+    )
+    adapter = open_peft(write_peft(folder, PLAIN, **config), arch, None, {})
+    return {name.split(".")[2]: (pair.a.numpy(), pair.b.numpy()) for name, pair in adapter.pairs.items()}
+
+
+def test_a_base_that_is_split_splits_the_rows_of_b(tmp_path: Path) -> None:
+    found = open_with(tmp_path, {"attn_q": (rows(0, 96),), "attn_k": (rows(96, 128), permute_rope(2))})
+    a, b = AB["lora_A.weight"], AB["lora_B.weight"]
+    np.testing.assert_array_equal(found["attn_q"][0], a)
+    np.testing.assert_array_equal(found["attn_k"][0], a)
+    np.testing.assert_array_equal(found["attn_q"][1], b[:96])
+    np.testing.assert_array_equal(found["attn_k"][1], rows_by_pairs(b[96:], 2))
+
+
+def test_a_base_stored_the_other_way_round_has_b_the_right_way(tmp_path: Path) -> None:
+    found = open_with(tmp_path, {"attn_q": (transpose(), rows(0, 64))}, fan_in_fan_out=True)
+    np.testing.assert_array_equal(found["attn_q"][1], AB["lora_B.weight"][:64])
+    with pytest.raises(ConversionError, match=r"'blk\.0\.attn_q\.weight' cannot be converted, for transpose"):
+        open_with(tmp_path, {"attn_q": (transpose(),)})
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -150,7 +150,5 @@ def located(source: str) -> Path:
             return path
         raise
     if manifest.layer("adapter"):
-        raise ConversionError(
-            f"converting {source}: its LoRA adapter would be lost; `puna merge {source}` folds it in"
-        )
+        raise ConversionError(f"converting {source}: its LoRA adapter would be lost; `puna merge {source}` folds it in")
     return store.model_path(source)

@@ -83,8 +83,9 @@ class Merged(Converted):
         self, first: int, make: Callable[[], Array], deltas: Callable[[], list[_Delta]], probe: Probe | None
     ) -> Bytes:
         values = np.array(make(), np.float32)
-        for delta in deltas():
-            delta.add(values, first)
+        with np.errstate(all="ignore"):  # what is not finite is told below
+            for delta in deltas():
+                delta.add(values, first)
         if (bad := first_not_finite(values.reshape(-1).view(np.uint8), F32)) is not None:
             raise ConversionError(
                 f"merging '{self.name}': row {first + bad // values.shape[1]} becomes {values.reshape(-1)[bad]:g}; "

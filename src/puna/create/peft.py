@@ -41,6 +41,8 @@ _REFUSED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("target_parameters", (None, []), "an adapter of modules works"),
     ("trainable_token_indices", (None, {}, []), "an adapter without trained tokens works"),
     ("lora_bias", (None, False), "an adapter without biases of its own works"),
+    ("use_rslora", (None, True, False), "true or false works"),
+    ("fan_in_fan_out", (None, True, False), "true or false works"),
     ("use_qalora", (None, False), "a plain LoRA works"),
     ("use_bdlora", (None, False), "a plain LoRA works"),
     ("kasa_config", (None, {}), "a plain LoRA works"),
