@@ -69,7 +69,14 @@ ARCH_FILE = {
     *("puna.nn", "puna.cache", "puna.graph", "puna.arch.base", "puna.errors"),
     *("__future__", "collections.abc", "dataclasses", "math", "typing"),
 }
-ARCH_SERVICE = {"base", "binding", "hparams", "naming", "rope", "transform"}  # files in arch/ that define no architecture but serve those that do
+ARCH_SERVICE = {
+    "base",
+    "binding",
+    "hparams",
+    "naming",
+    "rope",
+    "transform",
+}  # files in arch/ that define no architecture but serve those that do
 ARCH_FOLDER_NEVER = {"io", "logging", "os", "pathlib", "sys"}
 ARCH_LINES = 250
 
