@@ -5,10 +5,10 @@ import json
 import pytest
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers, processors
 
-from puna.errors import FormatError
+from puna.errors import ConversionError, FormatError
 from puna.tokenizer import load_tokenizer, metadata_from_hf, tokenizer_from_hf
 from tokenizer.corpus import NASTY
-from tokenizer.vocabularies import byte_level, word_pieces
+from tokenizer.vocabularies import QWEN2, byte_level, word_pieces
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
@@ -75,6 +75,16 @@ def test_a_list_of_words_has_the_ids_of_tokenizers(lowercase, tmp_path):
         assert ours.encode(text, parse_special=True, add_bos=True, add_eos=True) == theirs.encode(text).ids, repr(text)
 
 
+def test_qwen_s_class_splits_otherwise(tmp_path):
+    theirs = byte_level(QWEN2, "NFC")
+    found = tokenizer_from_hf(saved(tmp_path, theirs, tokenizer_class="Qwen2Tokenizer"), {})
+    ours = load_tokenizer(found.metadata)
+    assert found.metadata["tokenizer.ggml.pre"] == "qwen2"
+    assert found.warnings == ()
+    for text in (text for text in NASTY if "<|" not in text and "<tool_call>" not in text):
+        assert ours.encode(text) == theirs.encode(text).ids, repr(text)
+
+
 def test_chinese_characters_that_are_not_set_apart_are_kept_whole(tmp_path):
     theirs = word_pieces()
     theirs.model.save(str(tmp_path))
@@ -90,4 +100,7 @@ def test_older_files_that_are_damaged_are_refused_by_name(tmp_path):
     (tmp_path / "vocab.json").write_text('{"a": 0}')
     (tmp_path / "merges.txt").write_text("#version: 0.2\na b c\n")
     with pytest.raises(FormatError, match=r"merges\.txt: 'a b c' is no merge"):
+        metadata_from_hf(tmp_path, {})
+    (tmp_path / "merges.txt").write_text("#version: 0.2\na b</w>\n")
+    with pytest.raises(ConversionError, match="marks the ends of words"):
         metadata_from_hf(tmp_path, {})

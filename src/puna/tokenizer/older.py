@@ -6,7 +6,8 @@ It does not know added tokens beyond those that these files' own classes add.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from puna.errors import FormatError
+from puna.errors import ConversionError, FormatError
+from puna.tokenizer.pretokenize import find_scheme
 
 _BERT = ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
 _ENDED = ("roberta", "bart", "mpnet", "longformer", "deberta", "led", "blenderbot")  # <s> text </s>
@@ -17,17 +18,14 @@ def from_merges(vocab: Mapping[str, int], merges: str, settings: Mapping[str, An
 
     `settings` is tokenizer_config.json; `kind` is the config's model_type: of RoBERTa's kin, texts have ends.
     """
-    lines = merges.splitlines()
-    pairs = [line.split(" ") for line in lines[bool(lines and lines[0].startswith("#version")) :] if line]
-    for pair in pairs:
-        if len(pair) != 2:
-            raise FormatError(f"reading merges.txt: {' '.join(pair)!r} is no merge; two tokens in a line would work")
     spec: dict[str, Any] = {
-        "model": {"type": "BPE", "vocab": dict(vocab), "merges": pairs},
+        "model": {"type": "BPE", "vocab": dict(vocab), "merges": _pairs(merges)},
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": bool(settings.get("add_prefix_space", False))},
         "decoder": {"type": "ByteLevel"},
         "added_tokens": _added(vocab, [settings.get(f"{r}_token") for r in ("bos", "eos", "unk", "pad", "sep", "cls")]),
     }
+    if settings.get("tokenizer_class", "").startswith("Qwen2") or kind.startswith("qwen"):
+        spec |= _split_as("qwen2")
     cls, sep = settings.get("cls_token") or "<s>", settings.get("sep_token") or "</s>"
     if any(name in kind for name in _ENDED) and cls in vocab and sep in vocab:
         spec["added_tokens"] = _added(
@@ -63,6 +61,32 @@ def from_words(words: Sequence[str], settings: Mapping[str, Any]) -> dict[str, A
     if cls in vocab and sep in vocab:
         spec["post_processor"] = _ends(cls, sep, vocab)
     return _whole(spec)
+
+
+def _pairs(merges: str) -> list[list[str]]:
+    lines = [line.rstrip("\r") for line in merges.split("\n")]
+    pairs = [line.split(" ") for line in lines[lines[0].startswith("#version") :] if line]
+    for pair in pairs:
+        if len(pair) != 2:
+            raise FormatError(f"reading merges.txt: {' '.join(pair)!r} is no merge; two tokens in a line would work")
+    if any(right.endswith("</w>") for _, right in pairs):
+        raise ConversionError(
+            "merges.txt: it marks the ends of words with </w>, as CLIP's does, and does not say how text becomes words;"
+            " the model's tokenizer.json would work"
+        )
+    return pairs
+
+
+def _split_as(name: str) -> dict[str, Any]:
+    """The normalizer and the pre_tokenizer of a name in GGUF."""
+    scheme = find_scheme(name)
+    letters = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    split = {"type": "Split", "behavior": "Isolated", "invert": False}
+    steps = [{**split, "pattern": {"Regex": pattern}} for pattern in scheme.patterns]
+    return {
+        "normalizer": {"type": scheme.normalize} if scheme.normalize else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*steps, letters]},
+    }
 
 
 def _added(vocab: Mapping[str, int], tokens: Sequence[Any], left: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ def read_vocabulary_files(files: Files, kind: str, settings: Mapping[str, Any]) 
         return draft, None
     if "tokenizer.json" in files:
         spec = read_json(files, "tokenizer.json")
-        return _parsed(spec), spec
+        return _parsed(spec, "tokenizer.json"), spec
     if "tekken.json" in files:
         tekken = read_json(files, "tekken.json")
         draft = parse_tekken(tekken)
@@ -45,7 +45,7 @@ def read_vocabulary_files(files: Files, kind: str, settings: Mapping[str, Any]) 
                 return parse_tiktoken(data, name), None
     if older := _older(files, kind, settings):
         source, spec = older
-        draft = parse_tokenizer_json(spec)
+        draft = _parsed(spec, source)
         draft.source = source
         return draft, spec
     if problem:
@@ -70,15 +70,15 @@ def read_json(files: Files, name: str) -> dict[str, Any]:
     return value
 
 
-def _parsed(spec: Spec) -> Draft:
+def _parsed(spec: Spec, source: str) -> Draft:
     try:
         return parse_tokenizer_json(spec)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(
-            f"reading tokenizer.json: a part is missing or of another kind ({type(error).__name__}: {error}); one that "
-            "the library tokenizers reads would work"
+            f"reading {source}: a part is missing or of another kind ({type(error).__name__}: {error}); what the library "
+            "tokenizers reads would work"
         ) from error
 
 
