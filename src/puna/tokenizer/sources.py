@@ -77,8 +77,8 @@ def _parsed(spec: Spec, source: str) -> Draft:
         if isinstance(error, FormatError):
             raise
         raise FormatError(
-            f"reading {source}: a part is missing or of another kind ({type(error).__name__}: {error}); what the library "
-            "tokenizers reads would work"
+            f"reading {source}: a part is missing or of another kind ({type(error).__name__}: {error}); one that the "
+            "library tokenizers reads would work"
         ) from error
 
 
