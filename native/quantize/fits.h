@@ -6,13 +6,6 @@
 
 namespace puna::PUNA_ISA {
 
-typedef uint8_t ByteLanes __attribute__((vector_size(W)));
-
-PUNA_INLINE void store_bytes(uint8_t *to, I v) {
-    const ByteLanes bytes = __builtin_convertvector(v, ByteLanes);
-    std::memcpy(to, &bytes, sizeof bytes);
-}
-
 template <int size> struct Fits {
     static constexpr int groups = quantize::chunk / size;
     alignas(64) float scale[groups], minimum[groups], inverse[groups], base[groups], share[groups];

@@ -241,7 +241,7 @@ PUNA_INLINE void pack_q3_scales(const uint8_t *s, uint8_t *to) {
 
 bool encode_q3_k(const float *x, const float *weights, int64_t blocks, uint8_t *to) {
     alignas(64) uint8_t q[size];
-    alignas(64) int8_t levels[quantize::chunk];  // turned, `searched` groups after another
+    alignas(64) uint8_t levels[quantize::chunk];  // turned, `searched` groups after another
     Fits<16> fits;
     Factors<16> found;
     if (weights) {
@@ -270,7 +270,7 @@ bool encode_q3_k(const float *x, const float *weights, int64_t blocks, uint8_t *
             else if (weights) fits.quants(values, group, -4, 3, q + i * 16);
             else
                 for (int k = 0; k < 16; k++)
-                    q[i * 16 + k] = uint8_t(levels[group / searched * searched * 16 + k * searched + group % searched]);
+                    q[i * 16 + k] = levels[group / searched * searched * 16 + k * searched + group % searched];
         }
         pack_bits(q, 2, to);
         pack_pairs(q, 0, to + 32);

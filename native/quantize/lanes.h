@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -137,6 +137,26 @@ PUNA_INLINE float load_half(const uint8_t *from) {
     uint16_t half;
     std::memcpy(&half, from, 2);
     return from_half(half);
+}
+
+// The lowest byte of each lane. GCC 12 takes lanes apart for __builtin_convertvector.
+PUNA_INLINE void store_bytes(uint8_t *to, I v) {
+#if defined(__AVX512F__)
+    _mm_storeu_si128(reinterpret_cast<__m128i *>(to), _mm512_cvtepi32_epi8((__m512i)v));
+#elif defined(__AVX2__)
+    const __m256i lowest = _mm256_set1_epi32(0x0c080400);
+    const __m256i bytes = _mm256_shuffle_epi8((__m256i)v, lowest);
+    _mm_storel_epi64(reinterpret_cast<__m128i *>(to),
+                     _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1)));
+#elif defined(__SSE2__)
+    const __m128i words = _mm_packs_epi32((__m128i)(v & 255), _mm_setzero_si128());
+    const int bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+    std::memcpy(to, &bytes, 4);
+#else
+    typedef uint8_t Bytes __attribute__((vector_size(W)));
+    const Bytes bytes = __builtin_convertvector(v, Bytes);
+    std::memcpy(to, &bytes, sizeof bytes);
+#endif
 }
 
 // Interleaves the lower (upper) halves of two vectors: a0 b0 a1 b1 ...

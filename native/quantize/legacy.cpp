@@ -9,8 +9,6 @@ namespace {
 
 constexpr int size = 32, groups = quantize::chunk / size;
 
-typedef uint8_t Quants __attribute__((vector_size(W)));
-
 // 1 / scale; 0 where that would be infinite, or scale is 0.
 PUNA_INLINE F reciprocal(F scale) {
     const F inverse = 1.0f / scale;
@@ -38,8 +36,7 @@ template <bool five> PUNA_INLINE void pack(const uint8_t *q, uint8_t *to) {
 PUNA_INLINE void cut(const float *x, float base, float inverse, float offset, float top, uint8_t *q) {
     for (int i = 0; i < size; i += W) {
         const F v = smaller((load(x + i) - base) * inverse + offset, set(top));
-        const Quants quants = __builtin_convertvector(__builtin_convertvector(v, I), Quants);
-        std::memcpy(q + i, &quants, W);
+        store_bytes(q + i, __builtin_convertvector(v, I));
     }
 }
 
@@ -157,7 +154,6 @@ bool encode_q5_0(const float *x, const float *w, int64_t blocks, uint8_t *to) { 
 bool encode_q5_1(const float *x, const float *w, int64_t blocks, uint8_t *to) { return affine<31>(x, w, blocks, to); }
 
 bool encode_q8_0(const float *x, const float *, int64_t blocks, uint8_t *to) {
-    typedef int8_t Bytes __attribute__((vector_size(W)));
     Bounds bounds;
     alignas(64) float scales[groups], inverses[groups];
     find_bounds(x, bounds);
@@ -174,8 +170,7 @@ bool encode_q8_0(const float *x, const float *, int64_t blocks, uint8_t *to) {
             const I down = __builtin_convertvector(v, I);
             // ties go away from zero, as C's roundf: v - down is exact, and so is its double
             const I up = __builtin_convertvector(2.0f * (v - floats(down)), I);
-            const Bytes quants = __builtin_convertvector(down + up, Bytes);
-            std::memcpy(to + 2 + i, &quants, sizeof quants);
+            store_bytes(to + 2 + i, down + up);
         }
     }
     return stored;

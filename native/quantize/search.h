@@ -216,8 +216,7 @@ template <bool unsigned_> PUNA_INLINE void improve(F x, F w, I &q, Moved &sums, 
 
 // The scale by moving one quant of -top..top - 1 at a time, five rounds; weights are squares. `levels` are the quants
 // plus top. As ggml's make_q3_quants.
-template <int size> void stepwise_fit(const float *x, int top, F *scale, int8_t *levels) {
-    typedef int8_t Bytes __attribute__((vector_size(W)));
+template <int size> void stepwise_fit(const float *x, int top, F *scale, uint8_t *levels) {
     F extreme[U];
     I empty[U], q[size][U];
     Moved sums[U] = {};
@@ -238,10 +237,8 @@ template <int size> void stepwise_fit(const float *x, int top, F *scale, int8_t 
             }
     for (int u = 0; u < U; u++) {
         scale[u] = where(~empty[u] & (sums[u].sum_q2 > 0), sums[u].sum_xq / sums[u].sum_q2, set(0));
-        for (int i = 0; i < size; i++) {
-            const Bytes out = __builtin_convertvector(where(empty[u], set_int(0), q[i][u] + top), Bytes);
-            std::memcpy(levels + i * searched + u * W, &out, sizeof out);
-        }
+        for (int i = 0; i < size; i++)
+            store_bytes(levels + i * searched + u * W, where(empty[u], set_int(0), q[i][u] + top));
     }
 }
 
