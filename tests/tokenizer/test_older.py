@@ -44,6 +44,11 @@ def test_a_vocabulary_with_merges_has_the_ids_of_tokenizers(tmp_path):
         assert ours.encode(text) == theirs.encode(text).ids, repr(text)
 
 
+def test_the_end_of_text_is_special_even_where_no_config_names_it(tmp_path):
+    ours = load_tokenizer(metadata_from_hf(saved(tmp_path, gpt2(), ["<|endoftext|>"]), {}))
+    assert ours.encode("<|endoftext|>") == [696]
+
+
 def test_texts_of_roberta_have_ends_and_its_mask_swallows_spaces(tmp_path):
     theirs = gpt2()
     vocab = json.loads(theirs.to_str())["model"]["vocab"]

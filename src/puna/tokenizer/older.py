@@ -10,6 +10,7 @@ from puna.errors import ConversionError, FormatError
 from puna.tokenizer.pretokenize import find_scheme
 
 _BERT = ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
+_ROLES = ("bos", "eos", "unk", "pad", "sep", "cls")
 _ENDED = ("roberta", "bart", "mpnet", "longformer", "deberta", "led", "blenderbot")  # <s> text </s>
 
 
@@ -22,7 +23,7 @@ def from_merges(vocab: Mapping[str, int], merges: str, settings: Mapping[str, An
         "model": {"type": "BPE", "vocab": dict(vocab), "merges": _pairs(merges)},
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": bool(settings.get("add_prefix_space", False))},
         "decoder": {"type": "ByteLevel"},
-        "added_tokens": _added(vocab, [settings.get(f"{r}_token") for r in ("bos", "eos", "unk", "pad", "sep", "cls")]),
+        "added_tokens": _added(vocab, ["<|endoftext|>", *(settings.get(f"{role}_token") for role in _ROLES)]),
     }
     if settings.get("tokenizer_class", "").startswith("Qwen2") or kind.startswith("qwen"):
         spec |= _split_as("qwen2")
