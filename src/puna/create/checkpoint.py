@@ -245,7 +245,7 @@ def _metadata(
     general = {
         "general.architecture": arch.name,
         "general.type": "model",
-        "general.name": model_name(root, arch.name, config, label),
+        "general.name": model_name(root, arch.name, config),
         "general.size_label": label,
         "general.parameter_count": count,
         "general.quantization_version": 2,

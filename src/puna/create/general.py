@@ -21,9 +21,9 @@ _LINE = re.compile(r"^model_name:[ \t]*[\"']?([^\"'\n]+?)[\"']?[ \t]*$", re.MULT
 _UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
-def model_name(root: Path, arch: str, config: Mapping[str, Any], label: str) -> str:
+def model_name(root: Path, arch: str, config: Mapping[str, Any]) -> str:
     """The model's name, the same wherever the checkpoint lies."""
-    return _card_name(root) or _hub_name(config) or f"{arch} {label}"
+    return _card_name(root) or _hub_name(config) or arch
 
 
 def _card_name(root: Path) -> str:

@@ -16,7 +16,7 @@ ROPE = ("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor"
 
 OTHERS = (
     (r"general\.architecture", "config.json: architectures"),
-    (r"general\.(name|basename)", "config.json: _name_or_path, else the architecture and the size"),
+    (r"general\.(name|basename)", "README.md: model_name, else config.json: _name_or_path, else the architecture"),
     (r"general\.(parameter_count|size_label)", "the tensors' shapes"),
     (r"general\.(file_type|quantization_version)", "the types that tensors are written in"),
     (r"general\..*", "Puna"),
