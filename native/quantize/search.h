@@ -71,33 +71,50 @@ PUNA_INLINE void total_error(const float *x, const float *w, const float *q, con
         }
 }
 
-// Scale and minimum >= 0 such that the w-weighted error of quants 0..top is small. As ggml's make_qkx2_quants.
-template <int size, bool magnitudes> void affine_fit(const float *x, const float *w, float top, Steps steps, Fit &fit) {
-    alignas(64) float q[size * searched];
-    F low[U], high[U], sum_x[U], best[U], span[U];
+// The smallest value (at most 0) and the largest, the sums of the weights and of the weighted values.
+template <int size> PUNA_INLINE void survey(const float *x, const float *w, F *low, F *high, F *sum_w, F *sum_x) {
     for (int u = 0; u < U; u++) {
         low[u] = high[u] = load(x + u * W);
-        fit.share[u] = sum_x[u] = set(0);
+        sum_w[u] = sum_x[u] = set(0);
     }
     for (int i = 0; i < size; i++)
         for (int u = 0; u < U; u++) {
             const F value = load(x + i * searched + u * W), weight = load(w + i * searched + u * W);
             low[u] = smaller(value, low[u]);
             high[u] = larger(value, high[u]);
-            fit.share[u] += weight;
+            sum_w[u] += weight;
             sum_x[u] += weight * value;
         }
+    for (int u = 0; u < U; u++) low[u] = where(low[u] > 0, set(0), low[u]);
+}
+
+// The best scale and minimum <= 0 for some quants, given their sums; where there is one.
+PUNA_INLINE I least_squares(const Sums &sums, int u, F sum_w, F sum_x, F &scale, F &minimum) {
+    const F determinant = sum_w * sums.q2[u] - sums.q[u] * sums.q[u];
+    const F lowest = (sums.q2[u] * sum_x - sums.q[u] * sums.xq[u]) / determinant;
+    const I above = lowest > 0;
+    scale = where(above, sums.xq[u] / sums.q2[u], (sum_w * sums.xq[u] - sum_x * sums.q[u]) / determinant);
+    minimum = where(above, set(0), lowest);
+    return determinant > 0;
+}
+
+// Scale and minimum >= 0 such that the w-weighted error of quants 0..top is small. As ggml's make_qkx2_quants.
+template <int size, bool magnitudes> void affine_fit(const float *x, const float *w, float top, Steps steps, Fit &fit) {
+    alignas(64) float q[size * searched];
+    Sums sums;
+    F low[U], high[U], sum_x[U], best[U];
+    const auto levels = [&](const F *base, const F *inverse) {
+        if (beyond(inverse, low, high, base, fit.empty)) grid<size, true>(x, w, base, inverse, top, q, sums);
+        else grid<size, false>(x, w, base, inverse, top, q, sums);
+    };
+    survey<size>(x, w, low, high, fit.share, sum_x);
     for (int u = 0; u < U; u++) {
-        low[u] = where(low[u] > 0, set(0), low[u]);
         fit.empty[u] = high[u] == low[u];
-        span[u] = where(fit.empty[u], set(1), high[u] - low[u]);
-        fit.inverse[u] = top / span[u];
+        fit.inverse[u] = top / where(fit.empty[u], set(1), high[u] - low[u]);
         fit.scale[u] = 1.0f / fit.inverse[u];
         fit.minimum[u] = fit.base[u] = low[u];
     }
-    Sums sums;
-    if (beyond(fit.inverse, low, high, low, fit.empty)) grid<size, true>(x, w, low, fit.inverse, top, q, sums);
-    else grid<size, false>(x, w, low, fit.inverse, top, q, sums);
+    levels(low, fit.inverse);
     total_error<size, magnitudes>(x, w, q, fit.scale, low, best);
     for (int u = 0; u < U; u++) best[u] = where(fit.empty[u], set(-1), best[u]);
     for (int step = 0; step <= steps.count; step++) {
@@ -105,17 +122,9 @@ template <int size, bool magnitudes> void affine_fit(const float *x, const float
         F inverse[U], scale[U], minimum[U], error[U];
         I solvable[U];
         for (int u = 0; u < U; u++) inverse[u] = shift / (high[u] - fit.minimum[u]);
-        if (beyond(inverse, low, high, fit.minimum, fit.empty)) grid<size, true>(x, w, fit.minimum, inverse, top, q, sums);
-        else grid<size, false>(x, w, fit.minimum, inverse, top, q, sums);
-        for (int u = 0; u < U; u++) {
-            const F determinant = fit.share[u] * sums.q2[u] - sums.q[u] * sums.q[u];
-            const F lowest = (sums.q2[u] * sum_x[u] - sums.q[u] * sums.xq[u]) / determinant;
-            const I above = lowest > 0;
-            solvable[u] = determinant > 0;
-            scale[u] = where(above, sums.xq[u] / sums.q2[u],
-                             (fit.share[u] * sums.xq[u] - sum_x[u] * sums.q[u]) / determinant);
-            minimum[u] = where(above, set(0), lowest);
-        }
+        levels(fit.minimum, inverse);
+        for (int u = 0; u < U; u++)
+            solvable[u] = least_squares(sums, u, fit.share[u], sum_x[u], scale[u], minimum[u]);
         total_error<size, magnitudes>(x, w, q, scale, minimum, error);
         for (int u = 0; u < U; u++) {
             const I better = solvable[u] & (error[u] < best[u]);
