@@ -13,6 +13,9 @@ from puna.store.blobs import readable_size
 REDRAW = 0.1
 """Seconds between two drawings of a line."""
 
+BAR = 20
+"""Characters of the bar."""
+
 
 class Progress:
     """Called with what is being done, how much is done and how much it is in all (0: unknown).
@@ -71,8 +74,13 @@ def _figures(done: int, total: int, seconds: float, unit: str = "") -> str:
         return ""
     rate = done / seconds if seconds > 0.2 else 0.0
     of = f"  {amount(done)} of {amount(total)}" if total else f"  {amount(done)}"
-    text = of + (f" {unit}" if unit else "") + (f"  {100 * done // total} %" if total else "")
+    text = of + (f" {unit}" if unit else "") + (f"  {100 * done // total} % {_bar(done, total)}" if total else "")
     if rate:
         text += f"  {amount(rate)}{f' {unit}' if unit else ''}/s"
         text += f"  {(total - done) / rate:.0f} s left" if total else ""
     return text
+
+
+def _bar(done: int, total: int) -> str:
+    full = min(BAR, BAR * done // total)
+    return f"[{'#' * full}{'.' * (BAR - full)}]"
