@@ -23,6 +23,7 @@ SAMPLE = 4096
 FILES = (
     *("config.json", "generation_config.json", "params.json", "hf_quant_config.json", "quantize_config.json"),
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("spiece.model", "sentencepiece.bpe.model", "spm.model", "tiktoken.model"),
     *("vocab.json", "vocab.txt", "merges.txt", "tekken.json", "chat_template.jinja", "chat_template.json"),
     *("modules.json", "adapter_config.json"),
 )

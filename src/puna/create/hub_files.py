@@ -19,7 +19,10 @@ PREFERRED = (
 BESIDE = ("template", "system", "params")
 """Files of a repository that are layers of the model, as the hub hands them to Ollama."""
 
-_SMALL = ("README.md", "merges.txt", "vocab.txt", "*.tiktoken", "additional_chat_templates/*.jinja")
+_SMALL = (
+    *("README.md", "merges.txt", "vocab.txt", "*.tiktoken", "tiktoken.model", "additional_chat_templates/*.jinja"),
+    *("spiece.model", "sentencepiece.bpe.model", "spm.model"),
+)
 """Of a checkpoint, what conversion reads besides: the model's card for its name, older tokenizers, templates."""
 
 _QUANT = re.compile(
