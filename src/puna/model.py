@@ -319,7 +319,7 @@ class Model:
 
         if not self.opened.adapters:
             return graft(self.opened.tensors, ())
-        from puna.create.adapter import Base, open_adapter
+        from puna.create.adapters.base import Base, open_adapter
 
         base = Base(self.opened.source, self._arch, self.hparams, self.opened.tensors)
         return graft(base.tensors, [(open_adapter(path, base), factor) for path, factor in self.opened.adapters])

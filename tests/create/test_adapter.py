@@ -16,9 +16,9 @@ from golden.cases import CASES, tokens
 from golden.checkpoints import weights_of, write_checkpoint, write_safetensors
 from puna import arch as archs
 from puna.arch.transform import Transform, permute_rope, rows, transpose
-from puna.create.adapter import find_base, open_adapter, open_base
-from puna.create.lora import convert_adapter
-from puna.create.peft import open_peft
+from puna.create.adapters.base import find_base, open_adapter, open_base
+from puna.create.adapters.convert import convert_adapter
+from puna.create.adapters.peft import open_peft
 from puna.errors import ConversionError, ModelError, ModelNotFound, PunaError
 
 Q = "model.layers.0.self_attn.q_proj"

@@ -9,8 +9,8 @@ import pytest
 import puna
 from cli.tiny import metadata, weights, write_tiny
 from create.adapters import matrices, peft_tensors, write_peft
+from puna.create.adapters.merge import merge
 from puna.create.build import create
-from puna.create.merge import merge
 from puna.errors import ConversionError, FormatError, ModelError, ModelfileError, PunaError, StoreError
 from puna.formats import write_gguf
 from puna.opened import open_model

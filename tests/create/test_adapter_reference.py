@@ -10,7 +10,7 @@ import pytest
 import puna
 from golden.cases import tokens
 from golden.checkpoints import write_checkpoint
-from puna.create.merge import merge
+from puna.create.adapters.merge import merge
 
 pytestmark = [
     pytest.mark.reference,

@@ -11,8 +11,8 @@ from arch.run import BACKENDS
 from create.adapters import folded, matrices, modules_of, peft_tensors, write_peft
 from golden.cases import CASES, tokens
 from golden.checkpoints import weights_of, write_checkpoint, write_safetensors, write_wide
-from puna.create.lora import convert_adapter
-from puna.create.merge import merge
+from puna.create.adapters.convert import convert_adapter
+from puna.create.adapters.merge import merge
 from puna.errors import ConversionError, ModelError, ModelNotFound
 
 Array = np.ndarray[Any, Any]
@@ -157,7 +157,7 @@ def test_a_band_of_rows_is_folded_at_a_time(tmp_path: Path, monkeypatch: pytest.
     base = write_checkpoint(tmp_path / "base", "llama3")
     lora = write_peft(tmp_path / "lora", peft_tensors(modules_of("llama3")))
     merge(base, [lora], tmp_path / "whole.gguf")
-    monkeypatch.setattr("puna.create.merge.BAND", 128 * 7)
+    monkeypatch.setattr("puna.create.adapters.merge.BAND", 128 * 7)
     merge(base, [lora], tmp_path / "bands.gguf")
     assert_close(values(tmp_path / "bands.gguf"), values(tmp_path / "whole.gguf"))
 

@@ -11,8 +11,8 @@ from create.adapters import matrices, modules_of, peft_tensors, write_peft
 from golden.cases import CASES, tokens
 from golden.checkpoints import write_checkpoint
 from peers.test_llama_cpp import distance, logits_of, peer_of
-from puna.create.lora import convert_adapter
-from puna.create.merge import merge
+from puna.create.adapters.convert import convert_adapter
+from puna.create.adapters.merge import merge
 
 pytestmark = [pytest.mark.peer, pytest.mark.llama_cpp]
 

@@ -50,9 +50,9 @@ def command(
     hf.co/USER/REPO or pypi:PACKAGE; or a directory with a LoRA adapter that PEFT saved, which becomes a GGUF adapter.
     """
     from puna.cli.progress import Progress
+    from puna.create.adapters.peft import is_peft
     from puna.create.convert import convert
     from puna.create.edits import parse_setting
-    from puna.create.peft import is_peft
     from puna.errors import ConversionError
 
     report_path = options.pop("report")
@@ -87,7 +87,7 @@ def command(
 
 def _adapter(source: Path, out: Path, base: str | None, dtype: str) -> None:
     from puna.cli.progress import Progress
-    from puna.create.lora import convert_adapter
+    from puna.create.adapters.convert import convert_adapter
     from puna.store.blobs import readable_size
 
     with Progress() as progress:

@@ -34,7 +34,7 @@ def command(
     BASE is a checkpoint directory, a GGUF file or a name in the store, whose own adapters come first.
     """
     from puna.cli.progress import Progress
-    from puna.create.merge import merge
+    from puna.create.adapters.merge import merge
     from puna.store.blobs import readable_size
 
     if len(scales) not in (0, 1, len(adapters)):

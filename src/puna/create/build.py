@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from puna.create.adapter_layers import add_adapters, find_adapters
+from puna.create.adapters.layers import add_adapters, find_adapters
 from puna.create.bases import Base, Making, Part, find_base, find_draft, taken
 from puna.create.modelfile import Modelfile, check_range, parse_modelfile
 from puna.create.remote import local_source

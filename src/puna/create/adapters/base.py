@@ -1,6 +1,6 @@
 """Adapters and their bases: finds the base, and opens an adapter of either form against it.
 
-What a GGUF adapter looks like is drawn in `puna.formats.lora`, a PEFT directory in `puna.create.peft`.
+What a GGUF adapter looks like is drawn in `puna.formats.lora`, a PEFT directory in `puna.create.adapters.peft`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from puna import arch as archs
 from puna import cache
 from puna.arch.base import Architecture
 from puna.arch.binding import bind
+from puna.create.adapters.peft import open_peft, read_adapter_config
 from puna.create.checkpoint import read_config
 from puna.create.original import Original, open_original
-from puna.create.peft import open_peft, read_adapter_config
 from puna.create.prequantized import plain_config
 from puna.create.remote import local_source
 from puna.dtypes import F32, Stored

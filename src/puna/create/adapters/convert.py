@@ -1,4 +1,4 @@
-"""Writes PEFT adapters as GGUF adapters, as `puna.formats.lora` draws them; their bases are `puna.create.adapter`'s."""
+"""Writes PEFT adapters as GGUF adapters, as `puna.formats.lora` draws them; their bases are `puna.create.adapters.base`'s."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from puna.create.adapter import Base, find_base, open_adapter, open_base
+from puna.create.adapters.base import Base, find_base, open_adapter, open_base
+from puna.create.adapters.pairs import Computed, plain
 from puna.create.checkpoint import DTYPE_CHOICES
 from puna.create.convert import ConversionReport, TensorReport
-from puna.create.peft_pairs import Computed, plain
 from puna.dtypes import F32, DType, Stored
 from puna.errors import ConversionError
 from puna.formats.file_types import FILE_TYPE_IDS

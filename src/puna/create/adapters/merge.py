@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna import quants
-from puna.create.adapter import Base, located, open_adapter, stored_adapters
+from puna.create.adapters.base import Base, located, open_adapter, stored_adapters
 from puna.create.convert import ConversionReport, convert
 from puna.create.finite import first_not_finite
 from puna.create.original import open_original

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from puna.arch.base import Architecture, Target
-from puna.create.peft_pairs import Module, Pairs, transformed
+from puna.create.adapters.pairs import Module, Pairs, transformed
 from puna.dtypes import F32, Stored
 from puna.errors import ConversionError
 from puna.formats.lora import Adapter

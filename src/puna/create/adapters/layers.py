@@ -14,7 +14,7 @@ from puna.store.manifest import Layer
 from puna.store.store import Store
 
 if TYPE_CHECKING:
-    from puna.create.adapter import Base
+    from puna.create.adapters.base import Base
 
 
 def find_adapters(store: Store, modelfile: Modelfile, directory: str | Path) -> list[tuple[str, Path]]:
@@ -49,7 +49,7 @@ def add_adapters(
 
 
 def _base(new: Addition, layers: Sequence[Layer]) -> Base:
-    from puna.create.adapter import open_base
+    from puna.create.adapters.base import open_base
 
     models = [layer for layer in layers if layer.kind == "model"]
     if len(models) != 1:
@@ -58,8 +58,8 @@ def _base(new: Addition, layers: Sequence[Layer]) -> Base:
 
 
 def _add(new: Addition, path: Path, base: Base, progress: Progress) -> Layer:
-    from puna.create.adapter import check_runs, open_adapter
-    from puna.create.lora import convert_adapter
+    from puna.create.adapters.base import check_runs, open_adapter
+    from puna.create.adapters.convert import convert_adapter
 
     check_runs(open_adapter(path, base), base)
     if path.is_file():
