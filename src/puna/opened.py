@@ -75,7 +75,7 @@ HUB = ("hf.co/", "huggingface.co/", "https://hf.co/", "https://huggingface.co/")
 
 
 def _hub(text: str) -> Opened:
-    from puna.create.hub import parse_ref
+    from puna.create.hub.fetch import parse_ref
     from puna.create.remote import find_hub
     from puna.store.store import Store
 

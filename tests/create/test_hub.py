@@ -15,7 +15,7 @@ from create.hub_server import COMMIT, OLDER, Hub, serving
 from create.test_build import entries, write_shards
 from golden.checkpoints import write_checkpoint
 from puna.create.build import create
-from puna.create.hub_pull import pull_hub
+from puna.create.hub.pull import pull_hub
 from puna.create.remote import local_source
 from puna.errors import InvalidName, StoreError
 from puna.formats import open_gguf
@@ -312,7 +312,7 @@ def test_two_pulls_of_one_model_at_a_time_fetch_it_once(hub: Hub, store: Store, 
 def test_what_is_too_large_for_plain_http_goes_through_the_library(
     hub: Hub, store: Store, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("puna.create.hub._MAX_HTTP", 1000)
+    monkeypatch.setattr("puna.create.hub.fetch._MAX_HTTP", 1000)
     hub.repositories["me/r"] = {"r.gguf": model.read_bytes()}
     assert store.model_path(pull(store, "hf.co/me/r")).read_bytes() == model.read_bytes()
 

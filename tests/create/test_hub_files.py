@@ -2,7 +2,7 @@
 
 import pytest
 
-from puna.create.hub_files import checkpoint_files, choose_gguf, listed_weights, quant_of
+from puna.create.hub.files import checkpoint_files, choose_gguf, listed_weights, quant_of
 from puna.errors import StoreError
 
 

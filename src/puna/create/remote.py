@@ -4,8 +4,8 @@ from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 
-from puna.create.hub import parse_ref
-from puna.create.hub_files import choose_gguf, ggufs_of
+from puna.create.hub.fetch import parse_ref
+from puna.create.hub.files import choose_gguf, ggufs_of
 from puna.create.source import select_files
 from puna.errors import ConversionError, ModelNotFound, StoreError
 from puna.formats.shard_index import read_index
@@ -36,7 +36,7 @@ def local_source(
     hub = parse_ref(ref)
     if here := find_hub(hub, store):
         return here
-    from puna.create.hub_pull import checkpoint_of, pull_hub
+    from puna.create.hub.pull import checkpoint_of, pull_hub
 
     if hub.quant is None and (folder := checkpoint_of(hub, on_progress)):
         return str(folder)

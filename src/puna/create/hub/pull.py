@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from puna.create.bases import merge_shards
-from puna.create.hub import Repository, fetch, fetch_to_cache, open_repository
-from puna.create.hub_files import BESIDE, checkpoint_files, choose_gguf, ggufs_of, listed_weights
+from puna.create.hub.fetch import Repository, fetch, fetch_to_cache, open_repository
+from puna.create.hub.files import BESIDE, checkpoint_files, choose_gguf, ggufs_of, listed_weights
 from puna.create.modelfile import parse_params
 from puna.errors import FormatError, StoreError, TemplateError
 from puna.formats.gguf import open_gguf

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from puna.create.hub_errors import explained, is_network
+from puna.create.hub.errors import explained, is_network
 from puna.errors import InvalidName, StoreError
 from puna.store.blobs import Progress, require_space, silent, storing
 from puna.store.hub_ref import HubRef, cache_entry
