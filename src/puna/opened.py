@@ -76,7 +76,7 @@ HUB = ("hf.co/", "huggingface.co/", "https://hf.co/", "https://huggingface.co/")
 
 def _hub(text: str) -> Opened:
     from puna.create.hub.fetch import parse_ref
-    from puna.create.remote import find_hub
+    from puna.create.references import find_hub
     from puna.store.store import Store
 
     here = find_hub(parse_ref(text), Store())

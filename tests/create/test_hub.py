@@ -16,7 +16,7 @@ from create.test_build import entries, write_shards
 from golden.checkpoints import write_checkpoint
 from puna.create.build import create
 from puna.create.hub.pull import pull_hub
-from puna.create.remote import local_source
+from puna.create.references import local_source
 from puna.errors import InvalidName, StoreError
 from puna.formats import open_gguf
 from puna.store import Store

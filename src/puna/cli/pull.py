@@ -69,7 +69,7 @@ def fetched(source: str) -> str:
         if not is_hub(source):
             return source
     from puna.cli.progress import Progress
-    from puna.create.remote import local_source
+    from puna.create.references import local_source
 
     with Progress() as progress:
         return local_source(source, convert=partial(convert_shown, progress), on_progress=progress)

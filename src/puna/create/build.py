@@ -8,7 +8,7 @@ from typing import Any
 from puna.create.adapters.layers import add_adapters, find_adapters
 from puna.create.bases import Base, Making, Part, find_base, find_draft, taken
 from puna.create.modelfile import Modelfile, check_range, parse_modelfile
-from puna.create.remote import local_source
+from puna.create.references import local_source
 from puna.errors import ModelfileError, TemplateError
 from puna.store.addition import Addition
 from puna.store.blobs import Progress, silent

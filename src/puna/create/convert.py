@@ -21,7 +21,7 @@ from puna.create.measure import Meter, checksums
 from puna.create.original import Original, open_original
 from puna.create.plan import Plan, plan
 from puna.create.quantizing import Quantizing
-from puna.create.remote import source_path, written_path
+from puna.create.references import source_path, written_path
 from puna.create.report import ConversionReport, TensorReport
 from puna.create.shards import Shard, parse_size
 from puna.create.stream import Job, Syncer, write_jobs

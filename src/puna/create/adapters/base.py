@@ -20,7 +20,7 @@ from puna.create.adapters.peft import open_peft, read_adapter_config
 from puna.create.checkpoint import read_config
 from puna.create.original import Original, open_original
 from puna.create.prequantized import plain_config
-from puna.create.remote import local_source
+from puna.create.references import local_source
 from puna.dtypes import F32, Stored
 from puna.errors import InvalidName, ModelError, ModelNotFound
 from puna.formats.lora import Adapter, check_fits, open_lora, place_of

@@ -7,7 +7,7 @@ import pytest
 import puna
 from cli.tiny import write_tiny
 from puna.create.build import create
-from puna.create.remote import is_remote, local_source
+from puna.create.references import is_remote, local_source
 from puna.errors import ModelNotFound, StoreError
 from puna.store import Store
 from store.test_pull_pypi import local_wheel, write_wheel
