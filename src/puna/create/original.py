@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from puna.create.checkpoint import open_checkpoint
 from puna.create.digest import digest_of
-from puna.create.edits import type_names
+from puna.create.edits import edited, type_names
 from puna.create.source import find_weights
 from puna.dtypes import Stored
 from puna.errors import ConversionError
@@ -23,7 +23,6 @@ class Original:
     path: Path
     values: Mapping[str, Any]
     metadata: Mapping[str, Any]
-    types: Mapping[str, str]
     tensors: Mapping[str, Stored]
     digest: str
     origins: Mapping[str, str]
@@ -31,7 +30,11 @@ class Original:
     warnings: tuple[str, ...] = ()
     is_gguf: bool = False
     alignment: int = 32
-    arch: str = field(default="")
+    arch: str = ""
+
+    def edited(self, metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """`metadata` with the keys that a user wants; ConversionError where a value does not fit the type it has."""
+        return edited(metadata, type_names(self.metadata), wanted) if wanted else metadata
 
 
 def open_original(path: Path, dtype: str) -> Original:
@@ -46,7 +49,6 @@ def _of_checkpoint(path: Path, dtype: str) -> Original:
         path,
         opened.metadata,
         opened.metadata,
-        type_names(opened.metadata),
         opened.tensors,
         str(opened.metadata["puna.source.digest"]),
         opened.origins,
@@ -68,7 +70,6 @@ def _of_gguf(path: Path, dtype: str) -> Original:
         path,
         gguf.metadata,
         exact,
-        gguf.metadata.types,
         gguf.tensors,
         digest_of(gguf.tensors, [(key, value.data) for key, value in exact.items()]),
         dict.fromkeys(exact, path.name),

@@ -13,7 +13,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from puna.create.edits import edited
 from puna.create.original import Original
 from puna.create.quantizing import Quantizing
 from puna.create.report import ConversionReport, KeyReport, TensorReport, shown
@@ -117,8 +116,8 @@ def plan(
 ) -> Plan:
     """Decide everything; ConversionError says what cannot be done. Only a target size reads more than headers."""
     tensors = quantizing.types_of(original, threads, on_progress) if quantizing else dict(original.tensors)
-    written = dict(original.metadata) | quantizing.metadata(original, tensors)
-    written = edited(written, original.types, metadata or {})
+    written: Mapping[str, Any] = dict(original.metadata) | quantizing.metadata(original, tensors)
+    written = original.edited(written, metadata or {})
     shards = cut(out, written, tensors, shard_size)
     return Plan(original, written, tensors, shards, quantizing.said or "as it is", threads)
 

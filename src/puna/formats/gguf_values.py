@@ -156,6 +156,8 @@ def _type_of_all(items: Iterable[Any]) -> ValueType:
     items = list(items)
     if not items:
         raise FormatError("encoding a list: it is empty, so its type is unknown; Typed([], 'ARRAY[STRING]') says it")
+    if all(type(item) is str for item in items):
+        return ValueType.STRING
     if all(type(item) is int for item in items):
         return _fitting(min(items), max(items), _FOR_MANY)
     if all(isinstance(item, list | tuple | Typed | Encoded | np.ndarray) for item in items):
