@@ -14,6 +14,7 @@ import pytest
 
 import puna
 from golden.checkpoints import weights_of, write_checkpoint, write_directory, write_safetensors, write_wide
+from puna.create.checkpoint import open_checkpoint
 from puna.create.edits import Text
 from puna.errors import ConversionError, PunaError
 from puna.formats.imatrix import Imatrix, write_imatrix
@@ -80,6 +81,27 @@ def test_the_name_and_the_size_follow_from_the_contents(tmp_path: Path) -> None:
         names.append(metadata["general.name"])
     assert metadata["general.size_label"] == f"{round(metadata['general.parameter_count'] / 1000)}K"
     assert names == ["llama", "Llama-3.2-1B", "llama"]
+
+
+def test_only_what_has_the_tokens_of_phi_3_is_called_so(tmp_path: Path) -> None:
+    """llama.cpp refuses a model by the name of phi3 without them."""
+    folder = write_checkpoint(tmp_path / "x", "phi3")
+    open_name = lambda: open_checkpoint(folder).metadata["general.name"]  # noqa: E731
+    assert open_name() == "phi"
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "_name_or_path": "me/tiny-Phi-3"}), "utf-8")
+    assert open_name() == "tiny-Phi-3"
+    assert any(
+        "</s>, <unk>, <s>, <|endoftext|>" not in w and "</s>, <s>" in w for w in open_checkpoint(folder).warnings
+    )
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    text = (folder / "tokenizer.json").read_text("utf-8")
+    for ours, theirs in (("<bos>", "<s>"), ("<eos>", "</s>"), ("<pad>", "<|endoftext|>")):
+        text = text.replace(ours, theirs)
+    (folder / "tokenizer.json").write_text(text, "utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}), "utf-8")
+    assert open_name() == "phi3"
+    assert open_checkpoint(folder).warnings == ()
 
 
 # ---- shards ---------------------------------------------------------------------------------------------------------
@@ -354,11 +376,12 @@ def test_a_name_in_an_index_that_leaves_the_directory_is_refused(tmp_path: Path)
 # ---- memory ---------------------------------------------------------------------------------------------------------
 
 PEAK = """
-import resource, sys, puna
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-puna.convert(sys.argv[1], sys.argv[2], quantize=sys.argv[3] or None, threads=2)
-print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+import resource, subprocess, sys
+code = "import puna, sys; puna.convert(*sys.argv[1:3], quantize=sys.argv[3] or None, threads=2)"
+subprocess.run([sys.executable, "-c", code, *sys.argv[1:]], check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
+"""Starts a conversion from a small process, as a process begins with the peak of the one that started it."""
 
 
 @pytest.fixture(scope="module")
@@ -395,6 +418,6 @@ def test_resident_memory_stays_at_the_largest_tensor_for_each_thread_and_100_mb(
 ) -> None:
     command = [sys.executable, "-c", PEAK, str(large), str(tmp_path / "m.gguf"), quantize]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    _, peak = (int(number) for number in done.stdout.split())
+    peak = int(done.stdout) >> (10 if sys.platform == "darwin" else 0)  # kilobytes, on macOS bytes
     assert (large / "model.safetensors").stat().st_size > 250 << 20
     assert peak << 10 < 2 * (8 << 20) + (100 << 20)
