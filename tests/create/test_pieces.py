@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from puna import quants
 from puna.arch import base
 from puna.arch.transform import Transform
-from puna.create import tensors
+from puna.create import parts as cutting
 from puna.create.finite import STEP, first_not_finite
 from puna.create.tensors import Converted, pieces
 from puna.create.transforms import apply
@@ -74,8 +74,8 @@ def test_pieces_are_the_whole(
     names = tuple(f"s{i}" for i in range(parts))
     tensor = Converted("t", sources, names, wanted, transforms, stacked=parts > 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tensors, "BAND", band)
-        patch.setattr(tensors, "COPIED", 8 * band)
+        patch.setattr(cutting, "BAND", band)
+        patch.setattr(cutting, "COPIED", 8 * band)
         cut = list(pieces(tensor))
         got = np.concatenate([piece.make() for piece in reversed(cut)][::-1])
         assert [piece.start for piece in cut] == list(np.cumsum([0, *(piece.nbytes for piece in cut)])[:-1])
