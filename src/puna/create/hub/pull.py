@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from puna.create.bases import merge_shards
+from puna.create.convert import convert as puna_convert
 from puna.create.hub.fetch import Repository, fetch, fetch_to_cache, open_repository
 from puna.create.hub.files import BESIDE, checkpoint_files, choose_gguf, ggufs_of, listed_weights
+from puna.create.making import merge_shards
 from puna.create.modelfile import parse_params
 from puna.errors import FormatError, StoreError, TemplateError
 from puna.formats.gguf import open_gguf
@@ -63,7 +64,7 @@ def _pull(
         if ggufs_of(repository.files):
             layer, config = _add_gguf(new, repository, folder, progress)
         else:
-            layer, config = _add_checkpoint(new, repository, folder, convert, progress)
+            layer, config = _add_checkpoint(new, repository, folder, convert or puna_convert, progress)
         config.extra["source"] = repository.source
         new.write(target, [layer, *_layers_beside(new, repository, folder)], config)
     store.remove_unused(old)
@@ -120,7 +121,7 @@ def _described(path: Path) -> Config:
 
 
 def _add_checkpoint(
-    new: Addition, repository: Repository, folder: Path, convert: Convert | None, progress: Progress
+    new: Addition, repository: Repository, folder: Path, convert: Convert, progress: Progress
 ) -> tuple[Layer, Config]:
     """Fetches a checkpoint's files and converts them."""
     names = checkpoint_files(repository.files, f"pulling {repository.ref}")
@@ -128,14 +129,10 @@ def _add_checkpoint(
         fetch(repository, indexes, folder, progress)
         names = listed_weights(names, read_index(folder / indexes[0]))
     fetch(repository, names, folder, progress)
-    if convert is None:
-        from puna.create.convert import convert as function
-    else:
-        function = convert  # type: ignore[assignment]
     quant = repository.ref.quant
     wanted: dict[str, Any] = {"quantize": quant} if quant and quant.lower() != "latest" else {}
     progress("converting model", 0, 0)
-    return add_model(new, f"the model of {repository.ref}", lambda out: function(folder, out, **wanted), progress)
+    return add_model(new, f"the model of {repository.ref}", lambda out: convert(folder, out, **wanted), progress)
 
 
 def _layers_beside(new: Addition, repository: Repository, folder: Path) -> list[Layer]:
