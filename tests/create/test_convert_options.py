@@ -104,6 +104,16 @@ def test_only_what_has_the_tokens_of_phi_3_is_called_so(tmp_path: Path) -> None:
     assert open_checkpoint(folder).warnings == ()
 
 
+def test_a_scale_that_llama_cpp_does_not_know_is_said(tmp_path: Path) -> None:
+    said = {scalar: _warnings(tmp_path, scalar) for scalar in (48, 60)}
+    assert said[48] == ()
+    assert "'query_pre_attn_scalar'" in said[60][0]
+
+
+def _warnings(tmp_path: Path, scalar: int) -> tuple[str, ...]:
+    return open_checkpoint(write_checkpoint(tmp_path, "gemma2", query_pre_attn_scalar=scalar)).warnings
+
+
 # ---- shards ---------------------------------------------------------------------------------------------------------
 
 

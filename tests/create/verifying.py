@@ -1,6 +1,5 @@
 """Tiny checkpoints of three blocks, and GGUF files with one thing wrong."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}"
     "{% if tools %}{{ tools | length }} tools\n{% endif %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-DECODING = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 TEXT = "the rain on the roof is the oldest song that is still sung, and nobody asks it to stop " * 2
 
 
@@ -47,10 +45,6 @@ def three_blocks(folder: Path) -> Path:
     weights = {f"{name}.weight": values("llama", f"{name}.weight", shape) for name, shape in shapes.items()}
     write_directory(folder, config, weights, words=False)
     (folder / "chat_template.jinja").write_text(TEMPLATE)
-    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    for token in tokenizer["added_tokens"]:  # what the tokenizers library cannot do without
-        token |= {"single_word": False, "lstrip": False, "rstrip": False}
-    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", **tokenizer, "decoder": DECODING}), "utf-8")
     return folder
 
 

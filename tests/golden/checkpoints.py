@@ -110,11 +110,15 @@ def byte_pairs(size: int) -> dict[str, Any]:
     split = {"type": "Split", "pattern": {"Regex": SPLIT_LLAMA3}, "behavior": "Isolated", "invert": False}
     bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     merges = [f"{a} {b}" for a, b in pairs]
+    vocabulary = {text: i for i, text in enumerate(tokens)}
     return {
-        "added_tokens": [_added(tokens.index(text), text) for text in SPECIAL],
+        **{"version": "1.0", "truncation": None, "padding": None},
+        "added_tokens": [_added(vocabulary[text], text) for text in SPECIAL],
+        "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, bytes_]},
-        "decoder": {"type": "ByteLevel"},
-        "model": {"type": "BPE", "vocab": {text: i for i, text in enumerate(tokens)}, "merges": merges},
+        "post_processor": _around(vocabulary, "<bos>"),
+        "decoder": {**bytes_, "use_regex": True},
+        "model": {"type": "BPE", **BPE_OPTIONS, "vocab": vocabulary, "merges": merges},
     }
 
 
@@ -123,13 +127,36 @@ def word_pieces(size: int) -> dict[str, Any]:
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters)]
     words += [f"w{i}" for i in range(size - len(words))]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    cleaning = {"clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True}
+    options = {"unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
     return {
+        **{"version": "1.0", "truncation": None, "padding": None},
         "added_tokens": [_added(i, words[i]) for i in range(5)],
-        "normalizer": {"type": "BertNormalizer", "clean_text": True, "lowercase": True},
+        "normalizer": {"type": "BertNormalizer", **cleaning},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": {word: i for i, word in enumerate(words)}},
+        "post_processor": _around(vocabulary, "[CLS]", "[SEP]"),
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {"type": "WordPiece", **options, "vocab": vocabulary},
     }
 
 
+BPE_OPTIONS = {
+    **{"dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None},
+    **{"fuse_unk": False, "byte_fallback": False, "ignore_merges": False},
+}
+
+
 def _added(identity: int, text: str) -> dict[str, Any]:
-    return {"id": identity, "content": text, "special": True, "normalized": False}
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    return {"id": identity, "content": text, **plain, "special": True}
+
+
+def _around(vocabulary: Mapping[str, int], first: str, *last: str) -> dict[str, Any]:
+    """The post-processor that puts special tokens around a text, and between two."""
+    special = [[{"SpecialToken": {"id": text, "type_id": 0}} for text in texts] for texts in ([first], last)]
+    sequence = lambda name: [{"Sequence": {"id": name, "type_id": 0}}]  # noqa: E731
+    single = special[0] + sequence("A") + special[1]
+    tokens = {text: {"id": text, "ids": [vocabulary[text]], "tokens": [text]} for text in (first, *last)}
+    pair = single + sequence("B") + special[1]
+    return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens}

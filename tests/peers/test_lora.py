@@ -16,13 +16,18 @@ from puna.create.adapters.merge import merge
 
 pytestmark = [pytest.mark.peer, pytest.mark.llama_cpp]
 
-BUILT_IN = {"gemma3": 1e-5}
+BUILT_IN = {"gemma": 1e-5, "gemma2": 1e-5, "gemma3": 1e-5}
 """Where the peer reads GELU from a table of float16; elsewhere nothing is rounded."""
 
+CHANGES: dict[str, dict[str, Any]] = {"gemma2": {"query_pre_attn_scalar": 48}, "phi3": {"sliding_window": None}}
+"""The peer knows no other scale than the head's size asks for, and takes no heed of phi3's window."""
 
-@pytest.mark.parametrize("case", ["llama3", "qwen2", "qwen3", "gemma3", "mixtral"])
+CHANGED = ("llama3", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "mixtral", "command_r", "olmo2", "phi3", "lfm2")
+
+
+@pytest.mark.parametrize("case", CHANGED)
 def test_logits_with_an_adapter_are_the_same(case: str, tmp_path: Path) -> None:
-    base = write_checkpoint(tmp_path / "base", case)
+    base = write_checkpoint(tmp_path / "base", case, **CHANGES.get(case, {}))
     puna.convert(base, tmp_path / "base.gguf", dtype="f32")
     lora = write_peft(tmp_path / "lora", peft_tensors(modules_of(case, ("_proj", ".w1", ".w2", ".w3"))))
     convert_adapter(lora, tmp_path / "lora.gguf", base=tmp_path / "base.gguf")

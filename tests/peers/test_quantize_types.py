@@ -1,6 +1,7 @@
 """Which tensor of a model gets which type: every file type, asked of llama.cpp's own quantizer on models of headers."""
 
 import ctypes
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,21 @@ def described(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return path, metadata, shapes
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _quiet() -> Iterator[None]:
+    """The peer says nothing while it quantizes; it would call what is no longer there if the callback were not reset."""
+    import llama_cpp
+
+    said = llama_cpp.llama_log_callback(lambda level, text, data: None)
+    llama_cpp.llama_log_set(said, ctypes.c_void_p(0))
+    yield
+    llama_cpp.llama_log_set(ctypes.cast(None, llama_cpp.llama_log_callback), ctypes.c_void_p(0))
+
+
 def types_of_peer(path: Path, mix: str, imatrix: dict[str, int] | None) -> dict[str, str] | None:
     """What llama.cpp writes; None where it refuses."""
     import llama_cpp
 
-    quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
-    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype, params.nthread = FILE_TYPE_IDS[mix], 1
     if imatrix is not None:

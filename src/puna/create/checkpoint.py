@@ -20,7 +20,7 @@ from puna.arch.base import Architecture, Hparams
 from puna.arch.binding import bind, check_sizes, check_vocabulary
 from puna.arch.transform import Transform
 from puna.create.digest import digest_of, files_of
-from puna.create.general import model_name, size_label
+from puna.create.general import PHI3_TOKENS, is_misnamed, model_name, size_label
 from puna.create.meta import is_meta, open_meta
 from puna.create.names import Parts, named
 from puna.create.origins import origins
@@ -118,6 +118,11 @@ def _warnings(
     if padded:
         rows = tensors["token_embd.weight"].shape[0]
         yield f"the vocabulary is padded by {padded} tokens: config.json's 'vocab_size' and the embedding have {rows}"
+    if f"{metadata['general.architecture']}.attention.scale" in metadata:
+        yield "config.json's 'query_pre_attn_scalar' is not head_dim: llama.cpp, which takes it to be, computes otherwise"
+    if is_misnamed(str(metadata["general.name"]), tokens):
+        lacking = ", ".join(token for token in PHI3_TOKENS if token not in tokens)
+        yield f"llama.cpp takes a '{metadata['general.name']}' for Phi 3, and refuses it without its tokens: {lacking}"
 
 
 def _opened(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored]]:
@@ -240,19 +245,18 @@ def _metadata(
 ) -> dict[str, Any]:
     from puna.tokenizer import metadata_from_hf
 
-    count = sum(prod(t.shape) for t in tensors.values())
-    label = size_label(tensors)
+    vocabulary = metadata_from_hf(root, config, rows=tensors["token_embd.weight"].shape[0])
+    tokens = vocabulary.get("tokenizer.ggml.tokens", ())
     general = {
         "general.architecture": arch.name,
         "general.type": "model",
-        "general.name": model_name(root, arch.name, config),
-        "general.size_label": label,
-        "general.parameter_count": count,
+        "general.name": model_name(root, arch.name, config, tokens),
+        "general.size_label": size_label(tensors),
+        "general.parameter_count": sum(prod(t.shape) for t in tensors.values()),
         "general.quantization_version": 2,
         "general.file_type": FILE_TYPE_IDS[_main_type(tensors).name],
     }
-    rows = tensors["token_embd.weight"].shape[0]
-    return general | hp.to_gguf(arch.name) | metadata_from_hf(root, config, rows=rows)
+    return general | hp.to_gguf(arch.name) | vocabulary
 
 
 def _main_type(tensors: Mapping[str, Stored]) -> DType:

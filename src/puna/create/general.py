@@ -1,14 +1,14 @@
 """What `general.name` and `general.size_label` say of a checkpoint, from its contents: its folder's name says nothing.
 
 config.json: _name_or_path "meta-llama/Llama-3.2-1B"      -> "Llama-3.2-1B"
-README.md: model_name, else base_model of its front matter
-else the architecture and the size: "llama 1.2B"
+README.md: model_name of its front matter, which comes first
+else the architecture: "llama"
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,23 @@ from puna.dtypes import Stored
 _ID = re.compile(r"[\w.-]+/([\w][\w.-]*)")
 _FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
 _LINE = re.compile(r"^model_name:[ \t]*[\"']?([^\"'\n]+?)[\"']?[ \t]*$", re.MULTILINE)
+PHI3 = re.compile(r"phi-?3", re.IGNORECASE)
+"""Names of models whose tokens llama.cpp changes after loading."""
+
+PHI3_TOKENS = ("</s>", "<unk>", "<s>", "<|endoftext|>")
+"""Those tokens: without them it does not load a model that is called so."""
+
 _UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
-def model_name(root: Path, arch: str, config: Mapping[str, Any]) -> str:
-    """The model's name, the same wherever the checkpoint lies."""
-    return _card_name(root) or _hub_name(config) or arch
+def model_name(root: Path, arch: str, config: Mapping[str, Any], tokens: Collection[str]) -> str:
+    """The model's name, the same wherever the checkpoint lies; Phi 4 is of Phi 3's architecture, but not called so."""
+    return _card_name(root) or _hub_name(config) or (arch.rstrip("3") if is_misnamed(arch, tokens) else arch)
+
+
+def is_misnamed(name: str, tokens: Collection[str]) -> bool:
+    """Whether llama.cpp refuses these tokens under this name."""
+    return bool(PHI3.search(name)) and not set(PHI3_TOKENS) <= set(tokens)
 
 
 def _card_name(root: Path) -> str:
