@@ -90,7 +90,7 @@ def described(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet() -> Iterator[None]:
-    """The peer says nothing while it quantizes; it would call what is no longer there if the callback were not reset."""
+    """The peer says nothing while it quantizes; a callback that is not reset is called after it is gone."""
     import llama_cpp
 
     said = llama_cpp.llama_log_callback(lambda level, text, data: None)

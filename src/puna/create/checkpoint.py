@@ -119,7 +119,7 @@ def _warnings(
         rows = tensors["token_embd.weight"].shape[0]
         yield f"the vocabulary is padded by {padded} tokens: config.json's 'vocab_size' and the embedding have {rows}"
     if f"{metadata['general.architecture']}.attention.scale" in metadata:
-        yield "config.json's 'query_pre_attn_scalar' is not head_dim: llama.cpp, which takes it to be, computes otherwise"
+        yield "config.json's 'query_pre_attn_scalar' is not head_dim: llama.cpp takes it to be, and computes otherwise"
     if is_misnamed(str(metadata["general.name"]), tokens):
         lacking = ", ".join(token for token in PHI3_TOKENS if token not in tokens)
         yield f"llama.cpp takes a '{metadata['general.name']}' for Phi 3, and refuses it without its tokens: {lacking}"
