@@ -46,7 +46,9 @@ def test_both_dialects_of_a_config_give_the_same_file(case: str, tmp_path: Path)
     for dialect in DIALECTS:
         folder = write_checkpoint(tmp_path / dialect / "model", case, dialect)
         puna.convert(folder, folder / "model.gguf")
-        written.append((folder / "model.gguf").read_bytes())
+        with puna.open_gguf(folder / "model.gguf") as file:
+            metadata = {key: value.data for key, value in file.metadata.exact().items() if key != "puna.source.digest"}
+            written.append((metadata, {name: tensor.raw.tobytes() for name, tensor in file.tensors.items()}))
     assert written[0] == written[1]
 
 
