@@ -193,7 +193,7 @@ def test_a_generation_left_early_gives_its_place_back(path, close):
             gc.collect()
         else:
             assert list(chunks) == []
-    engine = model._engine
+    engine = model._runtime.engine
     assert (engine._scheduler.running, list(engine._scheduler.waiting)) == ([], [])
     assert text_of(model.generate("abc", temperature=0)) == ALPHABET[3:]
 

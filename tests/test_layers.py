@@ -17,14 +17,16 @@ SOURCE = Path(__file__).parent.parent / "src"
 _FILES = "formats quants dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
-_MODEL = "rendering verifying model opened generation"  # modules: a model as its user holds it, where both roads meet
+# Modules: a model as its user holds it, where both roads meet.
+_MODEL = "rendering verifying model runtime opened generation"
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server {_MODEL} {_ROADS} {_RUN} {_FILES}",
     "server": f"puna {_MODEL} {_ROADS} {_RUN} {_FILES}",
     "rendering": f"model opened store template {_FILES}",
     "verifying": f"opened create store {_FILES}",
-    "model": f"opened generation {_ROADS} {_RUN} {_FILES}",
+    "model": f"runtime opened generation {_ROADS} {_RUN} {_FILES}",
+    "runtime": f"opened create engine {_RUN} {_FILES}",  # token ids: no text
     "opened": f"create store {_FILES}",
     "generation": "engine tokenizer errors",
     "create": f"store tokenizer template {_RUN} {_FILES}",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -15,34 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puna import arch
-from puna.arch import binding
 from puna.arguments import require_types
-from puna.errors import GraphError, ModelError, PromptTooLong, RequestError, TemplateError
+from puna.errors import ModelError, PromptTooLong, RequestError, TemplateError
 from puna.generation import Chunk, Options, Stats, StopText, chunks, parse_options
 from puna.opened import Opened, open_model
+from puna.runtime import Runtime
 
 if TYPE_CHECKING:
-    from puna.arch.base import Architecture, Hparams
-    from puna.backends.base import Backend, Weights
-    from puna.engine.adapters import Grafted
-    from puna.engine.embedder import Embedder
-    from puna.engine.engine import Engine
-    from puna.engine.runner import Limits, Runner
+    from puna.arch.base import Hparams
     from puna.engine.sequence import Sequence as EngineSequence
     from puna.formats.imatrix import Imatrix
-    from puna.graph import Tensor
     from puna.template import Message
     from puna.tokenizer import Tokenizer
 
 AdapterRef = str | PathLike[str] | tuple[str | PathLike[str], float]
 """An adapter to run a model with: its path, or that and the factor of its change."""
-
-DEFAULT_CONTEXT = 8192
-"""Positions, where neither the caller nor the model says less; memory for them is taken as they fill."""
-
-SEQUENCES = 8
-"""Sequences that one loaded model advances at once."""
 
 
 def load(
@@ -85,11 +70,9 @@ class Model:
         self, opened: Opened, *, backend: str, context_length: int | None, kv_type: str, threads: int | None
     ) -> None:
         self.opened = opened
-        self._backend_name = backend
-        self._kv_type = kv_type
-        self._threads = threads or opened.params.get("num_thread") or None
-        self._context_length = context_length
-        self._making = threading.RLock()
+        self._runtime = Runtime(
+            opened, backend=backend, context_length=context_length, kv_type=kv_type, threads=threads
+        )
 
     def __repr__(self) -> str:
         name = self.metadata.get("general.name") or self.opened.source.name
@@ -103,16 +86,7 @@ class Model:
     @property
     def arch(self) -> str:
         """The architecture's name, as in `general.architecture`."""
-        return self._arch.name
-
-    @cached_property
-    def hparams(self) -> Hparams:
-        """The hyperparameters; ModelError where they contradict each other, the tensors or the vocabulary."""
-        with self._naming_source():
-            hp = self._arch.hparams.from_gguf(self._arch.name, self.metadata)
-            binding.check_sizes(self._arch.name, hp, self.opened.tensors)
-            binding.check_vocabulary(self.metadata, self.opened.tensors)
-        return hp
+        return self._runtime.arch.name
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -121,32 +95,29 @@ class Model:
 
         return load_tokenizer(self.metadata)
 
-    @cached_property
+    @property
+    def hparams(self) -> Hparams:
+        """The hyperparameters; ModelError where they contradict each other, the tensors or the vocabulary."""
+        return self._runtime.hparams
+
+    @property
     def context_length(self) -> int:
         """Positions a sequence may have; ModelError where the caller asks for more than the model was made for."""
-        most = self.hparams.context_length
-        wanted = self._context_length
-        if wanted is None:
-            return min(most, self.opened.params.get("num_ctx") or DEFAULT_CONTEXT)
-        if not 0 < wanted <= most:
-            raise ModelError(f"loading: context_length is {wanted}; this model was made for 1 to {most}")
-        return wanted
+        return self._runtime.context_length
 
     @property
     def backend(self) -> str:
         """The name of the backend that runs it."""
-        return self._backend.name
+        return self._runtime.backend.name
 
     @property
     def encoder(self) -> bool:
         """Whether it gives embeddings only."""
-        hp = self.hparams
-        with self._naming_source():
-            return any(spec.encoder for spec in self._arch.caches(hp))
+        return self._runtime.encoder
 
     def prepare(self) -> None:
         """Take the weights in and compile now, rather than when they are first needed."""
-        _ = self._embedder if self.encoder else self._engine
+        self._runtime.prepare()
 
     # ---- tokens -----------------------------------------------------------------------------------------------------
 
@@ -157,7 +128,7 @@ class Model:
         ids = self._checked(tokens)
         if len(ids) > self.context_length:
             raise PromptTooLong(len(ids), self.context_length, self.hparams.context_length)
-        return self._engine.forward(ids)
+        return self._runtime.engine.forward(ids)
 
     def generate(self, prompt: str | Sequence[int], **options: Any) -> Iterator[Chunk]:
         """Continue a text, taken as it is, or token ids. Options are named as in Ollama, and `ignore_eos`.
@@ -234,12 +205,12 @@ class Model:
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         tokens = [self._fitted(text, truncate) for text in texts]
-        width = self._embedder.width
+        width = self._runtime.embedder.width
         if dimensions is not None and not 0 < dimensions <= width:
             raise RequestError(f"embed: dimensions is {dimensions}; this model gives 1 to {width}")
         if not tokens:
             return np.empty((0, dimensions or width), np.float32)
-        vectors = self._embedder.embed(tokens)[:, :dimensions]
+        vectors = self._runtime.embedder.embed(tokens)[:, :dimensions]
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
@@ -278,107 +249,22 @@ class Model:
         tokens = self.tokenizer.encode(text, parse_special=False, add_eos=False) if isinstance(text, str) else text
         begin = self.tokenizer.bos_id if self.tokenizer.vocabulary.add_bos else None
         pieces = cut(self._checked(tokens), chunk_size, from_chunk, chunks, begin)
-        collector = Collector(self._observer, chunk_size, encoder=self.encoder, output=output, dataset=dataset)
+        collector = Collector(self._runtime.observer, chunk_size, encoder=self.encoder, output=output, dataset=dataset)
         for start in range(0, len(pieces), collector.at_once):
             collector.add(pieces[start : start + collector.at_once])
             if on_chunk:
                 on_chunk(collector.chunks, len(pieces), collector.imatrix)
         return collector.imatrix()
 
-    # ---- parts ------------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _arch(self) -> Architecture:
-        name = self.metadata.get("general.architecture")
-        if not isinstance(name, str):
-            raise ModelError(f"{self.opened.source.name}: the file has no 'general.architecture'")
-        with self._naming_source():
-            return arch.find(name)
-
-    @contextmanager
-    def _naming_source(self) -> Iterator[None]:
-        """Puts the file's name in front of what is wrong with it."""
-        try:
-            yield
-        except (ModelError, GraphError) as error:
-            raise type(error)(f"{self.opened.source.name}: {error}") from error
-
-    @cached_property
-    def _backend(self) -> Backend:
-        from puna.backends import open_backend
-
-        return open_backend(self._backend_name, threads=self._threads)
-
-    @cached_property
-    def _weights(self) -> Weights:
-        return self._backend.load(self._grafted.weights)
-
-    @cached_property
-    def _grafted(self) -> Grafted:
-        from puna.engine.adapters import graft
-
-        if not self.opened.adapters:
-            return graft(self.opened.tensors, ())
-        from puna.create.adapters.base import Base, open_adapter
-
-        base = Base(self.opened.source, self._arch, self.hparams, self.opened.tensors)
-        return graft(base.tensors, [(open_adapter(path, base), factor) for path, factor in self.opened.adapters])
-
-    def _runner(self, hidden: bool) -> Runner:
-        from puna.engine.engine import limits
-
-        return self._compiled(limits(self.context_length, SEQUENCES, encoder=self.encoder), hidden=hidden)
-
-    def _observer(self, limits: Limits, observe: Callable[[Tensor], Sequence[Tensor]]) -> Runner:
-        return self._compiled(limits, observe=observe)
-
-    def _compiled(self, size: Limits, **options: Any) -> Runner:
-        from puna.engine.runner import Runner
-
-        grafted = self._grafted
-        parts = (self._arch, self.hparams, grafted.tensors, self._backend, self._weights, size)
-        with self._naming_source():
-            return Runner(*parts, kv_type=self._kv_type, changes=grafted.changes, **options)
-
-    @property
-    def _engine(self) -> Engine:
-        with self._making:
-            return self._made_engine
-
-    @property
-    def _embedder(self) -> Embedder:
-        with self._making:
-            return self._made_embedder
-
-    @cached_property
-    def _made_engine(self) -> Engine:
-        from puna.engine.engine import Engine
-
-        return Engine(self._runner(hidden=False), self.context_length)
-
-    @cached_property
-    def _made_embedder(self) -> Embedder:
-        from puna.engine.embedder import Embedder, pooling
-
-        return Embedder(self._runner(hidden=not self.encoder), pooling(self.metadata, self.arch, self.encoder))
-
     def _check_generates(self) -> None:
         if self.encoder:
             raise RequestError(f"'{self.arch}' is an encoder: it does not generate; embed() gives its embeddings")
 
     def _checked(self, tokens: Sequence[int]) -> list[int]:
-        ids, size = [int(t) for t in tokens], self._vocab_size
+        ids, size = [int(t) for t in tokens], self._runtime.vocab_size
         if wrong := [i for i in ids if not 0 <= i < size]:
             raise RequestError(f"token {wrong[0]} is outside the vocabulary; ids run from 0 to {size - 1}")
         return ids
-
-    @property
-    def _vocab_size(self) -> int:
-        if self.hparams.vocab_size:
-            return self.hparams.vocab_size
-        if "token_embd.weight" not in self.opened.tensors:
-            raise ModelError(f"{self.arch}: the file has no tensor 'token_embd.weight'")
-        return int(self.opened.tensors["token_embd.weight"].shape[0])
 
     def _answer(self, tokens: list[int], options: Options) -> Iterator[Chunk]:
         """What is wrong with a request is said at once; the rest waits until the first chunk is asked for."""
@@ -391,7 +277,7 @@ class Model:
 
     def _chunks(self, tokens: list[int], options: Options) -> Iterator[Chunk]:
         begun = time.perf_counter()
-        engine = self._engine
+        engine = self._runtime.engine
         loading = time.perf_counter() - begun
         stop_ids = () if options.ignore_eos else self.tokenizer.stop_ids
         sequence = engine.submit(tokens, options.sampling, limit=options.num_predict, stop_ids=stop_ids)

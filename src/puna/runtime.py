@@ -1,0 +1,167 @@
+"""An opened model made to run: its architecture, its weights in a backend, and the engines on them.
+
+Each part is made when it is first needed. It knows token ids, not text.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from puna import arch as archs
+from puna.arch import binding
+from puna.errors import GraphError, ModelError
+from puna.opened import Opened
+
+if TYPE_CHECKING:
+    from puna.arch.base import Architecture, Hparams
+    from puna.backends.base import Backend, Weights
+    from puna.engine.adapters import Grafted
+    from puna.engine.embedder import Embedder
+    from puna.engine.engine import Engine
+    from puna.engine.runner import Limits, Runner
+    from puna.graph import Tensor
+
+DEFAULT_CONTEXT = 8192
+"""Positions, where neither the caller nor the model says less; memory for them is taken as they fill."""
+
+SEQUENCES = 8
+"""Sequences that one loaded model advances at once."""
+
+
+class Runtime:
+    """What runs a model. Several threads may ask for its parts."""
+
+    def __init__(
+        self, opened: Opened, *, backend: str, context_length: int | None, kv_type: str, threads: int | None
+    ) -> None:
+        self.opened = opened
+        self._backend_name = backend
+        self._kv_type = kv_type
+        self._threads = threads or opened.params.get("num_thread") or None
+        self._context_length = context_length
+        self._making = threading.RLock()
+
+    @cached_property
+    def arch(self) -> Architecture:
+        """The architecture that the file names."""
+        name = self.opened.metadata.get("general.architecture")
+        if not isinstance(name, str):
+            raise ModelError(f"{self.opened.source.name}: the file has no 'general.architecture'")
+        with self._naming_source():
+            return archs.find(name)
+
+    @cached_property
+    def hparams(self) -> Hparams:
+        """The hyperparameters; ModelError where they contradict each other, the tensors or the vocabulary."""
+        with self._naming_source():
+            hp = self.arch.hparams.from_gguf(self.arch.name, self.opened.metadata)
+            binding.check_sizes(self.arch.name, hp, self.opened.tensors)
+            binding.check_vocabulary(self.opened.metadata, self.opened.tensors)
+        return hp
+
+    @cached_property
+    def context_length(self) -> int:
+        """Positions a sequence may have; ModelError where the caller asks for more than the model was made for."""
+        most = self.hparams.context_length
+        wanted = self._context_length
+        if wanted is None:
+            return min(most, self.opened.params.get("num_ctx") or DEFAULT_CONTEXT)
+        if not 0 < wanted <= most:
+            raise ModelError(f"loading: context_length is {wanted}; this model was made for 1 to {most}")
+        return wanted
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens there are, as the file says or by the rows of its embedding."""
+        if self.hparams.vocab_size:
+            return self.hparams.vocab_size
+        if "token_embd.weight" not in self.opened.tensors:
+            raise ModelError(f"{self.arch.name}: the file has no tensor 'token_embd.weight'")
+        return int(self.opened.tensors["token_embd.weight"].shape[0])
+
+    @property
+    def encoder(self) -> bool:
+        """Whether it gives embeddings only."""
+        hp = self.hparams
+        with self._naming_source():
+            return any(spec.encoder for spec in self.arch.caches(hp))
+
+    def prepare(self) -> None:
+        """Take the weights in and compile now, rather than when they are first needed."""
+        _ = self.embedder if self.encoder else self.engine
+
+    @contextmanager
+    def _naming_source(self) -> Iterator[None]:
+        """Puts the file's name in front of what is wrong with it."""
+        try:
+            yield
+        except (ModelError, GraphError) as error:
+            raise type(error)(f"{self.opened.source.name}: {error}") from error
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The backend that was asked for."""
+        from puna.backends import open_backend
+
+        return open_backend(self._backend_name, threads=self._threads)
+
+    @cached_property
+    def _weights(self) -> Weights:
+        return self.backend.load(self._grafted.weights)
+
+    @cached_property
+    def _grafted(self) -> Grafted:
+        from puna.engine.adapters import graft
+
+        if not self.opened.adapters:
+            return graft(self.opened.tensors, ())
+        from puna.create.adapters.base import Base, open_adapter
+
+        base = Base(self.opened.source, self.arch, self.hparams, self.opened.tensors)
+        return graft(base.tensors, [(open_adapter(path, base), factor) for path, factor in self.opened.adapters])
+
+    def observer(self, limits: Limits, observe: Callable[[Tensor], Sequence[Tensor]]) -> Runner:
+        """A runner for batches of these `limits` whose outputs are what `observe` finds in the graph."""
+        return self._compiled(limits, observe=observe)
+
+    def _runner(self, hidden: bool) -> Runner:
+        from puna.engine.engine import limits
+
+        return self._compiled(limits(self.context_length, SEQUENCES, encoder=self.encoder), hidden=hidden)
+
+    def _compiled(self, size: Limits, **options: Any) -> Runner:
+        from puna.engine.runner import Runner
+
+        grafted = self._grafted
+        parts = (self.arch, self.hparams, grafted.tensors, self.backend, self._weights, size)
+        with self._naming_source():
+            return Runner(*parts, kv_type=self._kv_type, changes=grafted.changes, **options)
+
+    @property
+    def engine(self) -> Engine:
+        """What advances sequences."""
+        with self._making:
+            return self._made_engine
+
+    @property
+    def embedder(self) -> Embedder:
+        """What makes vectors of tokens."""
+        with self._making:
+            return self._made_embedder
+
+    @cached_property
+    def _made_engine(self) -> Engine:
+        from puna.engine.engine import Engine
+
+        return Engine(self._runner(hidden=False), self.context_length)
+
+    @cached_property
+    def _made_embedder(self) -> Embedder:
+        from puna.engine.embedder import Embedder, pooling
+
+        pooled = pooling(self.opened.metadata, self.arch.name, self.encoder)
+        return Embedder(self._runner(hidden=not self.encoder), pooled)
