@@ -6,6 +6,7 @@ It reads headers and small layers; weights stay where they are until a backend t
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
@@ -16,6 +17,8 @@ from puna.dtypes import Stored
 from puna.errors import InvalidName, ModelError, ModelNotFound, StoreError
 from puna.store.hub_ref import is_hub
 from puna.store.sources import find_model, is_path
+
+_log = logging.getLogger("puna")
 
 if TYPE_CHECKING:
     from puna.store.manifest import Layer, Manifest
@@ -92,6 +95,8 @@ def _directory(path: Path) -> Opened:
     from puna.create.convert import open_checkpoint
 
     checkpoint = open_checkpoint(found)
+    for warning in checkpoint.warnings:
+        _log.info("%s: %s", found.name, warning)
     return Opened(found, checkpoint.metadata, checkpoint.tensors, left_out=checkpoint.left_out)
 
 

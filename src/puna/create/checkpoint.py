@@ -32,6 +32,7 @@ from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
 from puna.errors import ConversionError, GraphError, ModelError
 from puna.formats.file_types import FILE_TYPE_IDS
 from puna.formats.safetensors import open_safetensors
+from puna.tokenizer import tokenizer_from_hf
 
 POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}
 """Sentence-transformers' names of GGUF's pooling types."""
@@ -92,7 +93,9 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     }
     tensors |= {name: Constant(tuple(values)) for name, values in arch.extra_tensors(config, hp).items()}
     _check(arch, hp, config, tensors)
-    metadata = _metadata(root, arch, hp, said, tensors) | {"puna.source.digest": digest_of(sources, files_of(root))}
+    vocabulary = tokenizer_from_hf(root, said, rows=tensors["token_embd.weight"].shape[0])
+    metadata = _metadata(root, arch, hp, said, tensors, vocabulary.metadata)
+    metadata["puna.source.digest"] = digest_of(sources, files_of(root))
     check_vocabulary(metadata, tensors)
     return Checkpoint(
         root,
@@ -101,8 +104,8 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
         metadata,
         tensors,
         tuple(sorted(sources.keys() - _used(names))),
-        origins(arch, hp, said, metadata, root),
-        tuple(_warnings(config, sources, tensors, metadata)),
+        {**origins(arch, hp, said, metadata), **vocabulary.origins},
+        (*vocabulary.warnings, *_warnings(config, sources, tensors, metadata)),
     )
 
 
@@ -241,22 +244,23 @@ def _class_of(root: Path, config: Mapping[str, Any]) -> str:
 
 
 def _metadata(
-    root: Path, arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: Mapping[str, Stored]
+    root: Path,
+    arch: Architecture,
+    hp: Hparams,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Stored],
+    vocabulary: Mapping[str, Any],
 ) -> dict[str, Any]:
-    from puna.tokenizer import metadata_from_hf
-
-    vocabulary = metadata_from_hf(root, config, rows=tensors["token_embd.weight"].shape[0])
-    tokens = vocabulary.get("tokenizer.ggml.tokens", ())
     general = {
         "general.architecture": arch.name,
         "general.type": "model",
-        "general.name": model_name(root, arch.name, config, tokens),
+        "general.name": model_name(root, arch.name, config, vocabulary.get("tokenizer.ggml.tokens", ())),
         "general.size_label": size_label(tensors),
         "general.parameter_count": sum(prod(t.shape) for t in tensors.values()),
         "general.quantization_version": 2,
         "general.file_type": FILE_TYPE_IDS[_main_type(tensors).name],
     }
-    return general | hp.to_gguf(arch.name) | vocabulary
+    return {**general, **hp.to_gguf(arch.name), **vocabulary}
 
 
 def _main_type(tensors: Mapping[str, Stored]) -> DType:

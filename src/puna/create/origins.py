@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from puna.arch.base import Architecture, Hparams
@@ -23,26 +22,13 @@ OTHERS = (
     (r"puna\..*", "Puna"),
     (r"quantize\.imatrix\..*", "the importance matrix"),
     (r".*\.pooling_type", "modules.json: the folder of Pooling"),
-    (r"tokenizer\.chat_template.*", "chat_template.jinja, else tokenizer_config.json: chat_template"),
-    (
-        r"tokenizer\.ggml\.(add_.*|.*_token_id)",
-        "tokenizer_config.json, special_tokens_map.json, generation_config.json",
-    ),
-    (r"tokenizer\.ggml\.(eos|eot|eom)_token_ids?", "generation_config.json"),
-    (r"tokenizer\..*", "{vocabulary}"),
 )
 """Whole keys, tried in order after hyperparameters."""
 
-VOCABULARIES = ("tokenizer.model", "tokenizer.json", "tekken.json", "vocab.txt", "vocab.json")
-
-
-def origins(
-    arch: Architecture, hp: Hparams, said: Mapping[str, Any], keys: Iterable[str], root: Path
-) -> dict[str, str]:
-    """Text for each of `keys`: a file and a key of it, or what else it follows from."""
+def origins(arch: Architecture, hp: Hparams, said: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
+    """Text for each of `keys`: a file and a key of it, or what else it follows from. The tokenizer's know their own."""
     known = {f"{arch.name}.{key}": text for key, text in _hparams(hp, said)}
-    vocabulary = next((name for name in VOCABULARIES if (root / name).is_file()), "the tokenizer's files")
-    return {key: known.get(key) or _other(key, vocabulary) for key in keys}
+    return {key: known.get(key) or _other(key) for key in keys}
 
 
 def _hparams(hp: Hparams, said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -74,6 +60,5 @@ def _named(said: Mapping[str, Any], keys: list[str]) -> str:
     return f"config.json: {', '.join(_said(said, key) for key in keys)}" if keys else ""
 
 
-def _other(key: str, vocabulary: str) -> str:
-    text = next((text for pattern, text in OTHERS if re.fullmatch(pattern, key)), "the architecture")
-    return text.format(vocabulary=vocabulary)
+def _other(key: str) -> str:
+    return next((text for pattern, text in OTHERS if re.fullmatch(pattern, key)), "the architecture")
