@@ -8,31 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from puna.cli.options import dtype_option, quantizing_options, threads_option
+
 if TYPE_CHECKING:
     from puna.create.report import ConversionReport
-
-MATRIX = "An importance matrix (puna imatrix, llama-imatrix)."
 
 
 @click.command()
 @click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--dtype",
-    type=click.Choice(("auto", "f32", "f16", "bf16"), case_sensitive=False),
-    default="auto",
-    show_default=True,
-    help="What the matrices of a checkpoint become.",
-)
-@click.option("-q", "--quantize", help="A quantization type or mix: Q8_0, Q4_K_M ...")
-@click.option("--recipe", type=click.Path(path_type=Path), help="A TOML file of rules: which tensor gets which type.")
-@click.option("--imatrix", type=click.Path(path_type=Path), help=MATRIX)
-@click.option("--target-size", metavar="SIZE", help="Quantize so that the file has at most this size: 4G, 700M ...")
-@click.option("--target-bpw", type=float, metavar="BITS", help="Quantize to at most so many bits per weight.")
+@dtype_option
+@quantizing_options
 @click.option("--shard-size", metavar="SIZE", help="Write several files with at most so many bytes of tensors: 2G ...")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a metadata key; may be repeated.")
 @click.option("--remove", "removed", multiple=True, metavar="KEY", help="Remove a metadata key; may be repeated.")
-@click.option("-t", "--threads", type=click.IntRange(1), help="How many threads work; by default one for each core.")
+@threads_option
 @click.option(
     "--report",
     type=click.Path(path_type=Path),

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from puna.cli.options import quantizing_options
+
 
 @click.command()
 @click.argument("name")
@@ -17,11 +19,7 @@ import click
     type=click.Path(path_type=Path),
     help="The Modelfile, else ./Modelfile; paths in it are relative to it.",
 )
-@click.option("-q", "--quantize", metavar="TYPE", help="A quantization type or mix: Q8_0, Q4_K_M ...")
-@click.option("--recipe", type=click.Path(path_type=Path), help="A TOML file of rules: which tensor gets which type.")
-@click.option("--imatrix", type=click.Path(path_type=Path), help="An importance matrix to quantize with.")
-@click.option("--target-size", help="Choose types so that the file has at most this size: 4.5GB.")
-@click.option("--target-bpw", type=float, help="Choose types so that weights take this many bits on average.")
+@quantizing_options
 @click.option("--link", is_flag=True, help="A hard link where a GGUF file cannot be cloned; it changes with the file.")
 def command(name: str, source: str | None, file: Path | None, link: bool, **wanted: Any) -> None:
     """Make the model NAME from a Modelfile, or from SOURCE alone, which is what FROM may be in one.

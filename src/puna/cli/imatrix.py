@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from puna.cli.run import BACKENDS
+from puna.cli.options import backend_option, threads_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +39,8 @@ SAVE_SECONDS = 60
     type=click.Path(path_type=Path),
     help="An importance matrix of the same model to add to; may be given several times.",
 )
-@click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What computes.")
-@click.option("--threads", type=click.IntRange(1), help="Threads; else one for each core.")
+@backend_option
+@threads_option
 def command(
     model: str,
     text: Path | None,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+
+from puna.cli.options import dtype_option, quantizing_options
 
 
 @click.command()
@@ -18,17 +21,9 @@ import click
     multiple=True,
     help="A factor for the change of an adapter; given once it is for all, else one for each.",
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(("auto", "f32", "f16", "bf16"), case_sensitive=False),
-    default="auto",
-    show_default=True,
-    help="What the matrices of a checkpoint become.",
-)
-@click.option("-q", "--quantize", help="A quantization type or mix: Q8_0, Q4_K_M ...")
-def command(
-    base: str, adapters: tuple[str, ...], out: Path, scales: tuple[float, ...], dtype: str, quantize: str | None
-) -> None:
+@dtype_option
+@quantizing_options
+def command(base: str, adapters: tuple[str, ...], out: Path, scales: tuple[float, ...], **wanted: Any) -> None:
     """Fold each ADAPTER, a PEFT directory or a GGUF adapter, into BASE.
 
     BASE is a checkpoint directory, a GGUF file or a name in the store, whose own adapters come first.
@@ -42,6 +37,6 @@ def command(
     factors = scales if len(scales) == len(adapters) else (scales or (1.0,)) * len(adapters)
     named = list(zip(adapters, factors, strict=True))
     with Progress() as progress:
-        report = merge(base, named, out, dtype=dtype, quantize=quantize, on_progress=progress.stage("merging"))
+        report = merge(base, named, out, on_progress=progress.stage("merging"), **wanted)
     changed = sum(" + " in tensor.source for tensor in report.tensors)
     click.echo(f"{changed} of {len(report.tensors)} tensors are changed; {readable_size(report.nbytes)}")

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-BACKENDS = ("auto", "cpu", "numpy")
+from puna.cli.options import backend_option, threads_option
+
 KV_TYPES = ("f32", "f16", "q8_0")  # the engine's, which is not imported for help
 
 
@@ -17,8 +18,8 @@ KV_TYPES = ("f32", "f16", "q8_0")  # the engine's, which is not imported for hel
 @click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="As in a Modelfile.")
 @click.option("--system", help="A system message.")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without a chat template.")
-@click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What computes.")
-@click.option("--threads", type=click.IntRange(1), help="Threads; else one for each core.")
+@backend_option
+@threads_option
 @click.option("--context-length", type=click.IntRange(1), help="Positions of context.")
 @click.option("--kv-type", type=click.Choice(KV_TYPES), default="f16", show_default=True, help="Type of the K/V cache.")
 @click.option("--verbose", is_flag=True, help="Print figures after the answer.")

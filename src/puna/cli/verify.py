@@ -7,9 +7,11 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from puna.cli.options import backend_option, threads_option
 
 if TYPE_CHECKING:
     from puna.create.verify import BlockReport, Verification
@@ -28,8 +30,8 @@ SHOWN = 8
 @click.option("--reference", type=click.Choice(("transformers",)), help="Who runs the source in Puna's place.")
 @click.option("--text", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A file of text to run on.")
 @click.option("--tokens", default=256, show_default=True, help="How many of the text's tokens.")
-@click.option("--backend", default="auto", show_default=True, help="auto, cpu or numpy.")
-@click.option("--threads", type=int, help="Else one for each core.")
+@backend_option
+@threads_option
 @click.option("--max-block", type=float, help="The error that a block may have, relative to what it adds.")
 @click.option("--max-tensor", type=float, help="The error that a tensor may have, relative to its square.")
 @click.option("--max-kl", type=float, help="The mean divergence of next-token distributions, in nats.")
@@ -38,18 +40,13 @@ SHOWN = 8
 @click.option("--json", "as_json", is_flag=True, help="Everything that was measured, as JSON.")
 def command(
     model: str,
-    against: str | None,
-    reference: str | None,
     text: Path | None,
-    tokens: int,
-    backend: str,
-    threads: int | None,
     max_block: float | None,
     max_tensor: float | None,
     max_kl: float | None,
     min_top1: float | None,
-    force: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Verify that MODEL computes what its source does, layer by layer; status 1 where it does not.
 
@@ -63,15 +60,10 @@ def command(
     with Progress() as progress:
         found = verify(
             model,
-            against,
             text=text.read_text("utf-8", "replace") if text else None,
-            backend=backend,
-            reference=reference,
-            tokens=tokens,
             limits=Limits(tensor=max_tensor, block=max_block, kl=max_kl, top1=min_top1),
-            threads=threads,
-            force=force,
             on_progress=progress,
+            **options,
         )
     for line in [json.dumps(found.to_dict(), indent=1)] if as_json else lines(found):
         click.echo(line)
