@@ -124,6 +124,9 @@ def test_no_theta_is_an_error() -> None:
         ({"rope.freq_base": 5e5, "rope.dimension_count": 32}, Rope(5e5, 32)),
         ({"rope.scale_linear": 4.0}, Rope(10000.0, 64, "linear", 4.0)),
         ({"rope.scaling.type": "none", "rope.scaling.factor": 1.0}, Rope(10000.0, 64)),
+        ({"rope.scaling.factor": 4.0}, Rope(10000.0, 64, "linear", 4.0)),
+        ({"rope.scaling.type": "linear"}, Rope(10000.0, 64)),
+        ({"rope.scaling.type": "linear", "rope.scaling.factor": 0.0}, Rope(10000.0, 64)),  # as llama.cpp saves models
         ({"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}, Rope(10000.0, 64, "linear", 4.0)),
     ],
 )

@@ -48,8 +48,10 @@ def write_checkpoint(
 def write_wide(folder: Path, case: str, **changes: Any) -> Path:
     """A case with rows of 256 and 512, which K types need; the vocabulary stays, other sizes double."""
     doubled = ("hidden_size", "head_dim", "query_pre_attn_scalar")
-    config = {key: value * 2 if key in doubled else value for key, value in config_of(case, "published").items()}
-    size = lambda n: {320: 320, 224: 512, 448: 1024, 2: 2}.get(n, 2 * n)  # noqa: E731
+    config = {
+        key: value * 2 if value and key in doubled else value for key, value in config_of(case, "published").items()
+    }
+    size = lambda n: {320: 320, 224: 512, 448: 1024, 2: 2, 5: 5}.get(n, 2 * n)  # noqa: E731
     shapes = {name: tuple(map(size, shape)) for name, shape in recorded(case)["tensors"].items()}
     if "embeddings.position_embeddings.weight" in shapes:
         config["max_position_embeddings"] *= 2

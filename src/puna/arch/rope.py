@@ -31,16 +31,20 @@ TIMES_DEFAULT = "rope.scaling.attn_factor"
 WHOLE_FACTOR = "rope.scaling.yarn_attn_factor"
 """The whole attention factor, as converters copy it from HF."""
 
+FACTOR_OF_OLD_FILES = "rope.scale_linear"
+"""Where they say the factor. In any file, a factor of 0 is 1, and a factor without a type is of linear scaling."""
+
 THETA_OF_OLD_FILES = 10000.0
 """Files from before the key `rope.freq_base` was written all mean this."""
 
 
 def from_gguf(find: Find, head_dim: int) -> Rope:
     """Rotary settings of a GGUF file. Frequency factors are a tensor, `rope_freqs.weight`, not metadata."""
-    scaling, factor_of_old_files = str(find("rope.scaling.type") or "none"), find("rope.scale_linear")
     known = {field: find(key) for field, key in GGUF_KEYS.items()}
-    if factor_of_old_files and scaling == "none":
-        scaling, known["factor"] = "linear", factor_of_old_files
+    known["factor"] = known["factor"] or find(FACTOR_OF_OLD_FILES) or None
+    scaling = str(find("rope.scaling.type") or "linear")
+    if scaling == "linear" and known["factor"] is None:
+        scaling = "none"
     rope = Rope(
         theta=float(find("rope.global.freq_base") or find("rope.freq_base") or THETA_OF_OLD_FILES),
         dim=int(find("rope.dimension_count") or head_dim),
