@@ -161,6 +161,8 @@ def test_tensors_of_a_checkpoint_are_read_when_asked_for(opened: Open) -> None:
         ("qwen3", "qwen3.attention.head_count_kv", 1, r"head_count_kv' \* .* is 1 \* \d+, but 'blk.0.attn_k.weight'"),
         ("bert", "bert.feed_forward_length", 7, r"'bert.feed_forward_length' is 7, but 'blk.0.ffn_down.weight'"),
         ("bert", "bert.context_length", 4096, r"'bert.context_length' is 4096, but 'position_embd.weight'"),
+        ("mixtral", "llama.expert_count", 8, r"'llama.expert_count' is 8, but 'blk.0.ffn_gate_inp.weight'"),
+        ("deepseek_v3", "deepseek2.expert_count", 6, r"expert_count' is 6, but 'blk.1.ffn_gate_inp.weight'"),
     ],
 )
 def test_a_hyperparameter_that_contradicts_the_tensors_is_named(

@@ -10,11 +10,12 @@ from dataclasses import is_dataclass
 from math import prod
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from puna import cache
 from puna.arch.base import Architecture
 from puna.arch.hparams import FIELDS, Hparams, Row
-from puna.dtypes import Stored
+from puna.dtypes import F32, Stored
 from puna.errors import ModelError
-from puna.graph import weight
+from puna.graph import Tensor, weight
 from puna.nn import Biased, Weight
 
 IGNORED = ("rope_freqs.weight", ".attn.rotary_emb.inv_freq", ".attn_rot_embd.weight")
@@ -27,8 +28,24 @@ SIZES = (
     ("blk.0.attn_k.weight", 0, "n_kv_heads head_dim"),
     ("blk.0.ffn_down.weight", 1, "ffn_size"),
     ("position_embd.weight", 0, "context_length"),
+    ("blk.{}.ffn_gate_inp.weight", 0, "n_experts"),
+    ("blk.{}.ffn_gate_exps.weight", 0, "n_experts"),
 )
-"""Tensors, axes, and the fields whose product is the size there. What the graph checks in any case is left to it."""
+"""Tensors ({}: of the first block that may have experts), axes, and the fields whose product is the size there. What the graph checks in any case is left to it."""
+
+
+def read_hparams(arch: Architecture, metadata: Mapping[str, Any], tensors: Mapping[str, Stored]) -> Hparams:
+    """The hyperparameters that a GGUF file says; ModelError where they contradict each other, or what is in it."""
+    hp = arch.hparams.from_gguf(arch.name, metadata)
+    check_sizes(arch.name, hp, tensors)
+    check_vocabulary(metadata, tensors)
+    return hp
+
+
+def graph_of(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored], blocks: int = 1) -> Tensor:
+    """The graph of one sequence of at most so many blocks of cached positions, in float32: it takes headers only."""
+    states = cache.states(arch.caches(hp), blocks * cache.BLOCK, F32)
+    return arch.forward(bind(arch, hp, tensors), hp, cache.batch(blocks), states)
 
 
 def check_sizes(name: str, hp: Hparams, tensors: Mapping[str, Stored], key: Callable[[Row], str] | None = None) -> None:
@@ -40,8 +57,9 @@ def check_sizes(name: str, hp: Hparams, tensors: Mapping[str, Stored], key: Call
     if hp.n_blocks > len(tensors):
         count = spelled(FIELDS["n_blocks"])
         raise ModelError(f"{name}: '{count}' is {hp.n_blocks}, but there are only {len(tensors)} tensors")
-    for tensor, axis, said in SIZES:
-        values = [getattr(hp, field, 0) for field in said.split()]
+    for pattern, axis, said in SIZES:
+        tensor = pattern.format(getattr(hp, "n_dense_blocks", 0))
+        values = [getattr(hp, field, None) or 0 for field in said.split()]
         size, shape = prod(values), tensors[tensor].shape if tensor in tensors else ()
         if not size or len(shape) <= axis or shape[axis] == size:  # 0: the architecture or the file does not say
             continue
