@@ -31,7 +31,9 @@ SIZES = (
     ("blk.{}.ffn_gate_inp.weight", 0, "n_experts"),
     ("blk.{}.ffn_gate_exps.weight", 0, "n_experts"),
 )
-"""Tensors ({}: of the first block that may have experts), axes, and the fields whose product is the size there. What the graph checks in any case is left to it."""
+"""Tensors ({}: of the first block that may have experts), axes, and the fields whose product is the size there.
+
+What the graph checks in any case is left to it."""
 
 
 def read_hparams(arch: Architecture, metadata: Mapping[str, Any], tensors: Mapping[str, Stored]) -> Hparams:
