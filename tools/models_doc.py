@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from puna import arch as archs
-from puna.arch.base import Architecture, Biased
+from puna.arch.base import REQUIRES, Architecture, Biased, Weight
 from puna.arch.hparams import FIELDS
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
@@ -42,13 +42,15 @@ def _section(arch: Architecture) -> Iterator[str]:
     _, _, rest = _docstring(arch).partition("\n\n")
     yield f"## {arch.name}\n\n{rest or _docstring(arch)}\n"
     yield f"Metadata, after `{arch.name}.`: {', '.join(f'`{key}`' for key in _keys(arch))}.\n"
-    hints = get_type_hints(arch.network)
+    hints = get_type_hints(arch.network, include_extras=True)
     (block,) = get_args(hints.pop("blk"))
-    yield f"Tensors: {_tensors(hints)}; of each block `blk.N`: {_tensors(get_type_hints(block))}.\n"
+    yield f"Tensors: {_tensors(hints)}; of each block `blk.N`: {_tensors(get_type_hints(block, include_extras=True))}.\n"
     if arch.hf_ignored:
         yield f"Tensors of a checkpoint that are left out: {', '.join(f'`{part}`' for part in arch.hf_ignored)}.\n"
     yield "Keys of config.json that have to be as listed, where they are there:\n\n| Key | |\n|---|---|"
     for key, values in arch.hf_requires.items():
+        if key in REQUIRES:  # of packed weights, which are unpacked before an architecture sees them
+            continue
         known = [f"`{value!r}`" for value in values if value is not None]
         yield f"| `{key}` | {', '.join(known) or 'only absent or null'} |"
     yield ""
@@ -64,12 +66,18 @@ def _keys(arch: Architecture) -> Iterator[str]:
 
 def _tensors(hints: dict[str, Any]) -> str:
     """Names of declared weights; `?` marks one that may be absent, `+ bias` one that needs its bias."""
+    return ", ".join(_tensor(name, hint) for name, hint in hints.items())
 
-    def text(name: str, hint: Any) -> str:
-        kinds = get_args(hint) or (hint,)
-        return f"`{name}`" + (" + bias" if Biased in kinds else "") + ("?" if type(None) in kinds else "")
 
-    return ", ".join(text(name, hint) for name, hint in hints.items())
+def _tensor(name: str, hint: Any) -> str:
+    if get_origin(hint) is Annotated:
+        name, hint = hint.__metadata__[0].removesuffix(".weight"), hint.__origin__
+    kinds = get_args(hint) or (hint,)
+    groups = [kind for kind in kinds if is_dataclass(kind) and not issubclass(kind, Weight)]
+    if groups:
+        parts = [_tensors(get_type_hints(group, include_extras=True)) for group in groups]
+        return parts[0] if len(parts) == 1 else f"either {' or '.join(f'({part})' for part in parts)}"
+    return f"`{name}`" + (" + bias" if Biased in kinds else "") + ("?" if type(None) in kinds else "")
 
 
 if __name__ == "__main__":
