@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from puna import arch as archs
-from puna.arch import binding
+from puna.arch.binding import read_hparams
 from puna.errors import GraphError, ModelError
 from puna.opened import Opened
 
@@ -58,10 +58,7 @@ class Runtime:
     def hparams(self) -> Hparams:
         """The hyperparameters; ModelError where they contradict each other, the tensors or the vocabulary."""
         with self._naming_source():
-            hp = self.arch.hparams.from_gguf(self.arch.name, self.opened.metadata)
-            binding.check_sizes(self.arch.name, hp, self.opened.tensors)
-            binding.check_vocabulary(self.opened.metadata, self.opened.tensors)
-        return hp
+            return read_hparams(self.arch, self.opened.metadata, self.opened.tensors)
 
     @cached_property
     def context_length(self) -> int:

@@ -11,7 +11,6 @@ from typing import Any
 from puna.create.making import Part
 from puna.create.modelfile import expand_path
 from puna.create.source import find_component, find_files, find_ggufs, has_no_weights
-from puna.dtypes import F32
 from puna.errors import (
     ConversionError,
     FormatError,
@@ -139,15 +138,10 @@ def gguf_kind(gguf: GGUF) -> str:
 def check_runs(gguf: GGUF) -> None:
     """Builds the model's graph, which takes headers only; what is wrong with the file is said now, not at its use."""
     from puna import arch as archs
-    from puna import cache
-    from puna.arch.binding import bind, check_sizes, check_vocabulary
+    from puna.arch.binding import graph_of, read_hparams
 
     arch = archs.find(gguf.metadata["general.architecture"])
-    hp = arch.hparams.from_gguf(arch.name, gguf.metadata)
-    check_sizes(arch.name, hp, gguf.tensors)
-    check_vocabulary(gguf.metadata, gguf.tensors)
-    states = cache.states(arch.caches(hp), cache.BLOCK, F32)
-    arch.forward(bind(arch, hp, gguf.tensors), hp, cache.batch(1), states)
+    graph_of(arch, read_hparams(arch, gguf.metadata, gguf.tensors), gguf.tensors)
 
 
 def _from_directory(path: Path) -> Base:

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from puna import arch as archs
-from puna import cache
 from puna.arch.base import Architecture
-from puna.arch.binding import bind
+from puna.arch.binding import graph_of
 from puna.create.adapters.peft import open_peft, read_adapter_config
 from puna.create.checkpoint import read_config
 from puna.create.original import Original, open_original
 from puna.create.prequantized import plain_config
 from puna.create.references import local_path
 from puna.create.source import has_no_weights
-from puna.dtypes import F32, Stored
+from puna.dtypes import Stored
 from puna.errors import InvalidName, ModelError, ModelNotFound
 from puna.formats.lora import Adapter, check_fits, open_lora, place_of
 from puna.graph import adapt, topological
@@ -108,9 +107,7 @@ def check_runs(adapter: Adapter, base: Base) -> None:
 
     It builds the base's graph, which takes headers only.
     """
-    states = cache.states(base.arch.caches(base.hparams), cache.BLOCK, F32)
-    net = bind(base.arch, base.hparams, base.tensors)
-    output = base.arch.forward(net, base.hparams, cache.batch(1), states)
+    output = graph_of(base.arch, base.hparams, base.tensors)
     read = {adapt.place_of(node) for node in topological([output])}
     for name, pair in adapter.pairs.items():
         what = f"adapter {adapter.source.name}: its change of '{name}'"

@@ -14,10 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from puna import cache
+from puna.arch.binding import graph_of
 from puna.arch.hparams import Hparams
 from puna.backends.base import Backend, Bounds
 from puna.create.verify import measures
-from puna.create.verify.sides import Side, as_float, graph, inputs
+from puna.create.verify.sides import Side, as_float, inputs
 from puna.create.verify.stages import Stage, cut
 from puna.dtypes import Stored
 from puna.errors import ModelError
@@ -46,7 +48,7 @@ class Staged:
 
     def __post_init__(self) -> None:
         self.tensors: Mapping[str, Stored] = as_float(self.side.tensors) if self.floats else self.side.tensors
-        output = graph(self.side, self.hparams, self.tensors, len(self.ids))
+        output = graph_of(self.side.arch, self.hparams, self.tensors, -(-len(self.ids) // cache.BLOCK))
         self.stages = cut(output, self.hparams.hidden_size)
 
     def program(self, stage: Stage) -> Callable[[Streams], list[Array]]:

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from puna import arch as archs
 from puna import cache
 from puna.arch.base import Architecture
-from puna.arch.binding import bind, check_sizes, check_vocabulary
+from puna.arch.binding import read_hparams
 from puna.arch.hparams import Hparams
 from puna.dtypes import F32, DType, Stored
 from puna.errors import ModelError
-from puna.graph import Tensor
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,7 @@ class Side:
 
     def hparams(self) -> Hparams:
         """Its hyperparameters as the engine reads them; ModelError where they contradict the tensors."""
-        arch = self.arch
-        hp = arch.hparams.from_gguf(arch.name, self.metadata)
-        check_sizes(arch.name, hp, self.tensors)
-        check_vocabulary(self.metadata, self.tensors)
-        return hp
+        return read_hparams(self.arch, self.metadata, self.tensors)
 
 
 @dataclass(frozen=True)
@@ -84,14 +79,6 @@ def as_float(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     """The same tensors, all that hold numbers with a point as float32."""
     floats = {name: t for name, t in tensors.items() if t.dtype is not F32 and (t.dtype.is_float or t.dtype.quantized)}
     return {**tensors, **{name: AsFloat(tensor) for name, tensor in floats.items()}}
-
-
-def graph(side: Side, hp: Hparams, tensors: Mapping[str, Stored], tokens: int) -> Tensor:
-    """The whole model's graph for one sequence of at most `tokens`, with float32 caches."""
-    arch = side.arch
-    table = -(-tokens // cache.BLOCK)
-    states = cache.states(arch.caches(hp), table * cache.BLOCK, F32)
-    return arch.forward(bind(arch, hp, tensors), hp, cache.batch(table), states)
 
 
 def inputs(ids: list[int]) -> dict[str, NDArray[np.int32]]:
