@@ -368,7 +368,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_one_error(wide: Path, tmp_path: 
         with weights.open("r+b") as file:
             file.truncate(weights.stat().st_size // 2 if len(calls) == 1 else weights.stat().st_size)
 
-    with pytest.raises(PunaError, match=r"model\.safetensors: it ends at byte \d+"):
+    with pytest.raises(PunaError, match=r"model\.safetensors: it (ends at byte|was cut|is being written to)"):
         puna.convert(folder, tmp_path / "m.gguf", on_progress=cut, threads=1)
     assert [path.name for path in tmp_path.iterdir()] == ["hf"]
 

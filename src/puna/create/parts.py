@@ -86,7 +86,7 @@ class Part:
         source = self.source
         if isinstance(source, MappedTensor) and source.shape and 0 not in source.shape:
             if not self.transforms and self.dtype is source.dtype:
-                return partial(self._copied, source)
+                return partial(self.copied, source)
             if len(source.shape) > 1 and moves_rows(self.transforms):
                 return partial(self._bands, source)
         if isinstance(source, Unpacked) and self.dtype.name == passes(source, self.transforms):
@@ -109,7 +109,8 @@ class Part:
         columns = shape[-1] if len(shape) < 3 or not isinstance(self.source, Unpacked) else prod(shape[1:])
         return COPIED if not self.transforms and self.dtype is self.source.dtype else 12 * max(BAND, columns)
 
-    def _copied(self, source: MappedTensor) -> Iterator[Piece]:
+    def copied(self, source: MappedTensor) -> Iterator[Piece]:
+        """The bytes of the source as they are."""
         size = source.dtype.block_bytes
 
         def make(start: int, stop: int) -> Bytes:
@@ -229,10 +230,13 @@ class Part:
             encoded: Bytes = quants.quantize(values, self.dtype.name, weights, bf16=bits).reshape(-1).view(np.uint8)
         except ConversionError as error:
             raise ConversionError(f"converting '{self.name}': {error}") from error
-        if self.dtype is F16 and (bad := first_not_finite(encoded, F16)) is not None:
-            most = values.reshape(-1)[bad]
+        if (bad := first_not_finite(encoded, self.dtype)) is not None:
+            if not np.isfinite(most := values.reshape(-1)[bad]):
+                self._refuse(most, place(bad))
+            wider = "BF16 or F32" if self.dtype is F16 else "F32"
             raise ConversionError(
-                f"converting '{self.name}': F16 cannot hold {most:g}, {self._at(place(bad))}; BF16 or F32 would work"
+                f"converting '{self.name}': {self.dtype} cannot hold {most:g}, {self._at(place(bad))}; "
+                f"{wider} would work"
             )
         if self.probe:
             self.probe(values, encoded)

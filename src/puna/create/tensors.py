@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from puna.arch.transform import Transform
-from puna.create.parts import BAND, COPIED, Bytes, Part, Piece, Probe, passes, release
+from puna.create.parts import BAND, Bytes, Part, Piece, Probe, passes, release
 from puna.create.transforms import shape_after
 from puna.dtypes import F32, DType, Stored
 from puna.errors import ConversionError
@@ -26,13 +25,14 @@ Array = NDArray[Any]
 
 
 def pieces(tensor: Stored, probe: Probe | None = None) -> Iterator[Piece]:
-    """All bytes of any tensor in order, in pieces that are independent of each other."""
+    """All bytes of any tensor in order, in pieces that are independent of each other.
+
+    ConversionError where a value is not finite.
+    """
     if isinstance(tensor, Converted):
         yield from tensor.pieces(probe)
     elif isinstance(tensor, MappedTensor):
-        for start in range(0, tensor.nbytes, COPIED):
-            stop = min(start + COPIED, tensor.nbytes)
-            yield Piece(start, stop - start, partial(tensor.read, start, stop))
+        yield from Part(tensor, tensor.name, tensor.dtype, (), None, None).copied(tensor)
     else:
         yield Piece(0, tensor.dtype.nbytes(tensor.shape), lambda: tensor.raw)
 

@@ -35,6 +35,7 @@ class MappedFile:
         self._descriptor: int | None = None
         with self.path.open("rb") as file:
             self._identity = _identity(file.fileno())
+            self._written = os.fstat(file.fileno()).st_mtime_ns
             self.size = file.seek(0, 2)
             if not self.size:
                 raise FormatError(f"reading {self.name}: the file is empty; fetch or write it again")
@@ -51,7 +52,10 @@ class MappedFile:
         return self._data
 
     def read(self, start: int, stop: int) -> Bytes:
-        """A copy of bytes start..stop, read from the file: that costs less than mapping pages to look at them once."""
+        """A copy of bytes start..stop, read from the file: that costs less than mapping pages to look at them once.
+
+        FormatError where the file was cut or written to since it was opened.
+        """
         out = np.empty(stop - start, np.uint8)
         descriptor = self._opened()
         if descriptor is None:
@@ -63,7 +67,15 @@ class MappedFile:
             if not count:
                 raise FormatError(f"reading {self.name}: it ends at byte {at}, before {stop}; fetch or write it again")
             view, at = view[count:], at + count
+        if os.fstat(descriptor).st_mtime_ns != self._written:
+            raise FormatError(f"reading {self.name}: it is being written to; a file that nobody changes works")
         return out
+
+    def require_whole(self) -> None:
+        """FormatError where the file was cut since it was opened: looking at lost pages would end the process."""
+        descriptor = self._opened()
+        if descriptor is not None and (left := os.fstat(descriptor).st_size) < self.size:
+            raise FormatError(f"reading {self.name}: it was cut from {self.size} bytes to {left}; fetch it again")
 
     def _opened(self) -> int | None:
         """A descriptor of the same file, opened when first needed; None where there is none to be had."""
@@ -148,7 +160,8 @@ class MappedTensor:
 
     @property
     def raw(self) -> Bytes:
-        """The stored bytes: a read-only view of the map, 1-D."""
+        """The stored bytes: a read-only view of the map, 1-D; FormatError where the file was cut meanwhile."""
+        self._file.require_whole()
         return self._file.data[self.offset : self.offset + self.nbytes]
 
     def numpy(self) -> NDArray[Any]:

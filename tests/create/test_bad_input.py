@@ -1,0 +1,99 @@
+"""Bad input to a conversion: one clear error, and nothing is left of what was begun."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import puna
+from golden.checkpoints import weights_of, write_checkpoint, write_safetensors
+from puna.create.original import open_original
+from puna.errors import ConversionError, FormatError, PunaError
+from puna.formats import write_gguf
+
+UP = "model.layers.1.mlp.up_proj.weight"
+
+
+def with_value(folder: Path, value: float, name: str = UP) -> Path:
+    """A checkpoint whose weight `name` has `value` as its sixth."""
+    write_checkpoint(folder, "llama3")
+    weights = weights_of("llama3")
+    weights[name].reshape(-1)[5] = value
+    write_safetensors(folder / "model.safetensors", weights)
+    return folder
+
+
+def test_a_number_that_rounding_would_make_infinite_is_named(tmp_path: Path) -> None:
+    source = with_value(tmp_path / "hf", 3.4028234e38)
+    with pytest.raises(ConversionError, match=re.escape(f"'{UP}': BF16 cannot hold 3.40282e+38, at (0, 5); F32 would")):
+        puna.convert(source, tmp_path / "m.gguf", dtype="bf16")
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_copied_tensor_of_a_gguf_file_is_looked_at_too(bad: float, dtype: str, tmp_path: Path) -> None:
+    values = np.ones((64, 32), np.float32)
+    values[3, 7] = bad
+    bits = {"F32": values, "F16": values.astype("<f2"), "BF16": (values.view("<u4") >> 16).astype("<u2")}[dtype]
+    path, out = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    write_gguf(path, {"general.architecture": "x"}, [("w", values.shape, dtype, bits)])
+    with pytest.raises(ConversionError, match=rf"'w': its value at \(3, 7\) is {bad:g}; .* damaged"):
+        puna.convert(path, out)
+    assert not out.exists()
+
+
+def test_an_infinite_scale_of_a_quantized_tensor_is_not_unpacked(tmp_path: Path) -> None:
+    raw = puna.quantize(np.ones((2, 32), np.float32), "Q8_0").reshape(-1).copy()
+    raw[34:36] = np.array([np.inf], "<f2").view(np.uint8)
+    path = tmp_path / "a.gguf"
+    write_gguf(path, {"general.architecture": "x"}, [("blk.0.ffn_up.weight", (2, 32), "Q8_0", raw)])
+    for kind in ("F32", "F16", "BF16", "Q4_0"):
+        with pytest.raises(PunaError, match=r"ffn_up\.weight"):
+            puna.convert(path, tmp_path / "b.gguf", quantize=kind)
+
+
+def changed(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\0\0\0\0")
+
+
+@pytest.mark.parametrize(
+    ("meddle", "message"),
+    [
+        (lambda path: os.truncate(path, 10_000), r"model\.safetensors: it (was cut|ends)"),
+        (changed, r"model\.safetensors: it is being written to"),
+    ],
+)
+@pytest.mark.parametrize("quantize", [None, "Q8_0"])
+def test_a_source_that_somebody_writes_to_meanwhile_is_one_error(
+    quantize: str | None, meddle: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    source = write_checkpoint(tmp_path / "hf", "llama3")
+
+    opened = open_original(source, "auto")
+    meddle(source / "model.safetensors")
+    with pytest.raises(FormatError, match=message):
+        puna.convert(opened, tmp_path / "m.gguf", quantize=quantize)
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
+
+
+def test_what_was_cut_after_it_was_opened_is_an_error_not_the_end_of_the_process(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    write_gguf(path, {"general.architecture": "x"}, [("w", (4096, 32), "F32", np.ones((4096, 32), np.float32))])
+    with puna.open_gguf(path) as opened:
+        os.truncate(path, 1000)
+        with pytest.raises(FormatError, match=r"a\.gguf: it was cut from \d+ bytes to 1000"):
+            opened.tensors["w"].numpy()
+
+
+def test_a_file_that_was_replaced_is_read_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    write_gguf(path, {"general.architecture": "x"}, [("w", (4,), "F32", np.ones(4, np.float32))])
+    with puna.open_gguf(path) as opened:
+        write_gguf(path, {"general.architecture": "x"}, [])
+        assert opened.tensors["w"].numpy().tolist() == [1.0] * 4
