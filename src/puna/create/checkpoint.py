@@ -5,7 +5,6 @@ The architecture's file says names, transforms and hyperparameters; the tokenize
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from puna import cache
 from puna.arch.base import Architecture, Hparams
 from puna.arch.binding import bind, check_sizes, check_vocabulary
 from puna.arch.transform import Transform
+from puna.create.config import class_of, read_config
 from puna.create.digest import digest_of, files_of
 from puna.create.general import PHI3_TOKENS, is_misnamed, model_name, size_label
 from puna.create.meta import is_meta, open_meta
@@ -33,17 +33,6 @@ from puna.errors import ConversionError, GraphError, ModelError
 from puna.formats.file_types import FILE_TYPE_IDS
 from puna.formats.safetensors import open_safetensors
 from puna.tokenizer import tokenizer_from_hf
-
-POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}
-"""Sentence-transformers' names of GGUF's pooling types."""
-
-OLD_POOLING = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-MODULES = ("Transformer", "Pooling", "Normalize")
-"""Parts of a sentence-transformers model that are understood; embeddings always have unit length."""
 
 PADDING = re.compile(r"\[PAD\d+\]")
 """Tokens that fill up a vocabulary."""
@@ -82,7 +71,7 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     if dtype not in DTYPE_CHOICES:
         raise ConversionError(f"converting {root}: dtype {dtype!r} is unknown; known: {', '.join(DTYPE_CHOICES)}")
     said, weights = _opened(root)
-    arch = archs.find_hf(_class_of(root, said))
+    arch = archs.find_hf(class_of(root, said))
     config = arch.understood(plain_config(said))
     hp = arch.hparams_from_hf(config)
     sources = unpack(said, weights)
@@ -188,59 +177,6 @@ def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: 
         arch.forward(net, hp, cache.batch(1), cache.states(arch.caches(hp), cache.BLOCK, F32))
     except (GraphError, ModelError) as error:
         raise ConversionError(f"{arch.name}: the tensors' shapes do not fit config.json: {error}") from error
-
-
-def read_config(root: Path) -> dict[str, Any]:
-    """config.json, with what sentence-transformers says about pooling as `pooling_type`.
-
-    What ModelOpt says in hf_quant_config.json is its `quantization_config`, if it has none.
-    """
-    config: dict[str, Any] | None = _read_json(root / "config.json")
-    if config is None:
-        raise ConversionError(f"converting {root}: there is no config.json; a checkpoint directory has one")
-    modelopt = (_read_json(root / "hf_quant_config.json") or {}).get("quantization")
-    if isinstance(modelopt, dict) and config.get("quantization_config") is None:
-        config["quantization_config"] = {"quant_method": "modelopt", **modelopt}
-    modules = [m for m in _read_json(root / "modules.json", kind=list) or [] if isinstance(m, dict)]
-    for module in modules:
-        kind = str(module.get("type")).rpartition(".")[2]
-        if kind not in MODULES:
-            raise ConversionError(f"converting {root}: modules.json has a '{kind}'; known: {', '.join(MODULES)}")
-        if kind == "Pooling":
-            config["pooling_type"] = _pooling_type(root, str(module.get("path", "")))
-    return config
-
-
-def _pooling_type(root: Path, folder: str) -> int:
-    path = root / folder / "config.json"
-    config = _read_json(path) if path.resolve().is_relative_to(root.resolve()) else None
-    if config is None:
-        raise ConversionError(f"converting {root}: modules.json names '{folder}', which has no config.json")
-    old = [OLD_POOLING.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True]
-    said = config.get("pooling_mode") or old
-    modes = said if isinstance(said, list) else [said]
-    if len(modes) != 1 or modes[0] not in POOLING:
-        raise ConversionError(f"reading {path}: pooling is {modes}; one of these works: {', '.join(POOLING)}")
-    return POOLING[modes[0]]
-
-
-def _read_json(path: Path, kind: type = dict) -> Any:
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
-        raise ConversionError(f"reading {path}: it is not JSON: {error}") from error
-    if not isinstance(value, kind):
-        raise ConversionError(f"reading {path}: it holds a {type(value).__name__}, not a {kind.__name__}")
-    return value
-
-
-def _class_of(root: Path, config: Mapping[str, Any]) -> str:
-    classes = config.get("architectures")
-    if not isinstance(classes, list) or not classes:
-        raise ConversionError(f"converting {root}: config.json has no 'architectures'; its first entry is needed")
-    return str(classes[0])
 
 
 def _metadata(

@@ -16,7 +16,7 @@ from puna import arch as archs
 from puna.arch.base import Architecture
 from puna.arch.binding import graph_of
 from puna.create.adapters.peft import open_peft, read_adapter_config
-from puna.create.checkpoint import read_config
+from puna.create.config import class_of, read_config
 from puna.create.original import Original, open_original
 from puna.create.prequantized import plain_config
 from puna.create.references import local_path
@@ -55,7 +55,7 @@ def open_base(ref: str | PathLike[str]) -> Base:
     path = local_path(ref)
     if path.is_dir() and has_no_weights(path):
         said = read_config(path)
-        arch = archs.find_hf(str(next(iter(said.get("architectures") or ["(none)"]))))
+        arch = archs.find_hf(class_of(path, said))
         return Base(path, arch, arch.hparams_from_hf(arch.understood(plain_config(said))), {})
     return Base.of(open_original(path, "auto"))
 

@@ -10,7 +10,6 @@ The base's architecture says what modules are called in GGUF, and how the base's
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import Any
 
 from puna.arch.base import Architecture, Target
 from puna.create.adapters.pairs import Module, Pairs, transformed
+from puna.create.config import read_json
 from puna.dtypes import F32, Stored
 from puna.errors import ConversionError
 from puna.formats.lora import Adapter
@@ -64,14 +64,9 @@ def is_peft(path: str | PathLike[str]) -> bool:
 def read_adapter_config(directory: Path) -> dict[str, Any]:
     """adapter_config.json; ConversionError names a key whose value is not understood."""
     path = directory / CONFIG
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ConversionError(f"reading {directory}: there is no {CONFIG}; a PEFT adapter has one") from error
-    except (ValueError, RecursionError) as error:
-        raise ConversionError(f"reading {path}: it is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ConversionError(f"reading {path}: it holds a {type(config).__name__}, not a dict")
+    config: dict[str, Any] | None = read_json(path)
+    if config is None:
+        raise ConversionError(f"reading {directory}: there is no {CONFIG}; a PEFT adapter has one")
     if "peft_type" not in config:
         raise ConversionError(f"reading {path}: there is no 'peft_type'; adapters that PEFT saved work")
     for key, known, works in _REFUSED:

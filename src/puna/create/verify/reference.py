@@ -107,9 +107,9 @@ def _dtype_key(library: Any) -> str:
 
 
 def _class_name(directory: Path) -> str:
-    from puna.create.checkpoint import read_config
+    from puna.create.config import class_of, read_config
 
-    return str(read_config(directory)["architectures"][0])
+    return class_of(directory, read_config(directory))
 
 
 def _tokenizer(directory: Path) -> Any:
