@@ -70,7 +70,7 @@ def open_model(ref: str | PathLike[str]) -> Opened:
 
 
 def _hub(text: str) -> Opened:
-    from puna.create.hub.fetch import parse_ref
+    from puna.create.hub.repository import parse_ref
     from puna.create.references import find_hub
     from puna.store.store import Store
 

