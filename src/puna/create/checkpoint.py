@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from math import prod
 from os import PathLike
 from pathlib import Path
@@ -104,10 +105,8 @@ def _warnings(
     """What a reader should know, and the key of config.json that decided it."""
     if config.get("tie_word_embeddings") and any(name.endswith("lm_head.weight") for name in sources):
         yield "lm_head.weight is left out: config.json says 'tie_word_embeddings': true"
-    types: Any = metadata.get("tokenizer.ggml.token_type")
     tokens = metadata.get("tokenizer.ggml.tokens") or ()
-    padded = sum(1 for token in tokens[-1024:] if PADDING.fullmatch(str(token))) if types is not None else 0
-    if padded:
+    if padded := sum(1 for _ in takewhile(PADDING.fullmatch, reversed(tokens))):
         rows = tensors["token_embd.weight"].shape[0]
         yield f"the vocabulary is padded by {padded} tokens: config.json's 'vocab_size' and the embedding have {rows}"
     if f"{metadata['general.architecture']}.attention.scale" in metadata:
