@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from puna.create.adapters.base import Base, find_base, open_adapter, open_base
-from puna.create.adapters.pairs import Computed, plain
+from puna.create.adapters.pairs import plain
 from puna.create.checkpoint import DTYPE_CHOICES
+from puna.create.computed import Computed
 from puna.create.convert import ConversionReport, TensorReport
 from puna.dtypes import F32, DType, Stored
 from puna.errors import ConversionError

@@ -5,7 +5,7 @@ It knows no files; what a base's tensors go through is its architecture's matter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,32 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puna import quants
 from puna.arch.base import Architecture, Target, Transform
+from puna.create.computed import Computed
 from puna.create.transforms import apply, moves_rows, shape_after
 from puna.dtypes import BF16, F16, F32, DType, Stored
 from puna.errors import ConversionError
 from puna.formats.lora import LOOKUP, Pair
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Computed:
-    """A small tensor that is computed from others when it is asked for (a `puna.dtypes.Stored`)."""
-
-    shape: tuple[int, ...]
-    dtype: DType
-    make: Callable[[], Array] = field(repr=False)
-
-    @property
-    def raw(self) -> NDArray[np.uint8]:
-        """The bytes in `dtype`."""
-        return quants.quantize(np.ascontiguousarray(self.make(), np.float32), self.dtype.name).reshape(-1)
-
-    def numpy(self) -> Array:
-        """float32."""
-        return np.ascontiguousarray(self.make(), np.float32)
 
 
 @dataclass

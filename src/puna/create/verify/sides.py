@@ -18,7 +18,8 @@ from puna import cache
 from puna.arch.base import Architecture
 from puna.arch.binding import read_hparams
 from puna.arch.hparams import Hparams
-from puna.dtypes import F32, DType, Stored
+from puna.create.computed import Computed
+from puna.dtypes import F32, Stored
 from puna.errors import ModelError
 
 
@@ -53,32 +54,10 @@ class Side:
         return read_hparams(self.arch, self.metadata, self.tensors)
 
 
-@dataclass(frozen=True)
-class AsFloat:
-    """Another tensor's values in float32 (a `puna.dtypes.Stored`), so that a backend computes with just these."""
-
-    tensor: Stored
-    dtype: DType = F32
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The tensor's."""
-        return self.tensor.shape
-
-    @property
-    def raw(self) -> NDArray[np.uint8]:
-        """Little-endian float32."""
-        return np.ascontiguousarray(self.numpy(), "<f4").reshape(-1).view(np.uint8)
-
-    def numpy(self) -> NDArray[Any]:
-        """The values."""
-        return np.asarray(self.tensor.numpy(), np.float32)
-
-
 def as_float(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """The same tensors, all that hold numbers with a point as float32."""
+    """The same tensors, all that hold numbers with a point as float32, so that a backend computes with just these."""
     floats = {name: t for name, t in tensors.items() if t.dtype is not F32 and (t.dtype.is_float or t.dtype.quantized)}
-    return {**tensors, **{name: AsFloat(tensor) for name, tensor in floats.items()}}
+    return {**tensors, **{name: Computed(t.shape, F32, t.numpy) for name, t in floats.items()}}
 
 
 def inputs(ids: list[int]) -> dict[str, NDArray[np.int32]]:
