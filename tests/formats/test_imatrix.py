@@ -238,3 +238,16 @@ def test_damaged_files_are_refused_and_nothing_else_happens(
             assert np.isfinite(values).all()
     except FormatError:
         pass
+
+
+def test_the_older_form_has_chunks_of_the_size_that_the_reader_knows(tmp_path: Path) -> None:
+    (tmp_path / "x.dat").write_bytes(OLD)
+    read = open_imatrix(tmp_path / "x.dat", 128)
+    assert {name: list(values) for name, values in read.values.items()} == {"a": [2.0, 0.5], "bc": [0.5]}
+    assert (read.chunks, read.chunk_size) == (7, 128)
+    assert {name: list(tokens) for name, tokens in read.counts.items()} == {"a": [4 * 128], "bc": [128]}
+
+
+def test_a_gguf_says_its_chunk_size_whatever_the_reader_thinks(tmp_path: Path) -> None:
+    write_imatrix(tmp_path / "x.gguf", matrix(w=([[1, 2]], [12])))
+    assert open_imatrix(tmp_path / "x.gguf", 128).chunk_size == 4

@@ -43,7 +43,7 @@ def cut(tokens: Sequence[int], size: int, first: int, most: int | None, begin: i
     end = len(tokens) // size if most is None else min(len(tokens) // size, first + most)
     if end <= first:
         raise RequestError(
-            f"imatrix: the text has {len(tokens)} tokens, no whole chunk of {size} "
+            f"imatrix: the text has {len(tokens)} token{'' if len(tokens) == 1 else 's'}, no whole chunk of {size} "
             f"{f'from chunk {first} on' if first else 'in them'}; a longer text, or smaller chunks, would work"
         )
     chunks = [list(tokens[i * size : (i + 1) * size]) for i in range(first, end)]

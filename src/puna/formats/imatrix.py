@@ -8,7 +8,7 @@ entry  := string name, i32 chunks, i32 n, f32 value[n]          (mean square tim
 string := i32 length, byte[length]
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -28,7 +28,7 @@ from puna.formats.mapped import MappedFile, MappedTensor
 from puna.whole import whole_file
 
 CHUNK_SIZE = 512
-"""Tokens of a chunk where a file does not say: llama.cpp's default, and what it assumes of the older form."""
+"""Tokens of a chunk where a file does not say: llama.cpp's default. Of the older form no file says it."""
 
 _I32 = Struct("<i")
 _ENTRY = Struct("<ii")
@@ -76,6 +76,20 @@ class Imatrix:
             )
         return means.reshape(stacked, columns) if stacked > 1 else means.reshape(columns)
 
+    def check_model(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """FormatError where it is of another model than that with tensors of these names and row-major `shapes`.
+
+        Only matrices of blocks have to be there: what others are called differs between llama.cpp's versions.
+        """
+        if unknown := [name for name in self.sums if name.startswith("blk.") and name not in shapes]:
+            raise FormatError(
+                f"imatrix: {unknown[0]!r} is in the importance matrix and not in the model, which has "
+                f"{like(unknown[0], shapes)!r}; the matrix of the same model would work"
+            )
+        for name in self.sums:
+            if name in shapes:
+                self.importance(name, shapes[name])
+
 
 class _Means(Mapping[str, Sums]):
     def __init__(self, matrix: Imatrix) -> None:
@@ -98,13 +112,16 @@ class _Means(Mapping[str, Sums]):
         return means if len(means) > 1 else means[0]
 
 
-def open_imatrix(path: str | PathLike[str]) -> Imatrix:
-    """Open an importance matrix of either form, told apart by content; FormatError names the byte, key or tensor."""
+def open_imatrix(path: str | PathLike[str], chunk_size: int = CHUNK_SIZE) -> Imatrix:
+    """Open an importance matrix of either form, told apart by content; FormatError names the byte, key or tensor.
+
+    The older form counts chunks and does not say how many tokens they have: `chunk_size`. The GGUF form does say.
+    """
     file = MappedFile(path)
     if file.data[:4].tobytes() == b"GGUF":
         file.close()
         return _from_gguf(open_gguf(path), Path(path).name)
-    return _from_dat(Cursor(file))
+    return _from_dat(Cursor(file), chunk_size)
 
 
 def write_imatrix(path: str | PathLike[str], matrix: Imatrix) -> None:
@@ -158,6 +175,12 @@ def _add(
         )
     sums[name] = sums[name].reshape(rows, -1) + more.reshape(rows, -1)
     counts[name] = counts[name] + tokens
+
+
+def like(name: str, names: Iterable[str]) -> str:
+    """The one of `names` that says most to who knows `name`: of the same part, else of a block, else any."""
+    part = name.split(".")[2:]
+    return max(names, key=lambda each: (each.split(".")[2:] == part, each.startswith("blk.")), default="nothing")
 
 
 # ---- the GGUF form --------------------------------------------------------------------------------------------------
@@ -225,7 +248,7 @@ def _to_gguf(matrix: Imatrix) -> tuple[dict[str, Any], list[tuple[str, tuple[int
 # ---- the older form -------------------------------------------------------------------------------------------------
 
 
-def _from_dat(cursor: Cursor) -> Imatrix:
+def _from_dat(cursor: Cursor, chunk_size: int) -> Imatrix:
     (n_entries,) = cursor.unpack(_I32, "the number of entries")
     if not 0 < n_entries <= cursor.size // (3 * _I32.size):
         cursor.fail(
@@ -243,13 +266,13 @@ def _from_dat(cursor: Cursor) -> Imatrix:
             cursor.fail(f"entry {name!r} has {size} values")
         begin = cursor.skip(4 * size, f"entry {name!r}")
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused when it is asked for
-            sums[name] = (cursor.data[begin : cursor.at].view("<f4") * np.float32(CHUNK_SIZE))[None]
-        counts[name] = np.array([max(chunks, 1) * CHUNK_SIZE], np.int64)
+            sums[name] = (cursor.data[begin : cursor.at].view("<f4") * np.float32(chunk_size))[None]
+        counts[name] = np.array([max(chunks, 1) * chunk_size], np.int64)
     chunks, dataset = 0, ""
     if cursor.at < cursor.size:
         (chunks,) = cursor.unpack(_I32, "the number of chunks")
         dataset = _string(cursor, "the name of the text") if cursor.at < cursor.size else ""
-    return Imatrix(sums, counts, max(chunks, 0), CHUNK_SIZE, (dataset,) if dataset else ())
+    return Imatrix(sums, counts, max(chunks, 0), chunk_size, (dataset,) if dataset else ())
 
 
 def _string(cursor: Cursor, what: str) -> str:
