@@ -6,14 +6,12 @@ It does not know Modelfiles, nor where parts were found.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from puna.errors import StoreError
 from puna.formats.gguf import GGUF, open_gguf
-from puna.formats.gguf_writer import write_gguf
-from puna.formats.mapped import Bytes, MappedTensor
+from puna.formats.gguf_writer import reporting, write_gguf
 from puna.store.addition import Addition
 from puna.store.blobs import Progress, silent
 from puna.store.describe import add_model
@@ -95,16 +93,8 @@ def _aim(wanted: Mapping[str, Any]) -> str:
 
 def merge_shards(gguf: GGUF, out: Path, progress: Progress) -> None:
     """Writes an open checkpoint of several files as one; equal shards give equal bytes."""
-    status, total, done = f"merging {len(gguf.paths)} shards", sum(t.nbytes for t in gguf.tensors.values()), 0
-
-    def bytes_of(tensor: MappedTensor) -> Bytes:
-        nonlocal done
-        done += tensor.nbytes
-        progress(status, done, total)
-        return tensor.raw
-
-    progress(status, 0, total)
-    tensors = [(name, t.shape, t.dtype, partial(bytes_of, t)) for name, t in gguf.tensors.items()]
+    status = f"merging {len(gguf.paths)} shards"
+    tensors = reporting(gguf.tensors, lambda name, done, total: progress(status, done, total))
     write_gguf(out, gguf.metadata, tensors, alignment=gguf.alignment)
 
 

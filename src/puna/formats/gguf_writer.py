@@ -4,6 +4,7 @@ The layout is drawn in `gguf`; how Python values become metadata is `encode_valu
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from struct import Struct
@@ -58,6 +59,19 @@ def write_gguf(
                 file.write(chunk)
         except FormatError as error:
             raise FormatError(f"writing {Path(path).name}: {error}") from error
+
+
+def reporting(tensors: Mapping[str, Stored], on_progress: Callable[[str, int, int], object]) -> list[Tensor]:
+    """Tensors for `write_gguf`: when its turn comes, of each its name, the bytes so far and those in all are told."""
+    total, done = sum(tensor.dtype.nbytes(tensor.shape) for tensor in tensors.values()), 0
+
+    def make(name: str, tensor: Stored) -> Chunk:
+        nonlocal done
+        done += tensor.dtype.nbytes(tensor.shape)
+        on_progress(name, done, total)
+        return tensor.raw
+
+    return [(name, tensor.shape, tensor.dtype, partial(make, name, tensor)) for name, tensor in tensors.items()]
 
 
 def gguf_chunks(

@@ -9,7 +9,6 @@ from dataclasses import replace
 from math import prod
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,11 +20,9 @@ from puna.create.convert import ConversionReport, TensorReport
 from puna.dtypes import F32, DType, Stored
 from puna.errors import ConversionError
 from puna.formats.file_types import FILE_TYPE_IDS
-from puna.formats.gguf_writer import write_gguf
+from puna.formats.gguf_writer import reporting, write_gguf
 from puna.formats.lora import Adapter, Pair
-
-if TYPE_CHECKING:
-    from puna.store.blobs import Progress
+from puna.store.blobs import Progress, silent
 
 
 def convert_adapter(
@@ -59,29 +56,22 @@ def convert_adapter(
         "general.file_type": FILE_TYPE_IDS[types.most_common(1)[0][0]],
         "adapter.lora.alpha": np.float32(alpha),
     }
-    total, done = sum(t.dtype.nbytes(t.shape) for t in tensors.values()), 0
-
-    def entries() -> Iterator[tuple[str, tuple[int, ...], DType, Any]]:
-        nonlocal done
-        for name, tensor in tensors.items():
-            yield name, tensor.shape, tensor.dtype, lambda tensor=tensor: tensor.raw
-            done += tensor.dtype.nbytes(tensor.shape)
-            if on_progress:
-                on_progress(name, done, total)
-
-    write_gguf(out, metadata, entries())
+    write_gguf(out, metadata, reporting(tensors, on_progress or silent))
+    reports = tuple(_report(name, tensor) for name, tensor in tensors.items())
     return ConversionReport(
         source=str(path),
         out=str(out),
         architecture=adapter.arch,
-        parameters=sum(prod(t.shape) for t in tensors.values()),
-        nbytes=total,
+        parameters=sum(prod(tensor.shape) for tensor in tensors.values()),
+        nbytes=sum(report.nbytes for report in reports),
         seconds=time.monotonic() - begun,
-        tensors=tuple(
-            TensorReport(n, n, t.shape, t.dtype.name, t.dtype.name, "", t.dtype.nbytes(t.shape))
-            for n, t in tensors.items()
-        ),
+        tensors=reports,
     )
+
+
+def _report(name: str, tensor: Stored) -> TensorReport:
+    dtype = tensor.dtype
+    return TensorReport(name, name, tensor.shape, dtype.name, dtype.name, "", dtype.nbytes(tensor.shape))
 
 
 def _check_writable(adapter: Adapter) -> None:
