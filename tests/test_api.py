@@ -1,6 +1,7 @@
 """The public names, on a tiny model that says the alphabet."""
 
 import gc
+import inspect
 import itertools
 import subprocess
 import sys
@@ -40,6 +41,21 @@ def test_every_public_name_is_there_and_sorted():
     assert puna.__all__ == [*sorted(constants), *sorted(classes), *sorted(functions)]
     assert all(getattr(puna, name).__name__.split(".")[-1] == name for name in puna.__all__)
     assert set(puna.__all__) < set(dir(puna))
+
+
+def test_every_public_function_shows_its_arguments():
+    functions = [name for name in puna.__all__ if name[0].islower() and name != "errors"]
+    for name in functions:
+        kinds = [p.kind for p in inspect.signature(getattr(puna, name)).parameters.values()]
+        assert inspect.Parameter.VAR_POSITIONAL not in kinds, name
+        assert (inspect.Parameter.VAR_KEYWORD in kinds) == (name == "render"), name  # variables of a template
+    wanted = ["name", "modelfile", "store", "convert", "on_progress", "directory", "link", "quantize", "recipe"]
+    assert list(inspect.signature(puna.create).parameters) == [*wanted, "imatrix", "target_size", "target_bpw"]
+
+
+def test_a_source_in_place_of_a_modelfile_is_told_how_to_be_one(tmp_path):
+    with pytest.raises(errors.ModelfileError, match=r"; of a model or a file, 'FROM llama' is a Modelfile$"):
+        puna.create("m", "llama", store=puna.Store(tmp_path))
 
 
 def test_a_name_that_is_not_public_is_an_attribute_error():

@@ -39,7 +39,7 @@ def load(
     threads: int | None = None,
     adapters: Sequence[AdapterRef] = (),
 ) -> Model:
-    """Open a model: a name in the store, a .gguf file (the first shard of several) or a checkpoint directory.
+    """Open a model: a name in the store, a .gguf file (any shard of several) or a checkpoint directory.
 
     `backend`: auto, cpu, numpy. `kv_type`: f32, f16, q8_0. `adapters`: LoRA adapters (GGUF files or PEFT directories)
     to run it with besides its own, each a path or a path and a factor. Weights are taken in when they are first needed.
@@ -57,7 +57,9 @@ def load(
     opened = open_model(ref)
     named = ((a, 1.0) if isinstance(a, str | PathLike) else a for a in adapters)
     opened = replace(opened, adapters=(*opened.adapters, *((Path(path), float(factor)) for path, factor in named)))
-    return Model(opened, backend=backend, context_length=context_length, kv_type=kv_type, threads=threads)
+    model = Model(opened, backend=backend, context_length=context_length, kv_type=kv_type, threads=threads)
+    model.check()
+    return model
 
 
 class Model:
@@ -114,6 +116,10 @@ class Model:
     def encoder(self) -> bool:
         """Whether it gives embeddings only."""
         return self._runtime.encoder
+
+    def check(self) -> None:
+        """Raise what is wrong as far as it shows without weights: another kind of file, a backend, an adapter."""
+        self._runtime.check()
 
     def prepare(self) -> None:
         """Take the weights in and compile now, rather than when they are first needed."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from puna import arch as archs
 from puna.arch.binding import read_hparams
 from puna.errors import GraphError, ModelError
+from puna.formats.gguf_kinds import no_model
 from puna.opened import Opened
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ class Runtime:
     @cached_property
     def hparams(self) -> Hparams:
         """The hyperparameters; ModelError where they contradict each other, the tensors or the vocabulary."""
+        arch = self.arch  # which names the file itself
         with self._naming_source():
-            return read_hparams(self.arch, self.opened.metadata, self.opened.tensors)
+            return read_hparams(arch, self.opened.metadata, self.opened.tensors)
 
     @cached_property
     def context_length(self) -> int:
@@ -86,6 +88,15 @@ class Runtime:
         hp = self.hparams
         with self._naming_source():
             return any(spec.encoder for spec in self.arch.caches(hp))
+
+    def check(self) -> None:
+        """Raise what can be known without weights: of the file's kind, the backend's name, and adapters' headers."""
+        if wrong := no_model(self.opened.source.name, self.opened.metadata):
+            raise ModelError(wrong)
+        if self._backend_name != "auto":
+            _ = self.backend
+        if self.opened.adapters:
+            _ = self._grafted
 
     def prepare(self) -> None:
         """Take the weights in and compile now, rather than when they are first needed."""

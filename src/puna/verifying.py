@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from puna.arguments import require_types
 from puna.create.verify.report import Verification
 from puna.errors import InvalidName, ModelError, ModelNotFound, RequestError
+from puna.formats.gguf_kinds import no_model
 from puna.opened import Opened, open_model
 
 if TYPE_CHECKING:
@@ -70,7 +71,12 @@ def open_side(ref: str | PathLike[str]) -> Side:
 
     opened = open_model(ref)
     if opened.adapters:
-        raise ModelError(f"verifying {fspath(ref)}: it has a LoRA adapter; its base, or `puna merge`d weights, work")
+        raise ModelError(
+            f"verifying {fspath(ref)}: it has a LoRA adapter; `puna merge {fspath(ref)} -o merged.gguf` folds it in, "
+            "and merged.gguf can be verified"
+        )
+    if wrong := no_model(opened.source.name, opened.metadata):
+        raise ModelError(f"verifying {wrong}")
     return Side(
         label=fspath(ref),
         path=opened.source,

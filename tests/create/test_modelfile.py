@@ -157,3 +157,10 @@ def test_the_limits_of_options_are_the_sampler_s() -> None:
     bounded = {name: limits for name, limits in RANGES.items() if name in OPTIONS and limits != (-math.inf, math.inf)}
     assert {name: LIMITS[name] for name in bounded} == bounded
     assert LIMITS.keys() - bounded.keys() == {"num_ctx", "num_thread"}
+
+
+def test_a_command_without_a_value_is_told_of_the_next_line_only_where_there_is_one() -> None:
+    with pytest.raises(ModelfileError, match=r"FROM has no value; it stands on the same line$"):
+        parse_modelfile("FROM\n")
+    with pytest.raises(ModelfileError, match=r"FROM has no value; it stands on the same line, not on line 2$"):
+        parse_modelfile("FROM\nllama\n")

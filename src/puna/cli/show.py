@@ -44,7 +44,7 @@ def command(model: str | None, archs: bool, **parts: bool) -> None:
 
 def _summary(opened: Opened) -> Iterator[str]:
     metadata = opened.metadata
-    arch = str(metadata["general.architecture"])
+    arch = str(metadata.get("general.architecture"))
     types: dict[str, int] = {}
     for tensor in opened.tensors.values():
         types[tensor.dtype.name] = types.get(tensor.dtype.name, 0) + 1

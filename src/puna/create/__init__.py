@@ -82,3 +82,4 @@ class _CallableModule(ModuleType):
 
 
 sys.modules[__name__].__class__ = _CallableModule
+__wrapped__ = create  # whose signature `inspect` shows for both

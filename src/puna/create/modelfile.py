@@ -242,9 +242,11 @@ def _command(lines: list[tuple[str, str]], at: int) -> tuple[Command, int]:
     name = word.lower()
     if name not in COMMANDS:
         known = ", ".join(f'"{command}"' for command in COMMANDS[:-1])
-        raise ModelfileError(f'{word[:40]!r}: command must be one of {known}, or "{COMMANDS[-1]}"', at + 1)
+        hint = "" if rest or len(lines) > 2 else f"; of a model or a file, 'FROM {word[:40]}' is a Modelfile"
+        raise ModelfileError(f'{word[:40]!r}: command must be one of {known}, or "{COMMANDS[-1]}"{hint}', at + 1)
     if not rest:
-        raise ModelfileError(f"{word} has no value; it stands on the same line, not on line {at + 2}", at + 1)
+        later = f", not on line {at + 2}" if lines[at + 1][0].strip() else ""
+        raise ModelfileError(f"{word} has no value; it stands on the same line{later}", at + 1)
     if name not in _SECOND:
         value, after = _value(rest[0], lines, at)
         return (name, value), after

@@ -14,6 +14,7 @@ from puna.create.source import find_weights
 from puna.dtypes import Stored
 from puna.errors import ConversionError
 from puna.formats.gguf import open_gguf
+from puna.formats.gguf_kinds import no_model
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def _of_gguf(path: Path, dtype: str) -> Original:
         raise ConversionError(f"converting {path}: dtype is for checkpoint directories; for GGUF use quantize='F16'")
     gguf = open_gguf(path)
     exact = gguf.metadata.exact()
+    if wrong := no_model(path.name, gguf.metadata):
+        raise ConversionError(f"converting {wrong}")
     arch = gguf.metadata.get("general.architecture")
     if not isinstance(arch, str):
         raise ConversionError(f"converting {path}: the file has no 'general.architecture'")

@@ -5,7 +5,9 @@ from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
 
-from puna.errors import ConversionError
+from puna.errors import ConversionError, FormatError
+from puna.formats.gguf import open_gguf
+from puna.formats.gguf_kinds import kind_of
 from puna.formats.gguf_shards import sets_of
 from puna.store.hub_ref import check_snapshot, find_snapshot
 
@@ -52,6 +54,15 @@ def find_ggufs(root: Path, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.endswith((".gguf", ".bin")) and _first_bytes(root / name, 4) == b"GGUF"]
 
 
+def gguf_kind(path: Path) -> str:
+    """What a GGUF file holds, as `puna.formats.gguf_kinds` tells it; a model where it cannot be read."""
+    try:
+        with open_gguf(path) as gguf:
+            return kind_of(gguf.metadata)
+    except FormatError:
+        return "model"
+
+
 def find_weights(path: Path) -> Path:
     """What a directory means as one model: its GGUF file or the first shard of it, else the checkpoint's directory.
 
@@ -63,6 +74,10 @@ def find_weights(path: Path) -> Path:
     models = sets_of(
         name for name in find_ggufs(root, _listed(root)) if "/" not in name and "mmproj" not in name.lower()
     )
+    if len(models) > 1:
+        models = {name: files for name, files in models.items() if gguf_kind(root / files[0]) == "model"}
+        if not models:
+            raise ConversionError(f"importing {root}: it holds GGUF files, but no model; the file of one works")
     if len(models) > 1:
         shown = ", ".join(sorted(models)[:4])
         raise ConversionError(f"importing {root}: it holds {len(models)} GGUF models, {shown}; name one of them")

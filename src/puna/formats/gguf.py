@@ -83,7 +83,7 @@ class GGUF(MappedFiles):
 
 
 def open_gguf(path: str | PathLike[str] | Sequence[str | PathLike[str]]) -> GGUF:
-    """Open a GGUF file; the first of several shards opens them all, and so does a list of all of them in order.
+    """Open a GGUF file; any of several shards opens them all, and so does a list of all of them in order.
 
     The whole header is checked here: FormatError names the byte, key, tensor or missing shard.
     """
@@ -96,7 +96,9 @@ def open_gguf(path: str | PathLike[str] | Sequence[str | PathLike[str]]) -> GGUF
         parts = [_open_part(paths[0], opened)]
         count = max(_split(parts[0], "count", 1), 1)
         if len(paths) == 1 and count > 1:
-            paths = _shard_paths(paths[0], count)
+            named, paths = paths[0], _shard_paths(paths[0], count)
+            if named != paths[0]:
+                return open_gguf(paths)
         parts += [_open_part(each, opened) for each in paths[1:]]
         _check_split(parts, count)
         checkpoint = GGUF(parts)
@@ -192,21 +194,19 @@ def _split(part: _Part, field: str, default: int) -> int:
     return value
 
 
-def _shard_paths(first: Path, count: int) -> list[Path]:
-    """Return the paths of all shards, found by the name of the first."""
-    match = SHARD.fullmatch(first.name)
+def _shard_paths(shard: Path, count: int) -> list[Path]:
+    """Return the paths of all shards, found by the name of one."""
+    match = SHARD.fullmatch(shard.name)
     if not match or int(match[3]) != count:
         raise FormatError(
-            f"opening {first.name}: it is one of {count} shards, and its name is not like "
+            f"opening {shard.name}: it is one of {count} shards, and its name is not like "
             f"model-00001-of-{count:05d}.gguf; name it so, or pass the list of all shards"
         )
-    if int(match[2]) != 1:
-        raise FormatError(f"opening {first.name}: it is not the first shard; open {shard_name(match[1], 1, count)}")
-    paths = [first.with_name(shard_name(match[1], number, count)) for number in range(1, count + 1)]
+    paths = [shard.with_name(shard_name(match[1], number, count)) for number in range(1, count + 1)]
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         raise FormatError(
-            f"opening {first.name}: missing {', '.join(missing)}; all {count} shards must be in one folder"
+            f"opening {shard.name}: missing {', '.join(missing)}; all {count} shards must be in one folder"
         )
     return paths
 

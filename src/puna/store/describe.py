@@ -8,6 +8,7 @@ from pathlib import Path
 from puna.errors import StoreError
 from puna.formats.file_types import FILE_TYPES
 from puna.formats.gguf import GGUF, open_gguf
+from puna.formats.gguf_kinds import no_model
 from puna.store.addition import Addition
 from puna.store.blobs import Progress
 from puna.store.manifest import Config, Layer
@@ -39,13 +40,11 @@ def add_model(
 
 
 def _config(gguf: GGUF, path: Path) -> Config:
+    if wrong := no_model(path.name, gguf.metadata):
+        raise StoreError(f"reading {wrong}")
     family = gguf.metadata.get("general.architecture")
     if not isinstance(family, str) or not family:
         raise StoreError(f"reading {path.name}: 'general.architecture' is {family!r}; a GGUF file of a model names one")
-    if gguf.metadata.get("general.type", "model") != "model":
-        raise StoreError(
-            f"reading {path.name}: it holds a {gguf.metadata['general.type']}; a GGUF file of a model works"
-        )
     if not gguf.tensors:
         raise StoreError(
             f"reading {path.name}: it holds no tensors (a vocabulary only?); a GGUF file with weights works"
