@@ -46,8 +46,12 @@ def whole_file(path: str | PathLike[str]) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def whole_files(paths: Sequence[str | PathLike[str]]) -> Iterator[list[BinaryIO]]:
-    """The same with several files: none takes its name before all are complete and on the disk."""
+def whole_files(paths: Sequence[str | PathLike[str]], *, sync: bool = True) -> Iterator[list[BinaryIO]]:
+    """The same with several files: none takes its name before all are complete.
+
+    Without `sync` they reach the disk when the system likes, as with cp: a process that dies still leaves nothing
+    half-written under a name, a power cut may.
+    """
     targets = [Path(path) for path in paths]
     for target in targets:
         _check_target(target)
@@ -59,7 +63,8 @@ def whole_files(paths: Sequence[str | PathLike[str]]) -> Iterator[list[BinaryIO]
                 yield files
                 for file in files:
                     file.flush()
-                    os.fsync(file.fileno())
+                    if sync:
+                        os.fsync(file.fileno())
             for partial, target in zip(partials, targets, strict=True):
                 partial.replace(target)
         except BaseException:
@@ -67,7 +72,7 @@ def whole_files(paths: Sequence[str | PathLike[str]]) -> Iterator[list[BinaryIO]
                 with suppress(OSError):
                     partial.unlink()
             raise
-    for folder in {target.parent for target in targets}:
+    for folder in {target.parent for target in targets} if sync else ():
         sync_folder(folder)
 
 

@@ -116,13 +116,13 @@ def test_a_disk_without_room_is_refused_at_once(tmp_path: Path, monkeypatch: pyt
 
 def test_a_disk_that_fills_up_is_one_error_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_checkpoint(tmp_path / "hf", "llama2")
-    monkeypatch.setattr("os.fsync", _full)
+    monkeypatch.setattr("os.pwrite", _full)
     with pytest.raises(ConversionError, match=r"writing .*m\.gguf: No space left on device"):
         puna.convert(tmp_path / "hf", tmp_path / "m.gguf")
     assert left(tmp_path) == ["hf"]
 
 
-def _full(_: int) -> None:
+def _full(*_: object) -> None:
     raise OSError(ENOSPC, "No space left on device")
 
 

@@ -8,16 +8,12 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from puna.create.tensors import Piece
 from puna.errors import ConversionError
-
-SYNCED = 1 << 28
-"""Bytes between two requests to bring what was written to the disk, so that little is left for the end."""
 
 
 class Job(NamedTuple):
@@ -103,38 +99,3 @@ def _pwrite(file: BinaryIO, data: memoryview, at: int) -> int:
     with _SEEKING:  # Windows
         file.seek(at)
         return file.write(data)
-
-
-class Syncer:
-    """Asks a thread of its own to bring files to the disk while others still write them."""
-
-    def __init__(self, files: Sequence[BinaryIO]) -> None:
-        self._files = files
-        self._written = 0
-        self._wake = threading.Event()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="convert-sync", daemon=True)
-        self._thread.start()
-
-    def wrote(self, nbytes: int) -> None:
-        """Count bytes; from time to time the thread is woken."""
-        self._written += nbytes
-        if self._written >= SYNCED:
-            self._written = 0
-            self._wake.set()
-
-    def _run(self) -> None:
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            if self._closed:
-                return
-            for file in self._files:
-                with suppress(OSError):  # the last fsync, whose error counts, is `whole_files`'
-                    os.fsync(file.fileno())
-
-    def close(self) -> None:
-        """Wait until the thread has ended."""
-        self._closed = True
-        self._wake.set()
-        self._thread.join()
