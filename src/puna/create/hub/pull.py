@@ -20,6 +20,7 @@ from puna.store.hub_ref import HubRef
 from puna.store.locks import locked
 from puna.store.manifest import Config, Layer, params_json, parse_json
 from puna.store.name import ModelName
+from puna.store.sources import pulled_from
 from puna.store.store import Convert, Store
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -85,15 +86,10 @@ def checkpoint_of(ref: HubRef, on_progress: Progress | None = None) -> Path | No
 
 
 def _already_here(store: Store, target: ModelName, repository: Repository) -> bool:
-    if not store.has(target):
-        return False
-    source = str(store.config(store.manifest(target)).extra.get("source", ""))
-    if source.rpartition("@")[0] != f"hf.co/{repository.ref.id}":
-        raise StoreError(
-            f"pulling {repository.ref}: {target.short} exists and comes from {source or 'something else'}; "
-            "give another name, or --force"
-        )
-    return source == repository.source
+    def same(source: str) -> bool:
+        return source.rpartition("@")[0] == f"hf.co/{repository.ref.id}"
+
+    return pulled_from(store, target, str(repository.ref), same) == repository.source
 
 
 def _add_gguf(new: Addition, repository: Repository, folder: Path, progress: Progress) -> tuple[Layer, Config]:
