@@ -59,14 +59,24 @@ def open_model(ref: str | PathLike[str]) -> Opened:
     if not is_path(ref):
         try:
             return _named(fspath(ref))
-        except ModelNotFound:
+        except ModelNotFound as error:
             if not path.exists():
-                raise
+                raise _not_found(fspath(ref), error) from error
+    if path.is_file():
+        from puna.create.references import whole_of
+
+        path = whole_of(path)
     if path.is_dir():
         return _directory(path)
     if path.is_file():
         return _gguf(path)
     raise ModelNotFound(f"opening {fspath(ref)}: there is no such file or directory; `puna list` shows stored models")
+
+
+def _not_found(text: str, error: ModelNotFound) -> ModelNotFound:
+    from puna.create.references import not_found
+
+    return not_found(text, error)
 
 
 def _hub(text: str) -> Opened:

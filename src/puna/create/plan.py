@@ -20,6 +20,9 @@ from puna.create.shards import Shard, cut
 from puna.create.tensors import Converted, memory_of
 from puna.create.transforms import why
 from puna.dtypes import Stored
+from puna.errors import ConversionError
+from puna.formats.gguf_shards import SHARD
+from puna.formats.gguf_writer import Layout, lay_out
 from puna.formats.mapped import MappedTensor
 
 if TYPE_CHECKING:
@@ -39,11 +42,16 @@ class Plan:
     shards: Sequence[Shard]
     recipe: str
     threads: int
+    warnings: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(tensor.dtype.nbytes(tensor.shape) for tensor in self.tensors.values())
+
+    def layouts(self) -> list[Layout]:
+        """Where everything is in each of the files."""
+        return [_laid_out(shard, self.original.alignment) for shard in self.shards]
 
     @property
     def memory(self) -> int:
@@ -77,11 +85,12 @@ class Plan:
             tensors=tuple(report_tensor(name, tensor) for name, tensor in self.tensors.items()),
             left_out=self.original.left_out,
             keys=tuple(self._keys()),
-            warnings=self.original.warnings,
+            warnings=(*self.original.warnings, *self.warnings),
             files=tuple(str(shard.path) for shard in self.shards),
             recipe=self.recipe,
             digest=self.original.digest,
             memory=self.memory,
+            size=sum(layout.size for layout in self.layouts()),
         )
 
     def _keys(self) -> list[KeyReport]:
@@ -90,6 +99,11 @@ class Plan:
             KeyReport(key, origins.get(key, "asked for"), shown(values.get(key, _plain(value))))
             for key, value in self.metadata.items()
         ]
+
+
+def _laid_out(shard: Shard, alignment: int) -> Layout:
+    tensors = [(name, tensor.shape, tensor.dtype) for name, tensor in shard.tensors.items()]
+    return lay_out(shard.metadata, tensors, alignment=alignment)
 
 
 def _seconds_per_byte(tensor: Converted) -> float:
@@ -115,11 +129,27 @@ def plan(
     on_progress: Progress | None = None,
 ) -> Plan:
     """Decide everything; ConversionError says what cannot be done. Only a target size reads more than headers."""
-    tensors = quantizing.types_of(original, threads, on_progress) if quantizing else dict(original.tensors)
+    tensors = quantizing.types_of(original, threads, on_progress, metadata) if quantizing else dict(original.tensors)
     written: Mapping[str, Any] = dict(original.metadata) | quantizing.metadata(original, tensors)
     written = original.edited(written, metadata or {})
     shards = cut(out, written, tensors, shard_size)
-    return Plan(original, written, tensors, shards, quantizing.said or "as it is", threads)
+    _refuse_other_sets(shards)
+    warnings = tuple(quantizing.warnings(original, tensors)) if quantizing else ()
+    return Plan(original, written, tensors, shards, quantizing.said or "as it is", threads, warnings)
+
+
+def _refuse_other_sets(shards: Sequence[Shard]) -> None:
+    """ConversionError where a set by the same name, of another number of files, would be left beside this one."""
+    names = {shard.path.name for shard in shards}
+    if not (own := SHARD.fullmatch(shards[0].path.name)):
+        return
+    for path in sorted(shards[0].path.parent.glob("*.gguf")):
+        other = SHARD.fullmatch(path.name)
+        if other and other[1] == own[1] and path.name not in names:
+            raise ConversionError(
+                f"writing {shards[0].path}: {path.name} is of another set by that name; remove it, or write to another "
+                "name"
+            )
 
 
 def report_tensor(name: str, tensor: Stored) -> TensorReport:

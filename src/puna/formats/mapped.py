@@ -13,7 +13,7 @@ from math import prod
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class MappedFile:
         self.path = Path(path)
         self.name = self.path.name
         self._descriptor: int | None = None
-        with self.path.open("rb") as file:
+        with _existing(self.path) as file:
             self._identity = _identity(file.fileno())
             self._written = os.fstat(file.fileno()).st_mtime_ns
             self.size = file.seek(0, 2)
@@ -110,6 +110,14 @@ class MappedFile:
     def __del__(self) -> None:
         if getattr(self, "_descriptor", None) is not None:
             os.close(self._descriptor)  # type: ignore[arg-type]
+
+
+def _existing(path: Path) -> BinaryIO:
+    """The file, opened; FormatError where there is none."""
+    try:
+        return path.open("rb")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise FormatError(f"opening {path}: {error.strerror}; the path of a file of weights works") from error
 
 
 def _identity(descriptor: int) -> tuple[int, int]:
