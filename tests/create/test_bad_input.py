@@ -1,17 +1,19 @@
 """Bad input to a conversion: one clear error, and nothing is left of what was begun."""
 
+import math
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import puna
-from golden.checkpoints import weights_of, write_checkpoint, write_safetensors
+from golden.checkpoints import config_of, weights_of, write_checkpoint, write_safetensors
 from puna.create.original import open_original
-from puna.errors import ConversionError, FormatError, PunaError
+from puna.errors import ConversionError, FormatError, ModelError, PunaError
 from puna.formats import write_gguf
 
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -97,3 +99,18 @@ def test_a_file_that_was_replaced_is_read_as_it_was(tmp_path: Path) -> None:
     with puna.open_gguf(path) as opened:
         write_gguf(path, {"general.architecture": "x"}, [])
         assert opened.tensors["w"].numpy().tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("bad", ["x", [1], {"a": 1}, True, -1, math.nan, math.inf, 10**400])
+@pytest.mark.parametrize("key", ["rope_theta", "factor", "high_freq_factor", "partial_rotary_factor"])
+def test_a_rope_setting_that_is_no_number_is_named(key: str, bad: Any, tmp_path: Path) -> None:
+    config = config_of("llama3", "published")
+    changes = {"rope_scaling": config["rope_scaling"] | {key: bad}} if key in config["rope_scaling"] else {key: bad}
+    with pytest.raises(ModelError, match=f"config.json: rope key '{key}' is "):
+        puna.convert(write_checkpoint(tmp_path, "llama3", **changes), tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize("said", ["x", 2.5, [1], {"rope_type": ["llama3"]}])
+def test_rope_settings_of_another_kind_are_an_error(said: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json: (the rope settings are|rope type)"):
+        puna.convert(write_checkpoint(tmp_path, "llama3", rope_scaling=said), tmp_path / "m.gguf")

@@ -1,6 +1,7 @@
 """Meta's and Mistral's own layout: the same model written in it and in Hugging Face's gives the same GGUF tensors."""
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -137,7 +138,13 @@ def test_hugging_face_s_files_come_before_consolidated_ones(tmp_path: Path) -> N
 BAD: list[tuple[dict[str, Any], type[PunaError], str]] = [
     ({"quantization": {"qformat_weight": "fp8"}}, ConversionError, r"params\.json has 'quantization', which is not"),
     ({"dim": None}, ConversionError, r"params\.json: 'dim' is None; a number above 0 is needed"),
-    ({"n_kv_heads": 48}, FormatError, r"attention\.wk\.weight': 64 rows are not 48 heads of pairs"),
+    ({"n_kv_heads": 48}, FormatError, r"attention\.wk\.weight': its shape \(64, 128\) is not 48 heads"),
+    ({"n_kv_heads": 0}, ConversionError, r"params\.json: 'n_kv_heads' is 0; a number above 0 is needed"),
+    ({"n_heads": 4.0}, ConversionError, r"params\.json: 'n_heads' is 4\.0"),
+    ({"rope_theta": "x"}, ConversionError, r"params\.json: 'rope_theta' is 'x'"),
+    ({"rope_theta": math.nan}, ConversionError, r"params\.json: 'rope_theta' is nan"),
+    ({"moe": [1]}, ConversionError, r"params\.json: 'moe' is \[1\]; an object is needed"),
+    ({"use_scaled_rope": True, "rope_scaling_factor": "x"}, ConversionError, r"'rope_scaling_factor' is 'x'"),
 ]
 
 

@@ -84,6 +84,7 @@ HF_KEYS = {
 
 YARN_OPTIONS = ("beta_fast", "beta_slow", "attention_factor")
 YARN_SCALES = {"mscale", "mscale_all_dim"}
+MAY_BE_ZERO = {"attention_factor", *YARN_SCALES}
 OPTIONAL = {"yarn": {*YARN_OPTIONS, *YARN_SCALES, "truncate"}}
 
 
@@ -92,11 +93,14 @@ def settings(config: Config, layer_type: str = "full_attention") -> dict[str, An
 
     Reads `rope_parameters` (plain, or one for each layer type) and the older `rope_theta` + `rope_scaling`.
     """
-    said: Config = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    whole = {key: value for key, value in said.get(layer_type, said).items() if value is not None}
+    said: Any = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    said = said.get(layer_type, said) if isinstance(said, Mapping) else said
+    if not isinstance(said, Mapping):
+        raise ModelError(f"config.json: the rope settings are {said!r}; an object works")
+    whole = {key: value for key, value in said.items() if value is not None}
     whole.setdefault("rope_theta", config.get("rope_theta"))
     kind = whole["rope_type"] = whole.get("rope_type") or whole.pop("type", None) or "default"
-    if kind not in HF_KEYS:
+    if not isinstance(kind, str) or kind not in HF_KEYS:
         raise ModelError(f"config.json: rope type '{kind}' is unknown; known: {', '.join(sorted(HF_KEYS))}")
     if missing := [key for key in ("rope_theta", *HF_KEYS[kind]) if whole.get(key) is None]:
         raise ModelError(f"config.json: has no '{missing[0]}', which rotary positions of type '{kind}' need")
@@ -104,14 +108,26 @@ def settings(config: Config, layer_type: str = "full_attention") -> dict[str, An
         raise ModelError(f"config.json: rope key '{min(odd)}' is not understood for type '{kind}'")
     if not whole.get("truncate", True):
         raise ModelError("config.json: rope key 'truncate' is false; only true is supported")
+    for key in whole.keys() - {"rope_type", "type", "truncate"}:
+        _check_number(key, whole[key])
+    if kind == "llama3" and not whole["low_freq_factor"] < whole["high_freq_factor"]:
+        raise ModelError("config.json: rope key 'low_freq_factor' is not below 'high_freq_factor'")
     return whole
+
+
+def _check_number(key: str, value: Any) -> None:
+    """ModelError where it is no number, or is beyond what GGUF's F32 holds, or is 0 where that means nothing."""
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 3e38
+    if not fits or (value == 0 and key not in MAY_BE_ZERO):
+        raise ModelError(f"config.json: rope key '{key}' is {value!r}; a number above 0 would work")
 
 
 def from_hf(config: Config, head_dim: int, layer_type: str = "full_attention") -> Rope:
     """Rotary settings of an HF config; ModelError names a rope type or key that is not understood."""
     p = settings(config, layer_type)
-    part = float(p.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0)
-    plain = Rope(theta=float(p["rope_theta"]), dim=int(head_dim * part))
+    part = p.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0
+    _check_number("partial_rotary_factor", part)
+    plain = Rope(theta=float(p["rope_theta"]), dim=int(head_dim * float(part)))
     if p["rope_type"] in ("default", "llama3"):
         return plain
     rope = replace(plain, scaling=p["rope_type"], factor=float(p["factor"]))

@@ -9,6 +9,7 @@ turns into pairs again. It knows no GGUF names, and no tokenizers.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ KEYS: Mapping[str, str] = {
     "tied_embeddings": "tie_word_embeddings",
 }
 """Keys of params.json that config.json has by another name."""
+
+NEEDED = ("dim", "n_layers", "n_heads", "norm_eps")
+FRACTIONS = ("norm_eps", "rope_theta", "rope_scaling_factor")
+"""Keys whose numbers need not be whole."""
 
 TOLD = ("vocab_size", "use_scaled_rope", "rope_scaling_factor", "moe")
 """Keys that `_config` translates."""
@@ -145,8 +150,8 @@ def _hf_name(path: Path, name: str) -> str:
 
 
 def _halved(name: str, tensor: Stored, heads: int) -> Stored:
-    if tensor.shape[0] % (2 * heads):
-        raise FormatError(f"reading '{name}': {tensor.shape[0]} rows are not {heads} heads of pairs; see params.json")
+    if not tensor.shape or tensor.shape[0] % (2 * heads):
+        raise FormatError(f"reading '{name}': its shape {tensor.shape} is not {heads} heads of pairs; see params.json")
     return Halved(tensor, heads)
 
 
@@ -156,9 +161,11 @@ def _config(path: Path, params: Mapping[str, Any], tensors: Mapping[str, Stored]
         raise ConversionError(
             f"{where} has '{unknown[0]}', which is not understood; the same model in Hugging Face's layout may work"
         )
-    for key in ("dim", "n_layers", "n_heads", "norm_eps"):
-        if not isinstance(params.get(key), int | float) or params[key] <= 0:
+    for key in (*NEEDED, *(key for key in (*KEYS, "rope_scaling_factor") if params.get(key) is not None)):
+        if not _fits(key, params.get(key)):
             raise ConversionError(f"{where}: '{key}' is {params.get(key)!r}; a number above 0 is needed")
+    if not isinstance(params.get("moe") or {}, Mapping):
+        raise ConversionError(f"{where}: 'moe' is {params['moe']!r}; an object is needed")
     config = {KEYS[key]: value for key, value in params.items() if key in KEYS and value is not None}
     config.setdefault("num_key_value_heads", params["n_heads"])
     config.setdefault("rope_theta", 10000.0)
@@ -169,6 +176,13 @@ def _config(path: Path, params: Mapping[str, Any], tensors: Mapping[str, Stored]
     if "output.weight" not in tensors:
         config.setdefault("tie_word_embeddings", True)
     return config | _rope_scaling(params) | _experts(params.get("moe"))
+
+
+def _fits(key: str, value: Any) -> bool:
+    if key == "tied_embeddings":
+        return isinstance(value, bool)
+    kinds = int | float if key in FRACTIONS else int
+    return isinstance(value, kinds) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _rows(where: str, tensors: Mapping[str, Stored], ending: str) -> int:
