@@ -10,9 +10,9 @@ import pytest
 
 import puna
 from golden.checkpoints import write_wide
-from puna.create.plots import bars, lines
 from puna.create.report import ConversionReport, Drift, KeyReport, TensorReport
-from puna.create.report_html import to_html
+from puna.create.report.html import to_html
+from puna.create.report.plots import bars, lines
 
 
 def tensor(name: str, dtype: str, nbytes: int, relative: float | None) -> TensorReport:

@@ -105,7 +105,7 @@ def _json(report: ConversionReport) -> str:
 
 
 def _html(report: ConversionReport) -> str:
-    from puna.create.report_html import to_html
+    from puna.create.report.html import to_html
 
     return to_html(report)
 

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from importlib.resources import files
 
-from puna.create.plots import bars, lines
 from puna.create.report import ConversionReport, encodable
+from puna.create.report.plots import bars, lines
 from puna.store.blobs import readable_size
 
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)\.weight")
@@ -18,7 +18,7 @@ def to_html(report: ConversionReport) -> str:
     """The page as text; of a report without measurements, one without errors and checksums."""
     from jinja2 import Environment
 
-    page = Environment(autoescape=True).from_string((files(__package__) / "report.html.jinja").read_text("utf-8"))
+    page = Environment(autoescape=True).from_string((files(__package__) / "page.html.jinja").read_text("utf-8"))
     text = page.render(
         title=f"{report.architecture}: {report.source}",
         report=report,
