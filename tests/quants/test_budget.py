@@ -139,7 +139,16 @@ def test_progress_is_told_in_bytes_of_the_source() -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({"bpw": 1.0}, r"the target of .* bytes is too small: the smallest types take .* \(2\.\d\d bits per weight\)"),
+        (
+            {"bpw": 1.0},
+            r"the target of 1 bit per weight is too small: with the smallest types it is 2\.\d\d bits per w",
+        ),
+        (
+            {"nbytes": 9},
+            r"the target of 9 bytes is too small: .* a file of [\d,]+ bytes \(2\.\d\d bits per weight without",
+        ),
+        ({"bpw": float("nan")}, "a target of nan bits per weight; more than 0 and at most 32"),
+        ({"nbytes": 0}, "a target of 0 bytes; a size such as 700M or 4G would work"),
         ({}, "a target is either a size or bits per weight"),
         ({"bpw": 4, "nbytes": 4}, "a target is either a size or bits per weight"),
         ({"bpw": 4, "candidates": ["Q9"]}, "type 'Q9' cannot be written"),

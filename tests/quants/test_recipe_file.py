@@ -114,7 +114,10 @@ def test_a_type_that_does_not_fit_the_row_is_an_error_or_the_stated_fallback(rec
             rule("attn", "Q8_0") + "\n" + rule("attn_v", "Q4_0"),
             r"line 5: rule 2 .* decides nothing: the rules before it",
         ),
-        (rule("attn_v", "Q8_0", blocks='"20-30"'), "rule 1 .* matches no tensor"),
+        (
+            rule("attn_v", "Q8_0", blocks='"20-30"'),
+            "rule 1 .* matches no tensor in the blocks that it names: the model has 16 blocks, 0 to 15; 'last 2' or",
+        ),
         (rule("attn_v", "IQ2_XXS"), "'blk.0.attn_v.weight' as IQ2_XXS needs importance"),
     ],
 )
@@ -151,3 +154,19 @@ def test_a_recipe_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConversionError, match=r"reading recipe r.toml: .*; a TOML file is needed"):
         load_recipe(tmp_path / "r.toml")
+
+
+@pytest.mark.parametrize(("blocks", "said"), [(3, "3 blocks, 0 to 2"), (1, "1 block")])
+def test_blocks_that_the_model_does_not_have_are_answered_with_those_it_has(
+    recipe: Make, blocks: int, said: str
+) -> None:
+    with pytest.raises(ConversionError, match=f"line 2: rule 1 .*: the model has {said}; 'last 2' or 'first 1/4'"):
+        plan(recipe('base = "Q4_0"\n' + rule("attn_v", "Q8_0", blocks='"9-12"')), blocks=blocks)
+
+
+@pytest.mark.parametrize("text", ["", "# base = 'Q4_0'\n", "rule = []\n"])
+def test_a_recipe_that_says_nothing_is_an_error(recipe: Make, text: str) -> None:
+    with pytest.raises(
+        ConversionError, match=r'recipe r.toml: it is empty, nothing would change; base = "Q4_K_M" or a'
+    ):
+        recipe(text)

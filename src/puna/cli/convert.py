@@ -122,7 +122,7 @@ def _show(report: ConversionReport, *, dry_run: bool) -> None:
             types = f"{tensor.source_dtype:>7} -> {tensor.dtype:7}"
             click.echo(f"{tensor.name:40} {shape:>18} {types} {readable_size(tensor.nbytes):>9}  {tensor.transform}")
     for warning in report.warnings:
-        click.echo(f"note: {warning}")
+        click.echo(f"note: {warning}", err=True)
     verb = "would be" if dry_run else "are"
     size = readable_size(report.size)
     files = f" in {len(report.files)} files" if len(report.files) > 1 else ""

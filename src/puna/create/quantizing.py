@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from puna.create.cautions import check_model, coverage, twice
 from puna.create.original import Original
 from puna.create.shards import parse_size
 from puna.create.tensors import Converted
@@ -65,11 +66,16 @@ class Quantizing:
             raise ConversionError(f"converting: {' and '.join(both)} decide the same; one of them would work")
         if imatrix is not None and not both:
             raise ConversionError("converting: imatrix is for quantizing; quantize='Q4_K_M' would use it")
+        nbytes = None if target_size is None else parse_size(target_size, "target size")
+        if target_size is not None or target_bpw is not None:
+            from puna.quants.budget import check_target
+
+            check_target(nbytes, target_bpw)
         return cls(
             mix=file_type(quantize) if quantize else None,
             recipe=load_recipe(recipe) if isinstance(recipe, str | PathLike) else recipe,
             imatrix=open_imatrix(imatrix) if isinstance(imatrix, str | PathLike) else imatrix,
-            nbytes=None if target_size is None else parse_size(target_size, "target size"),
+            nbytes=nbytes,
             bpw=target_bpw,
             matrix_name=Path(imatrix).name if isinstance(imatrix, str | PathLike) else "",
         )
@@ -87,12 +93,26 @@ class Quantizing:
         base = self.mix or (self.recipe.base if self.recipe else None)
         return " and ".join(filter(None, (base, "a recipe" if self.recipe else None)))
 
-    def types_of(self, original: Original, threads: int, on_progress: Progress | None = None) -> dict[str, Stored]:
-        """The tensors in the types that they get; each is quantized from its source, once."""
-        types = self._types(original, threads, on_progress)
+    def types_of(
+        self,
+        original: Original,
+        threads: int,
+        on_progress: Progress | None = None,
+        edits: Mapping[str, Any] | None = None,
+    ) -> dict[str, Stored]:
+        """The tensors in the types that they get; each is quantized from its source, once.
+
+        `edits` are metadata that the file will have besides, for targets of size. ConversionError where the importance
+        matrix is of another model.
+        """
+        if self.imatrix:
+            check_model(self.imatrix, original)
+        types = self._types(original, threads, on_progress, edits or {})
         return {name: self._retyped(name, tensor, DTYPES[types[name]]) for name, tensor in original.tensors.items()}
 
-    def _types(self, original: Original, threads: int, on_progress: Progress | None) -> Mapping[str, str]:
+    def _types(
+        self, original: Original, threads: int, on_progress: Progress | None, edits: Mapping[str, Any]
+    ) -> Mapping[str, str]:
         if self.mix or self.recipe:
             return plan_types(
                 {name: (tensor.shape, tensor.dtype.name) for name, tensor in original.tensors.items()},
@@ -104,21 +124,35 @@ class Quantizing:
             )
         from puna.quants.budget import plan_for_size
 
-        room = None if self.nbytes is None else max(0, self.nbytes - self._head(original))
         return plan_for_size(
             original.tensors,
-            nbytes=room,
+            nbytes=self.nbytes,
             bpw=self.bpw,
             arch=original.arch,
             imatrix=self.imatrix,
             threads=threads,
             on_progress=on_progress,
+            head=lambda nbytes: replace(self, nbytes=nbytes)._head(original, edits),
         )
 
-    def _head(self, original: Original) -> int:
-        """Bytes of the file before its tensors."""
-        metadata = dict(original.metadata) | self.metadata(original, original.tensors)
-        return len(lay_out(metadata, [(name, t.shape, t.dtype) for name, t in original.tensors.items()]).head)
+    def _head(self, original: Original, edits: Mapping[str, Any]) -> int:
+        """Bytes of the file that are not its tensors' with the padding that is usual."""
+        from puna.quants.budget import ALIGNMENT
+
+        metadata = original.edited(dict(original.metadata) | self.metadata(original, original.tensors), edits)
+        tensors = [(name, t.shape, t.dtype) for name, t in original.tensors.items()]
+        more = max(original.alignment - ALIGNMENT, 0) * len(tensors)
+        return len(lay_out(metadata, tensors, alignment=original.alignment).head) + more
+
+    def warnings(self, original: Original, tensors: Mapping[str, Stored]) -> list[str]:
+        """What whoever asked may not have meant, of the `tensors` that `types_of` made of an original."""
+        changed = {
+            name: (_source(original.tensors[name]), tensor.dtype)
+            for name, tensor in tensors.items()
+            if tensor.dtype.quantized and tensor.dtype is not original.tensors[name].dtype
+        }
+        matrix = coverage(self.imatrix, changed, original.tensors) if self.imatrix else []
+        return [*matrix, *twice({name: pair for name, pair in changed.items() if pair[0].quantized})]
 
     def _retyped(self, name: str, tensor: Stored, wanted: DType) -> Stored:
         """The tensor in another type, with the importance that is known for it; unchanged where it has that type."""
@@ -172,3 +206,7 @@ class Quantizing:
             "quantize.imatrix.entries_count": np.uint32(len(self.imatrix.sums)),
             "quantize.imatrix.chunks_count": np.uint32(self.imatrix.chunks),
         }
+
+
+def _source(tensor: Stored) -> DType:
+    return tensor.source_dtype if isinstance(tensor, Converted) else tensor.dtype

@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from math import prod
+from math import ceil, prod
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -34,6 +34,9 @@ SAMPLE = 1 << 16
 """Weights of a tensor that are measured; its rows are taken at equal distances."""
 
 LEAST_ROWS = 32
+
+MOST_BITS = 32
+"""Of a target; no weight has more."""
 
 ALIGNMENT = 32
 """Bytes; each tensor in a file begins at a multiple."""
@@ -91,29 +94,52 @@ def plan_for_size(
     candidates: Sequence[str] | None = None,
     threads: int | None = None,
     on_progress: Progress | None = None,
+    head: Callable[[int], int] = lambda nbytes: 0,
 ) -> dict[str, str]:
     """Return the type of every tensor, so that all of them take at most `nbytes`, or `bpw` bits for each weight.
 
-    The size is that of tensor data with the padding between tensors, not of metadata. ConversionError where even the
+    The size is that of tensor data with the padding between tensors. `head` says for a target `nbytes` how many of
+    them are not the tensors', but metadata before them. ConversionError for a target that is none, where even the
     smallest types are larger, for a type that is no candidate, or a tensor that cannot be measured.
     """
-    if (nbytes is None) == (bpw is None):
-        raise ConversionError("quantize: a target is either a size or bits per weight; one of them would work")
-    if nbytes is None:
-        nbytes = int(sum(prod(t.shape) for t in tensors.values()) * (bpw or 0) / 8)
+    check_target(nbytes, bpw)
+    weights = sum(prod(t.shape) for t in tensors.values())
+    room = int(weights * bpw / 8) if bpw is not None else (nbytes or 0) - head(nbytes or 0)
     free = [name for name, t in tensors.items() if _may_change(name, t, arch)]
     options = measure({n: tensors[n] for n in free}, imatrix, _known(candidates), threads, on_progress)
     fixed = sum(padded(t.dtype.nbytes(t.shape)) for name, t in tensors.items() if name not in options)
     least = fixed + sum(min(o.nbytes for o in each) for each in options.values())
-    if least > nbytes:
-        weights = sum(prod(t.shape) for t in tensors.values())
+    if least > room:
+        wanted = f"{bpw:g} bit{'' if bpw == 1 else 's'} per weight" if bpw is not None else f"{nbytes:,} bytes"
+        found = f"{ceil(800 * least / weights) / 100:.2f} bits per weight"
+        found = found if bpw is not None else f"a file of {_with_head(least, head):,} bytes ({found} without metadata)"
         raise ConversionError(
-            f"quantize: the target of {nbytes:,} bytes is too small: the smallest types take {least:,} "
-            f"({8 * least / weights:.2f} bits per weight); {'that' if imatrix else 'that, or an importance matrix,'} "
+            f"quantize: the target of {wanted} is too small: with the smallest types it is {found}; "
+            f"{'that' if imatrix else 'that, or an importance matrix,'} would work"
+        )
+    chosen = choose(weighed(options, tensors), room - fixed)
+    return {name: chosen[name].type if name in chosen else t.dtype.name for name, t in tensors.items()}
+
+
+def check_target(nbytes: int | None, bpw: float | None) -> None:
+    """ConversionError for a target that no file can have, or both kinds of targets at once, or none."""
+    if (nbytes is None) == (bpw is None):
+        raise ConversionError("quantize: a target is either a size or bits per weight; one of them would work")
+    if bpw is not None and not 0 < bpw <= MOST_BITS:
+        raise ConversionError(
+            f"quantize: a target of {bpw:g} bits per weight; more than 0 and at most {MOST_BITS}, such as 4.5, "
             "would work"
         )
-    chosen = choose(weighed(options, tensors), nbytes - fixed)
-    return {name: chosen[name].type if name in chosen else t.dtype.name for name, t in tensors.items()}
+    if nbytes is not None and nbytes < 1:
+        raise ConversionError(f"quantize: a target of {nbytes:,} bytes; a size such as 700M or 4G would work")
+
+
+def _with_head(tensors: int, head: Callable[[int], int]) -> int:
+    """The least target that so many bytes of tensors fit in: what the head says of it has a length itself."""
+    nbytes = tensors
+    while (needed := tensors + head(nbytes)) > nbytes:
+        nbytes = needed
+    return nbytes
 
 
 def measure(

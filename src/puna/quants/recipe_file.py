@@ -103,6 +103,8 @@ def load_recipe(path: str | PathLike[str]) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConversionError(f"reading {name}: {error}; a TOML file is needed") from error
     _check_keys(found, _KEYS, name)
+    if not any(found.values()):
+        raise ConversionError(f'{name}: it is empty, nothing would change; base = "Q4_K_M" or a [[rule]] would work')
     rules = found.get("rule", [])
     if not isinstance(rules, list):
         raise ConversionError(f"{name}: 'rule' is not a list of tables; [[rule]] begins each")
@@ -134,6 +136,13 @@ def _why_not(rule: RecipeRule, shapes: Mapping[str, Any], present: Mapping[str, 
         return "decides nothing: the rules before it take all that it matches; put it before them"
     if matched:
         return f"matches only tensors that keep their type, such as {matched[0]!r}; leave it out"
+    if any(rule.match.search(name) for name in present):
+        there = (
+            f"{blocks} blocks, 0 to {blocks - 1}" if blocks > 1 else f"{blocks or 'no'} block{'' if blocks else 's'}"
+        )
+        return (
+            f"matches no tensor in the blocks that it names: the model has {there}; 'last 2' or 'first 1/4' would work"
+        )
     return "matches no tensor of the model; `puna convert --dry-run` lists their names"
 
 
