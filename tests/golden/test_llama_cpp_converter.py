@@ -1,0 +1,51 @@
+"""What Puna's conversion writes is what llama.cpp's converter writes: every key, its kind and value, every byte.
+
+`data/llama_cpp.json` is what `convert_hf_to_gguf.py --outtype f32` of the llama.cpp in llama-cpp-python 0.3.36 made of
+the cases, in the current dialect: metadata besides names and vocabulary, and the SHA-256 of each tensor.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+import puna
+from golden.checkpoints import DATA, write_checkpoint
+
+RECORD: dict[str, dict[str, Any]] = json.loads((DATA / "llama_cpp.json").read_text("utf-8"))
+
+NOT_WRITTEN = {
+    "command-r.attention.layer_norm_rms_epsilon": "the model has no such norm",
+    "command-r.rope.scaling.type": "it says none, which is what its absence says",
+    "olmo2.rope.freq_base_swa": "it says what `rope.freq_base` says, which is what its absence says",
+}
+
+
+@pytest.fixture(scope="module", params=RECORD)
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[gguf.GGUFReader, Any]:
+    """Puna's file, read by the gguf package, and the record."""
+    path = tmp_path_factory.mktemp("both") / "m.gguf"
+    puna.convert(write_checkpoint(path.parent / "hf", request.param, "current"), path)
+    return gguf.GGUFReader(path), RECORD[request.param]
+
+
+def test_every_key_has_the_same_kind_and_value(both: tuple[gguf.GGUFReader, Any]) -> None:
+    reader, record = both
+    ours = {key: [*(kind.name for kind in field.types), field.contents()] for key, field in reader.fields.items()}
+    for key, value in record["metadata"].items():
+        if key not in NOT_WRITTEN:
+            assert ours.get(key) == value, key
+
+
+def test_every_tensor_has_the_same_bytes(both: tuple[gguf.GGUFReader, Any]) -> None:
+    reader, record = both
+    ours = {tensor.name: tensor for tensor in reader.tensors}
+    assert ours.keys() == record["tensors"].keys()
+    for name, (kind, *shape, digest) in record["tensors"].items():
+        tensor = ours[name]
+        assert (tensor.tensor_type.name, *map(int, reversed(tensor.shape))) == (kind, *shape), name
+        if name != "rope_freqs.weight":  # whose factors it computes in float32; they are held to in tests/arch
+            assert hashlib.sha256(np.ascontiguousarray(tensor.data).tobytes()).hexdigest()[:16] == digest, name
