@@ -126,3 +126,59 @@ def test_an_adapter_that_does_not_fit_names_its_line_and_leaves_nothing(
     assert kind is StoreError or "line 2: ADAPTER" in str(found.value)
     assert not store.models()
     assert not list((tmp_path / "models").glob("blobs/sha256-*"))
+
+
+def test_an_adapter_in_a_line_from_is_one_of_the_model(store: Store, tmp_path: Path) -> None:
+    write_lora(tmp_path / "lora.gguf", 1)
+    want = create(store, "m", "FROM tiny.gguf\nADAPTER lora.gguf\n", directory=tmp_path)
+    assert create(store, "f", "FROM tiny.gguf\nFROM lora.gguf\n", directory=tmp_path).digest == want.digest
+    create(store, "base", "FROM tiny.gguf", directory=tmp_path)
+    assert create(store, "s", "FROM base\nFROM lora.gguf\n", directory=tmp_path).layers == want.layers
+
+
+def test_an_adapter_alone_is_no_model_and_one_for_another_model_is_refused(store: Store, tmp_path: Path) -> None:
+    write_lora(tmp_path / "lora.gguf", 1)
+    with pytest.raises(ModelfileError, match=r"FROM with its base model, and ADAPTER lora\.gguf, work"):
+        create(store, "m", "FROM lora.gguf", directory=tmp_path)
+    write_lora(tmp_path / "qwen.gguf", 1, general__architecture="qwen2")
+    with pytest.raises(ModelError, match=r"^FROM qwen\.gguf: adapter qwen\.gguf: it is made for 'qwen2'"):
+        create(store, "m", "FROM tiny.gguf\nFROM qwen.gguf\n", directory=tmp_path)
+    assert not store.models()
+
+
+def test_an_adapter_beside_the_model_of_a_directory_is_not_taken(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "both").mkdir()
+    write_tiny(tmp_path / "both" / "tiny.gguf")
+    write_lora(tmp_path / "both" / "lora.gguf", 1)
+    write_gguf(tmp_path / "both" / "im.gguf", {"general.type": "imatrix"}, [("x", (1,), "F32", np.ones(1, "f4"))])
+    assert [layer.kind for layer in create(store, "m", "FROM ./both", directory=tmp_path).layers] == ["model"]
+
+
+def test_what_does_not_fit_or_is_not_known_is_said_before_anything_is_converted(store: Store, tmp_path: Path) -> None:
+    write_lora(tmp_path / "qwen.gguf", 1, general__architecture="qwen2")
+
+    def convert(*_: object, **__: object) -> None:
+        raise AssertionError("it converts")
+
+    statuses: list[str] = []
+    options: dict[str, Any] = {"directory": tmp_path, "convert": convert}
+    options["on_progress"] = lambda status, *_: statuses.append(status)
+    with pytest.raises(ModelError, match="made for 'qwen2'"):
+        create(store, "m", "FROM tiny.gguf\nADAPTER qwen.gguf\n", quantize="Q8_0", **options)
+    statuses.clear()
+    for wanted, said in (
+        ({"quantize": "NOPE"}, "NOPE"),
+        ({"recipe": tmp_path / "none.toml"}, "none.toml"),
+        ({"quantize": "Q4_K_M", "imatrix": tmp_path / "none.gguf"}, "none.gguf"),
+        ({"target_size": "much"}, "much"),
+    ):
+        with pytest.raises((PunaError, OSError), match=said):
+            create(store, "m", "FROM tiny.gguf", **wanted, **options)
+    assert statuses == []
+
+
+def test_an_empty_line_from_or_adapter_is_not_this_directory(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ModelfileError, match="line 1: FROM is empty"):
+        create(store, "m", 'FROM ""', directory=tmp_path)
+    with pytest.raises(ModelfileError, match="line 2: ADAPTER : it is empty"):
+        create(store, "m", 'FROM tiny.gguf\nADAPTER ""', directory=tmp_path)

@@ -10,7 +10,7 @@ from typing import Any
 
 from puna.create.making import Part
 from puna.create.modelfile import expand_path
-from puna.create.source import find_component, find_files, find_ggufs, has_no_weights
+from puna.create.source import find_component, find_files, find_ggufs, gguf_kind, has_no_weights
 from puna.errors import (
     ConversionError,
     FormatError,
@@ -22,6 +22,7 @@ from puna.errors import (
     StoreError,
 )
 from puna.formats.gguf import GGUF, open_gguf
+from puna.formats.gguf_kinds import kind_of
 from puna.formats.gguf_shards import first_shard
 from puna.store.blobs import parse_digest
 from puna.store.describe import describe_gguf
@@ -53,6 +54,10 @@ def find_base(store: Store, texts: Sequence[str], lines: Sequence[int | None], d
         return bases[0]
     parts = without_later_shards([part for base in bases for part in base.parts])
     models = [part for part in parts if part.kind == "model"]
+    if not models and (adapter := next((part.what for part in parts if part.kind == "adapter"), None)):
+        raise ModelfileError(
+            f"FROM {adapter}: it is a LoRA adapter; FROM with its base model, and ADAPTER {adapter}, work", lines[0]
+        )
     if len(models) != 1 or any(base.home for base in bases[1:]):
         said = ", ".join(part.what for part in models[:3]) or ", ".join(texts)
         raise ModelfileError(
@@ -73,6 +78,8 @@ def find_draft(store: Store, text: str, directory: str | Path, line: int | None)
 
 def _find(command: str, store: Store, text: str, directory: str | Path, line: int | None) -> Base:
     """What the line means; errors say which line it was."""
+    if not text:
+        raise ModelfileError(f"{command} is empty; a file, a directory or the name of a model works", line)
     what = f"{command} {text if len(text) < 200 else f'...{text[-100:]}'}"
     try:
         return find_one(store, text, directory)
@@ -117,22 +124,18 @@ def _from_digest(store: Store, text: str) -> Base:
 
 
 def gguf_part(path: Path, what: str | None = None) -> Part:
-    """A GGUF file or one of several shards, its header checked: a model that runs, or a projector."""
+    """A GGUF file or one of several shards, its header checked: a model that runs, a projector, or an adapter."""
     path = first_shard(path)
     what = what or path.name
     with open_gguf(path) as gguf:
-        kind = gguf_kind(gguf)
+        kind = kind_of(gguf.metadata)
         if kind == "projector":
             return Part(kind, what, path, Config("gguf", "clip", ["clip"]))
+        if kind == "adapter":
+            return Part(kind, what, path)
         config = describe_gguf(path)
         check_runs(gguf)
     return Part(kind, what, path, config)
-
-
-def gguf_kind(gguf: GGUF) -> str:
-    """'projector' for the image and audio part of a model, which is a file of its own, else 'model'."""
-    general = [gguf.metadata.get(f"general.{key}") for key in ("type", "architecture")]
-    return "projector" if general[0] == "mmproj" or general[1] == "clip" else "model"
 
 
 def check_runs(gguf: GGUF) -> None:
@@ -149,7 +152,8 @@ def _from_directory(path: Path) -> Base:
     ggufs = find_ggufs(root, find_files(root))
     if not ggufs:
         return Base((Part("model", str(root), root),))
-    parts = without_later_shards([gguf_part(root / name) for name in ggufs])
+    whole = [name for name in ggufs if gguf_kind(root / name) in ("model", "projector")]  # others go with some model
+    parts = without_later_shards([gguf_part(root / name) for name in whole])
     models = [part.what for part in parts if part.kind == "model"]
     if len(models) != 1:
         raise ModelfileError(f"it holds {len(models)} GGUF files, {', '.join(models[:3])}; name one of them")

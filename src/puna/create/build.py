@@ -10,6 +10,7 @@ from puna.create.bases import Base, find_base, find_draft
 from puna.create.convert import convert as puna_convert
 from puna.create.making import Making, Part, taken
 from puna.create.modelfile import Modelfile, check_range, parse_modelfile
+from puna.create.quantizing import Quantizing
 from puna.create.references import local_source
 from puna.errors import ModelfileError, TemplateError
 from puna.store.addition import Addition
@@ -20,6 +21,9 @@ from puna.store.store import Convert, Store
 
 ORDER = ("model", "projector", "adapter", "draft", "template", "system", "license", "params", "messages")
 """The order of layers in a manifest, so that the way a model was made does not show; other kinds are last."""
+
+ASKED = ("quantize", "recipe", "imatrix", "target_size", "target_bpw")
+"""Arguments of `puna.convert` that say what weights become."""
 
 
 def create(
@@ -41,7 +45,7 @@ def create(
     cannot be cloned, a hard link instead of a copy, which changes with the file. `wanted` are arguments of
     `puna.convert` that the weights go through: quantize, recipe, imatrix, target_size, target_bpw. An error or Ctrl-C
     leaves the store as it was. Equal inputs give an equal digest. ADAPTER is a GGUF adapter or a PEFT directory that
-    fits the model; several, and those of FROM, add up.
+    fits the model, and FROM takes the former besides the model; several, and those of FROM's model, add up.
     """
     name = ModelName.parse(name) if isinstance(name, str) else name
     parsed = modelfile if isinstance(modelfile, Modelfile) else parse_modelfile(modelfile)
@@ -49,8 +53,9 @@ def create(
     _refuse(parsed, request)
     wanted = {key: value for key, value in wanted.items() if value is not None}
     making = Making(convert or puna_convert, wanted, link, on_progress or silent)
+    Quantizing.of(*map(wanted.get, ASKED))  # says what is wrong before weights are looked at
     base, parts = _parts(store, parsed, directory, making)
-    adapters = find_adapters(store, parsed, directory)
+    adapters = find_adapters(store, parsed, directory, parts)
     old = store.digests(name)
     with store.adding() as new:
         layers, config = _made(new, base, parts, making)
@@ -82,7 +87,7 @@ def _parts(store: Store, modelfile: Modelfile, directory: str | Path, making: Ma
 
 def _made(new: Addition, base: Base, parts: Sequence[Part], making: Making) -> tuple[list[Layer], Config]:
     """The layers of the parts and those that come along with FROM, and what they say the model is."""
-    made = [part.add(new, making) for part in parts]
+    made = [part.add(new, making) for part in parts if part.kind != "adapter"]
     layers = [layer for added, _ in made for layer in added]
     kinds = {layer.kind for layer in layers}
     if base.home:
