@@ -114,3 +114,31 @@ def test_a_rope_setting_that_is_no_number_is_named(key: str, bad: Any, tmp_path:
 def test_rope_settings_of_another_kind_are_an_error(said: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json: (the rope settings are|rope type)"):
         puna.convert(write_checkpoint(tmp_path, "llama3", rope_scaling=said), tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize(
+    ("case", "key", "bad"),
+    [
+        ("gemma3", "query_pre_attn_scalar", "x"),
+        ("gemma3", "query_pre_attn_scalar", 0),
+        ("gemma3", "sliding_window_pattern", 0),
+        ("gemma3", "num_hidden_layers", None),
+        ("deepseek_v3", "kv_lora_rank", [1]),
+        ("deepseek_v3", "n_group", 0),
+        ("lfm2", "block_multiple_of", None),
+    ],
+)
+def test_a_config_value_of_another_kind_is_one_error(case: str, key: str, bad: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json"):
+        puna.convert(write_checkpoint(tmp_path, case, **{key: bad}), tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize(
+    ("case", "key"), [("gemma3", "num_hidden_layers"), ("llama3", "hidden_size"), ("deepseek_v3", "qk_rope_head_dim")]
+)
+@pytest.mark.parametrize("size", [10**9, 10**30, math.inf, math.nan])
+def test_a_size_that_no_tensor_has_is_refused_before_anything_is_made_of_it(
+    case: str, key: str, size: float, tmp_path: Path
+) -> None:
+    with pytest.raises(ConversionError, match=rf"config\.json: '{key}' is .*, which is beyond every tensor"):
+        puna.convert(write_checkpoint(tmp_path, case, **{key: size}), tmp_path / "m.gguf")

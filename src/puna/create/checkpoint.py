@@ -20,6 +20,7 @@ from puna.arch.base import Architecture, Hparams
 from puna.arch.binding import bind, check_sizes, check_vocabulary
 from puna.arch.transform import Transform
 from puna.create.config import class_of, read_config
+from puna.create.config_values import check_sizes_of, reading_config
 from puna.create.digest import digest_of, files_of
 from puna.create.general import PHI3_TOKENS, is_misnamed, model_name, size_label
 from puna.create.meta import is_meta, open_meta
@@ -73,16 +74,18 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
         raise ConversionError(f"converting {root}: dtype {dtype!r} is unknown; known: {', '.join(DTYPE_CHOICES)}")
     said, weights = _opened(root)
     arch = archs.find_hf(class_of(root, said))
-    config = arch.understood(plain_config(said))
-    hp = arch.hparams_from_hf(config)
-    sources = unpack(said, weights)
-    names = named(arch, config, sources)
-    tensors: dict[str, Stored] = {
-        name: converted(name, made_of, sources, arch.transforms(name, hp), DTYPE_CHOICES[dtype])
-        for name, made_of in names.items()
-    }
-    tensors |= {name: Constant(tuple(values)) for name, values in arch.extra_tensors(config, hp).items()}
-    _check(arch, hp, config, tensors)
+    check_sizes_of(said, weights)
+    with reading_config(arch.name):
+        config = arch.understood(plain_config(said))
+        hp = arch.hparams_from_hf(config)
+        sources = unpack(said, weights)
+        names = named(arch, config, sources)
+        tensors: dict[str, Stored] = {
+            name: converted(name, made_of, sources, arch.transforms(name, hp), DTYPE_CHOICES[dtype])
+            for name, made_of in names.items()
+        }
+        tensors |= {name: Constant(tuple(values)) for name, values in arch.extra_tensors(config, hp).items()}
+        _check(arch, hp, config, tensors)
     vocabulary = tokenizer_from_hf(root, said, rows=tensors["token_embd.weight"].shape[0])
     metadata = _metadata(root, arch, hp, said, tensors, vocabulary.metadata)
     metadata["puna.source.digest"] = digest_of(sources, files_of(root))
