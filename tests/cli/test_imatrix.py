@@ -1,5 +1,6 @@
 """`puna imatrix`: what is written, in which form, and what is refused."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def test_the_older_form_has_chunks_of_the_size_that_is_given(puna, tiny, text, h
     [
         ("none/im.gguf", "writing none/im.gguf: No such file or directory; -o with"),
         (".", "writing .: Is a directory; -o with"),
+        (os.devnull, f"writing {os.devnull}: Not an ordinary file; -o with"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_refused_before_measuring(puna, tiny, text, home, out, problem):

@@ -132,6 +132,8 @@ def _check_writable(out: Path) -> None:
     try:
         if out.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if out.exists() and not out.is_file():
+            raise OSError(errno.EINVAL, "Not an ordinary file")
         with TemporaryFile(dir=out.parent):
             pass
     except OSError as error:
