@@ -83,3 +83,23 @@ def test_a_model_that_is_not_there_is_one_line(puna: Callable) -> None:
 )
 def test_a_bar_tells_how_near_to_its_limit_an_error_is(error: float, limit: float, length: float) -> None:
     assert bar(error, limit) == "#" * int(length)
+
+
+def test_a_check_that_could_not_run_leaves_the_model_unverified_with_status_1(puna: Callable, tiny: Path) -> None:
+    found = puna("verify", tiny, "--backend", "numpy", "--tokens", 9)
+    assert found.status == 1
+    last = found.out.splitlines()[-1]
+    assert last == f"{tiny}: not verified, for blocks could not run; not checked: files, source"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("--threads", 0), ("--backend", "gpu"), ("--min-top1", 7), ("--max-kl", -1), ("--max-block", -1)),
+        *(("--max-tensor", -0.5), ("--tokens", 1)),
+    ],
+)
+def test_an_option_out_of_range_is_a_usage_error(option: tuple[str, object], puna: Callable, tiny: Path) -> None:
+    found = puna("verify", tiny, *option)
+    assert found.status == 2
+    assert option[0] in found.err

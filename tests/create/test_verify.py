@@ -183,6 +183,21 @@ def test_a_sound_model_alone_is_ok_and_what_was_not_checked_is_said(model: Path)
     assert max(block.nmse for block in found.blocks) < 1e-9
 
 
+def test_alone_on_numpy_there_is_nothing_to_hold_blocks_to_and_the_model_is_not_verified(model: Path) -> None:
+    found = verified(model, backend="numpy")
+    assert [check.name for check in found.checks if check.status == "could not run"] == ["blocks"]
+    assert not drifting(found)
+    assert not found.ok
+
+
+@pytest.mark.parametrize(
+    "limits", [{"top1": 7}, {"top1": -0.1}, {"kl": -1}, {"tensor": math.nan}, {"block": -math.inf}], ids=str
+)
+def test_a_limit_that_bounds_nothing_is_refused(limits: dict[str, float]) -> None:
+    with pytest.raises(errors.RequestError, match=f"verify: the limit {next(iter(limits))} is "):
+        Limits(**limits)
+
+
 def test_values_that_are_not_finite_are_found(model: Path, tmp_path: Path) -> None:
     def poisoned(w: np.ndarray) -> np.ndarray:
         w[3, 7] = np.nan
@@ -247,7 +262,8 @@ def test_limits_of_the_caller_replace_those_of_the_types(source: Path, tmp_path:
     assert drifting(verified(one, source, limits=Limits(block=1e-6))) == ["blocks"]
     assert drifting(verified(one, source, limits=Limits(tensor=1e-6))) == ["tensors", "blocks"]
     assert drifting(verified(one, source, limits=Limits(kl=1e-6))) == ["output"]
-    assert drifting(verified(one, source, limits=Limits(top1=1.1))) == ["output"]
+    puna.convert(source, one, quantize="Q2_K")
+    assert drifting(verified(one, source, limits=Limits(top1=1))) == ["output"]
 
 
 @pytest.mark.parametrize(

@@ -23,19 +23,21 @@ DECADES = 4
 SHOWN = 8
 """Findings of one check that are told."""
 
+_LIMIT = click.FloatRange(0)
+
 
 @click.command()
 @click.argument("model")
 @click.option("--against", metavar="SOURCE", help="Its source: a checkpoint directory, a GGUF file or a name.")
 @click.option("--reference", type=click.Choice(("transformers",)), help="Who runs the source in Puna's place.")
 @click.option("--text", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="A file of text to run on.")
-@click.option("--tokens", default=256, show_default=True, help="How many of the text's tokens.")
+@click.option("--tokens", type=click.IntRange(2), default=256, show_default=True, help="How many of the text's tokens.")
 @backend_option
 @threads_option
-@click.option("--max-block", type=float, help="The error that a block may have, relative to what it adds.")
-@click.option("--max-tensor", type=float, help="The error that a tensor may have, relative to its square.")
-@click.option("--max-kl", type=float, help="The mean divergence of next-token distributions, in nats.")
-@click.option("--min-top1", type=float, help="The part of best next tokens that must stay, 0 to 1.")
+@click.option("--max-block", type=_LIMIT, help="The error that a block may have, relative to what it adds.")
+@click.option("--max-tensor", type=_LIMIT, help="The error that a tensor may have, relative to its square.")
+@click.option("--max-kl", type=_LIMIT, help="The mean divergence of next-token distributions, in nats.")
+@click.option("--min-top1", type=click.FloatRange(0, 1), help="The part of best next tokens that must stay.")
 @click.option("--force", is_flag=True, help="Run even if memory may not suffice.")
 @click.option("--json", "as_json", is_flag=True, help="Everything that was measured, as JSON.")
 def command(
@@ -48,7 +50,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Verify that MODEL computes what its source does, layer by layer; status 1 where it does not.
+    """Verify that MODEL computes what its source does, layer by layer; status 1 where it does not, or is not known to.
 
     Without --against, what can be seen of MODEL alone is checked: its files, tensors, graph, tokenizer and template,
     and the native backend against numpy. What drift is follows from the types that tensors are stored in.
@@ -107,6 +109,9 @@ def _verdict(found: Verification) -> str:
     note = f"; not checked: {', '.join(skipped)}" if skipped else ""
     if found.ok:
         return f"{found.model}: ok{note}"
+    unable = ", ".join(check.name for check in found.checks if check.status == "could not run")
     drifting = ", ".join(check.name for check in found.checks if check.status == "drift")
+    if not drifting:
+        return f"{found.model}: not verified, for {unable} could not run{note}"
     first = f"; the first to drift is {found.first_drift}" if found.first_drift else ""
     return f"{found.model}: drift in {drifting}{first}{note}"

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
+
+from puna.errors import RequestError
 
 NEVER = math.inf
 
@@ -71,12 +73,19 @@ ARITHMETIC = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that replace the table's where they are given."""
+    """Bounds that replace the table's where they are given; RequestError for what bounds nothing."""
 
     tensor: float | None = None
     block: float | None = None
     kl: float | None = None
     top1: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            most = 1 if name == "top1" else math.inf
+            if value is not None and not 0 <= value <= most:
+                works = "0 to 1" if name == "top1" else "0 or more"
+                raise RequestError(f"verify: the limit {name} is {value}; {works} works")
 
     def of_tensor(self, type_: str) -> float:
         """The squared error that a tensor may have, relative to its source."""

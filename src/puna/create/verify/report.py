@@ -6,8 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-OK, DRIFT, SKIPPED = "ok", "drift", "not checked"
-"""What a check can come to."""
+OK, DRIFT, SKIPPED, UNABLE = "ok", "drift", "not checked", "could not run"
+"""What a check can come to: `SKIPPED` where there is nothing to check, `UNABLE` where there is, but not with what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing drifts; what was not checked does not count."""
-        return all(check.status != DRIFT for check in self.checks)
+        """Whether nothing drifts and all checks ran that there is something to check with."""
+        return all(check.status not in (DRIFT, UNABLE) for check in self.checks)
 
     def check(self, name: str) -> Check:
         """The check of that name; KeyError where there is none."""

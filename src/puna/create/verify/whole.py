@@ -12,7 +12,17 @@ from puna.backends.base import Backend
 from puna.create.verify import files, templates, tensors, tokens
 from puna.create.verify.forward import Forward, require_memory, staged, tokens_of
 from puna.create.verify.limits import Limits
-from puna.create.verify.report import DRIFT, OK, SKIPPED, BlockReport, Check, OutputReport, TensorReport, Verification
+from puna.create.verify.report import (
+    DRIFT,
+    OK,
+    SKIPPED,
+    UNABLE,
+    BlockReport,
+    Check,
+    OutputReport,
+    TensorReport,
+    Verification,
+)
 from puna.create.verify.running import Source, Staged, Truth, matching, memory
 from puna.create.verify.sides import Side
 from puna.create.verify.texts import TEXT
@@ -136,7 +146,9 @@ class Job:
             yield Check("blocks", DRIFT, "the model's graph cannot be built", (str(error),))
             return
         if self.source is None and self.backend.name == "numpy":
-            yield Check("blocks", SKIPPED, "numpy is the only backend here, so there is nothing to hold it to")
+            yield Check(
+                "blocks", UNABLE, "numpy is the backend, and is what others are held to; --backend cpu or --against"
+            )
             return
         self.memory = memory(model)
         require_memory(self.model.label, self.memory, force=self.force)
