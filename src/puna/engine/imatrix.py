@@ -38,7 +38,8 @@ def cut(tokens: Sequence[int], size: int, first: int, most: int | None, begin: i
     """
     if size < 1 or first < 0 or (most is not None and most < 1):
         raise RequestError(
-            f"imatrix: {'all' if most is None else most} chunks of {size} tokens from chunk {first}; at least one chunk of one token would work"
+            f"imatrix: {'all' if most is None else most} chunks of {size} tokens from chunk {first}; "
+            "at least one chunk of one token would work"
         )
     end = len(tokens) // size if most is None else min(len(tokens) // size, first + most)
     if end <= first:
