@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from puna.arch.hparams import Config, Hparams
-from puna.arch.naming import Names, Target, targets
+from puna.arch.naming import Names, Target, sources, targets
 from puna.arch.transform import (
     Transform,
     join_heads,
@@ -120,6 +120,10 @@ class Architecture:
             several = ", ".join(f"'{target.name}'" for target in found)
             raise ConversionError(f"{self.name}: '{hf_name}' is split into {several}")
         return found[0].name if found else None
+
+    def hf_sources(self, gguf_name: str) -> list[str]:
+        """The names of HF tensors that it may be made of; `*` stands for the place in a stack."""
+        return sources(self.hf_names, self.hf_tensors, gguf_name)
 
     def transforms(self, gguf_name: str, hp: Any) -> tuple[Transform, ...]:
         """What changes in a tensor on its way from HF; of a stack, in each of its parts."""

@@ -38,6 +38,21 @@ def targets(modules: Names, tensors: Names, hf_name: str) -> tuple[Target, ...]:
     return tuple(_filled(each + suffix, numbers) for each in ((found,) if isinstance(found, str) else found))
 
 
+def sources(modules: Names, tensors: Names, name: str) -> list[str]:
+    """The HF names that a GGUF tensor may be made of, by the tables; `*` stands for the place in a stack."""
+    parts = name.split(".")
+    numbers = [part for part in parts if _is_number(part)]
+    pattern = ".".join("{}" if _is_number(part) else part for part in parts)
+    module, _, ending = pattern.rpartition(".")
+    found = [hf for hf, ours in tensors.items() if _names(ours, pattern)]
+    found += [f"{hf}.{ending}" for hf, ours in modules.items() if _names(ours, module)]
+    return [each.format(*numbers, "*") for each in found if 0 <= each.count("{}") - len(numbers) <= 1]
+
+
+def _names(ours: str | tuple[str, ...], pattern: str) -> bool:
+    return pattern == ours if isinstance(ours, str) else pattern in ours
+
+
 def _is_number(part: str) -> bool:
     return part.isdecimal() and part.isascii()
 

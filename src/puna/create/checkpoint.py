@@ -6,6 +6,7 @@ The architecture's file says names, transforms and hyperparameters; the tokenize
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -172,13 +173,41 @@ def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: 
         check_sizes(arch.name, hp, tensors, key=lambda row: row.hf.split()[0])
     except ModelError as error:
         raise ConversionError(f"{arch.name}: the tensors' shapes do not fit config.json: {error}") from error
-    net = bind(arch, hp, tensors)
+    try:
+        net = bind(arch, hp, tensors)
+    except ModelError as error:
+        raise ModelError(f"{error}{_in_checkpoint(arch, str(error))}") from error
     if "lm_head" in arch.hf_names and not config.get("tie_word_embeddings") and "output.weight" not in tensors:
         raise ConversionError(f"{arch.name}: there is no tensor 'lm_head.weight' and no 'tie_word_embeddings': true")
     try:
         arch.forward(net, hp, cache.batch(1), cache.states(arch.caches(hp), cache.BLOCK, F32))
     except (GraphError, ModelError) as error:
-        raise ConversionError(f"{arch.name}: the tensors' shapes do not fit config.json: {error}") from error
+        found = f"{error}{_unlike(tensors)}"
+        raise ConversionError(
+            f"{arch.name}: the tensors' shapes do not fit config.json: {found}{_in_checkpoint(arch, found)}"
+        ) from error
+
+
+def _in_checkpoint(arch: Architecture, text: str) -> str:
+    """What tensors that a message names by their GGUF names are called in the checkpoint."""
+    names = dict.fromkeys(re.findall(r"[a-z][\w.]*\.(?:weight|bias)\b", text))
+    pairs = [(name, " or ".join(arch.hf_sources(name))) for name in names]
+    said = ", ".join(f"'{name}' is {found}" for name, found in pairs if found)
+    return f"; in the checkpoint {said}" if said else ""
+
+
+def _unlike(tensors: Mapping[str, Stored]) -> str:
+    """The tensors whose shape is another one than that of most blocks' tensors of the kind."""
+    kinds: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("blk."):
+            kinds.setdefault(name.split(".", 2)[2], {})[name] = tensor.shape
+    odd: list[str] = []
+    for shapes in kinds.values():
+        most, count = Counter(shapes.values()).most_common(1)[0]
+        if count > len(shapes) / 2:
+            odd += [f"{name} is {shape}, in most blocks {most}" for name, shape in shapes.items() if shape != most]
+    return f"; {', '.join(odd[:3])}" if odd else ""
 
 
 def _metadata(

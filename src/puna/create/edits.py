@@ -6,10 +6,13 @@ puna convert in.gguf out.gguf --set llama.context_length=8192 --set general.tags
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from puna.errors import ConversionError, FormatError
+from puna import arch as archs
+from puna.arch.binding import graph_of, read_hparams
+from puna.dtypes import Stored
+from puna.errors import ConversionError, FormatError, PunaError
 from puna.formats.gguf_values import Encoded, Typed, ValueType, encode_value
 
 OURS = ("general.architecture", "general.alignment", "split.no", "split.count", "split.tensors.count")
@@ -41,6 +44,43 @@ def edited(metadata: Mapping[str, Any], types: Mapping[str, str], wanted: Mappin
             raise ConversionError(f"setting {key!r}: {error}{kind}") from error
         result[key] = typed
     return result
+
+
+def check_edits(
+    wanted: Iterable[str], before: Mapping[str, Any], after: Mapping[str, Any], tensors: Mapping[str, Stored]
+) -> None:
+    """ConversionError where a model that could run cannot with the changed metadata, by its headers and tokenizer."""
+    keys = list(wanted)
+    checks = [_graph, _vocabulary] if any(key.startswith("tokenizer.") for key in keys) else [_graph]
+    for check in checks:
+        try:
+            check(after, tensors)
+        except PunaError as error:
+            if _passes(check, before, tensors):
+                raise ConversionError(f"setting or removing {', '.join(keys)}: it could not run: {error}") from error
+
+
+def _passes(
+    check: Callable[[Mapping[str, Any], Mapping[str, Stored]], object],
+    metadata: Mapping[str, Any],
+    tensors: Mapping[str, Stored],
+) -> bool:
+    try:
+        check(metadata, tensors)
+    except PunaError:
+        return False
+    return True
+
+
+def _graph(metadata: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
+    arch = archs.find(str(metadata.get("general.architecture")))
+    graph_of(arch, read_hparams(arch, metadata, tensors), tensors)
+
+
+def _vocabulary(metadata: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:
+    from puna.tokenizer import load_tokenizer
+
+    load_tokenizer(metadata)
 
 
 def type_names(metadata: Mapping[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from puna.create.edits import check_edits
 from puna.create.original import Original
 from puna.create.quantizing import Quantizing
 from puna.create.report import ConversionReport, KeyReport, TensorReport, shown
@@ -114,6 +115,12 @@ def _seconds_per_byte(tensor: Converted) -> float:
     return (perf_counter() - begun) / piece.nbytes
 
 
+def _values(original: Original, written: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written as values, whatever carries their types."""
+    known = {key: value for key, value in original.values.items() if key not in wanted}
+    return {key: known[key] if key in known else _plain(value) for key, value in written.items()}
+
+
 def _plain(value: Any) -> Any:
     return getattr(value, "value", value)
 
@@ -131,7 +138,9 @@ def plan(
     """Decide everything; ConversionError says what cannot be done. Only a target size reads more than headers."""
     tensors = quantizing.types_of(original, threads, on_progress, metadata) if quantizing else dict(original.tensors)
     written: Mapping[str, Any] = dict(original.metadata) | quantizing.metadata(original, tensors)
-    written = original.edited(written, metadata or {})
+    if metadata:
+        written = original.edited(written, metadata)
+        check_edits(metadata, original.values, _values(original, written, metadata), original.tensors)
     shards = cut(out, written, tensors, shard_size)
     _refuse_other_sets(shards)
     warnings = tuple(quantizing.warnings(original, tensors)) if quantizing else ()

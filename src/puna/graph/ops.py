@@ -68,7 +68,13 @@ def apply(op: str, *inputs: Tensor | None, **attrs: Any) -> Tensor:
 
 def fail(op: str, why: str, inputs: Iterable[Tensor | None]) -> GraphError:
     """The error of a shape rule: names the op, what is wrong, and the inputs."""
-    return GraphError(f"{op}: {why}; inputs: {', '.join(repr(i) for i in inputs)}")
+    return GraphError(f"{op}: {why}; inputs: {', '.join(map(_described, inputs))}")
+
+
+def _described(node: Tensor | None) -> str:
+    """The node, and the weights that it was just computed with."""
+    weights = [] if node is None else [each.name for each in node.sources if each.op == "weight"]
+    return f"{node!r} of {', '.join(weights)}" if weights else repr(node)
 
 
 def broadcast(op: str, inputs: Inputs) -> Shape:
