@@ -20,6 +20,7 @@ RECORD: dict[str, dict[str, Any]] = json.loads((DATA / "llama_cpp.json").read_te
 NOT_WRITTEN = {
     "command-r.attention.layer_norm_rms_epsilon": "the model has no such norm",
     "command-r.rope.scaling.type": "it says none, which is what its absence says",
+    "llama.rope.scaling.yarn_attn_factor": "said as a part of yarn's own, `rope.scaling.attn_factor`, which it runs by",
     "olmo2.rope.freq_base_swa": "it says what `rope.freq_base` says, which is what its absence says",
 }
 

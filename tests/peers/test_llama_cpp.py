@@ -48,9 +48,7 @@ def distance(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@pytest.mark.parametrize(
-    "case", ["llama3", "qwen2", "qwen3", "gemma", "gemma3", "command_r", "olmo2"]
-)
+@pytest.mark.parametrize("case", ["llama3", "qwen2", "qwen3", "gemma", "gemma3", "command_r", "olmo2"])
 def test_greedy_tokens_and_logits_are_the_same(case: str, kind: str, tmp_path: Path) -> None:
     path = converted(tmp_path, case, kind)
     peer, opened = peer_of(path, logits_all=True), open_model(path)
