@@ -70,6 +70,15 @@ def test_a_file_without_an_architecture_is_named_once(tmp_path: Path) -> None:
         _ = puna.load(tmp_path / "x.gguf").hparams
 
 
+def test_a_directory_with_an_adapter_of_peft_is_told_to_be_one(folder: Path) -> None:
+    (folder / "peft").mkdir()
+    (folder / "peft" / "adapter_config.json").write_text("{}")
+    (folder / "peft" / "adapter_model.bin").write_bytes(b"PK")
+    for use in (puna.load, puna.verify, lambda path: puna.create("m", f"FROM {path}")):
+        with pytest.raises(ConversionError, match="peft: it is no model but a LoRA adapter; `puna merge BASE "):
+            use(folder / "peft")
+
+
 def test_of_a_directory_the_one_model_among_adapters_and_matrices_is_meant(folder: Path) -> None:
     assert find_weights(folder) == folder / "tiny.gguf"
     assert puna.load(folder).arch == "llama"

@@ -43,13 +43,16 @@ def command(model: str | None, archs: bool, **parts: bool) -> None:
 
 
 def _summary(opened: Opened) -> Iterator[str]:
+    from puna.formats.gguf_kinds import kind_of
+
     metadata = opened.metadata
-    arch = str(metadata.get("general.architecture"))
+    arch, kind = metadata.get("general.architecture"), kind_of(metadata)
     types: dict[str, int] = {}
     for tensor in opened.tensors.values():
         types[tensor.dtype.name] = types.get(tensor.dtype.name, 0) + 1
     rows = {
         "name": metadata.get("general.name"),
+        "kind": None if kind == "model" else kind,
         "architecture": arch,
         "parameters": f"{sum(prod(t.shape) for t in opened.tensors.values()):,}",
         "tensor types": ", ".join(f"{count} {name}" for name, count in sorted(types.items())),

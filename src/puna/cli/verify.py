@@ -50,10 +50,11 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Verify that MODEL computes what its source does, layer by layer; status 1 where it does not, or is not known to.
+    """Verify that MODEL computes what its source does, layer by layer; status 1 where it does not.
 
-    Without --against, what can be seen of MODEL alone is checked: its files, tensors, graph, tokenizer and template,
-    and the native backend against numpy. What drift is follows from the types that tensors are stored in.
+    The status is 1 too where a check could not run. Without --against, what can be seen of MODEL alone is checked: its
+    files, tensors, graph, tokenizer and template, and the native backend against numpy. What drift is follows from the
+    types that tensors are stored in.
     """
     from puna.cli.progress import Progress
     from puna.create.verify import Limits

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from puna.errors import ConversionError, FormatError
 from puna.formats.gguf import open_gguf
-from puna.formats.gguf_kinds import kind_of
+from puna.formats.gguf_kinds import kind_of, misused
 from puna.formats.gguf_shards import sets_of
 from puna.store.hub_ref import check_snapshot, find_snapshot
 
@@ -87,10 +87,13 @@ def find_weights(path: Path) -> Path:
 def find_component(path: Path) -> Path:
     """The directory itself; of an entry of the hub's cache its snapshot; or the only folder in it with a checkpoint.
 
-    ConversionError where it is a pipeline of several; StoreError for a snapshot with links out of the cache.
+    ConversionError where it is a pipeline of several, or an adapter; StoreError for a snapshot with links out of the
+    cache.
     """
     path = find_snapshot(path) or path
     check_snapshot(path)
+    if (path / "adapter_config.json").is_file() and not ((path / "config.json").is_file() or any(path.glob("*.gguf"))):
+        raise ConversionError(f"importing {misused(str(path), 'adapter')}")
     beside = sorted({file.parent for file in path.glob("*/config.json") if _has_weights(file.parent)})
     if (path / "model_index.json").is_file() and beside:
         names = ", ".join(folder.name for folder in beside)

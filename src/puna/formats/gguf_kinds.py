@@ -23,5 +23,10 @@ def kind_of(metadata: Mapping[str, Any]) -> str:
 
 def no_model(name: str, metadata: Mapping[str, Any]) -> str | None:
     """What is to be said where the file `name` is taken for a model and is something else, and how that is used."""
-    use = _USES.get(kind_of(metadata))
-    return use and f"{name}: it is no model but {use.format(name=name)}"
+    kind = kind_of(metadata)
+    return None if kind == "model" else misused(name, kind)
+
+
+def misused(name: str, kind: str) -> str:
+    """What is to be said where `name`, of a kind that is no model, is taken for one."""
+    return f"{name}: it is no model but {_USES[kind].format(name=name)}"
