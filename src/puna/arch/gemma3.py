@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from puna import nn
-from puna.arch import base, rope
-from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
+from puna.arch import base, gemma, rope
+from puna.arch.base import KV, Batch, Config, Spec, Weight
 from puna.errors import ModelError
 from puna.graph import Tensor
 
@@ -84,32 +84,20 @@ class Hparams(base.Hparams):
 
 
 @dataclass(frozen=True)
-class Block:
+class Block(gemma.Block):
     """Weights of one block."""
 
-    attn_norm: Weight
-    attn_q: Weight
     attn_q_norm: Weight
-    attn_k: Weight
     attn_k_norm: Weight
-    attn_v: Weight
-    attn_output: Weight
     post_attention_norm: Weight
-    ffn_norm: Weight
-    ffn_gate: Weight
-    ffn_up: Weight
-    ffn_down: Weight
     post_ffw_norm: Weight
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(gemma.Network):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
-    blk: list[Block]
+    blk: Sequence[Block]
 
 
 def caches(hp: Hparams) -> list[Spec]:
@@ -126,7 +114,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
         y = nn.rms_norm(x, block.attn_norm, hp.norm_eps)
         y = attention(block, hp, y, near if hp.slides(i) else far, batch, kv)
         x = x + nn.rms_norm(y, block.post_attention_norm, hp.norm_eps)
-        y = feed_forward(block, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
+        y = gemma.feed_forward(block, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
         x = x + nn.rms_norm(y, block.post_ffw_norm, hp.norm_eps)
     x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
     logits = nn.linear(x, net.output or net.token_embd)
@@ -142,34 +130,14 @@ def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: 
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.scale), block.attn_output)
 
 
-def feed_forward(block: Block, x: Tensor) -> Tensor:
-    """(T, hidden) to (T, hidden)."""
-    return nn.linear(nn.gelu_mul(nn.linear(x, block.ffn_gate), nn.linear(x, block.ffn_up)), block.ffn_down)
-
-
-HF_NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "model.layers.{}.input_layernorm": "blk.{}.attn_norm",
-    "model.layers.{}.self_attn.q_proj": "blk.{}.attn_q",
+HF_NAMES = gemma.HF_NAMES | {
     "model.layers.{}.self_attn.q_norm": "blk.{}.attn_q_norm",
-    "model.layers.{}.self_attn.k_proj": "blk.{}.attn_k",
     "model.layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
-    "model.layers.{}.self_attn.v_proj": "blk.{}.attn_v",
-    "model.layers.{}.self_attn.o_proj": "blk.{}.attn_output",
     "model.layers.{}.post_attention_layernorm": "blk.{}.post_attention_norm",
     "model.layers.{}.pre_feedforward_layernorm": "blk.{}.ffn_norm",
-    "model.layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
-    "model.layers.{}.mlp.up_proj": "blk.{}.ffn_up",
-    "model.layers.{}.mlp.down_proj": "blk.{}.ffn_down",
     "model.layers.{}.post_feedforward_layernorm": "blk.{}.post_ffw_norm",
 }
-
-
-def from_hf(name: str, hp: Hparams) -> Transform | None:
-    """Every norm multiplies by 1 + w."""
-    return base.plus_one() if name.endswith("norm.weight") else None
+from_hf = gemma.from_hf
 
 
 def hparams_from_hf(config: Config) -> Hparams:
