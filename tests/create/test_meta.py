@@ -121,6 +121,37 @@ def test_llama_3_scales_its_positions(tmp_path: Path) -> None:
     assert got == want
 
 
+@pytest.mark.parametrize(
+    ("more", "length", "said"),
+    [
+        ({}, 4096, True),
+        ({"norm_eps": 1e-6}, 2048, True),
+        ({"rope_theta": 500000.0}, 8192, True),
+        ({"rope_theta": 500000.0, "use_scaled_rope": True}, 131072, True),
+        ({"max_seq_len": 512}, 512, False),
+    ],
+)
+def test_the_longest_context_is_assumed_aloud_where_params_do_not_say_it(
+    tmp_path: Path, more: dict[str, Any], length: int, said: bool
+) -> None:
+    report = puna.convert(meta_directory(tmp_path / "meta", {**PARAMS, **more}), tmp_path / "m.gguf", dry_run=True)
+    keys = {each.key: (each.value, each.origin) for each in report.keys}
+    assumed = "assumed, as of published models with such a params.json"
+    assert keys["llama.context_length"] == (str(length), assumed if said else "params.json: max_seq_len")
+    warning = f"params.json does not say the longest context: {length} is {assumed}; --set llama.context_length=N "
+    assert [each.startswith(warning) for each in report.warnings] == [True] * said
+
+
+def test_origins_are_of_params_and_shapes_where_there_is_no_config(tmp_path: Path) -> None:
+    report = puna.convert(meta_directory(tmp_path / "meta", PARAMS), tmp_path / "m.gguf", dry_run=True)
+    origins = {each.key: each.origin for each in report.keys}
+    assert origins["llama.embedding_length"] == "params.json: dim"
+    assert origins["llama.feed_forward_length"] == "the tensors' shapes"
+    assert origins["llama.rope.freq_base"] == "Meta's default"
+    assert origins["general.architecture"] == "params.json"
+    assert not [origin for key, origin in origins.items() if key.startswith("llama.") and "config.json" in origin]
+
+
 def test_a_config_beside_consolidated_files_counts(tmp_path: Path) -> None:
     folder = meta_directory(tmp_path / "meta", PARAMS, None)
     (folder / "config.json").write_text(json.dumps({**CONFIG, "max_position_embeddings": 77}))

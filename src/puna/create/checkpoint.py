@@ -24,7 +24,7 @@ from puna.create.config import class_of, read_config
 from puna.create.config_values import check_sizes_of, reading_config
 from puna.create.digest import digest_of, files_of
 from puna.create.general import PHI3_TOKENS, is_misnamed, model_name, size_label
-from puna.create.meta import is_meta, open_meta
+from puna.create.meta import ASSUMED, is_meta, open_meta
 from puna.create.names import Parts, named
 from puna.create.origins import origins
 from puna.create.policy import PACKED, policy
@@ -73,7 +73,7 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     root = Path(directory)
     if dtype not in DTYPE_CHOICES:
         raise ConversionError(f"converting {root}: dtype {dtype!r} is unknown; known: {', '.join(DTYPE_CHOICES)}")
-    said, weights = _opened(root)
+    said, weights, told = _opened(root)
     arch = archs.find_hf(class_of(root, said))
     check_sizes_of(said, weights)
     with reading_config(arch.name):
@@ -98,8 +98,8 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
         metadata,
         tensors,
         tuple(sorted(sources.keys() - _used(names))),
-        {**origins(arch, hp, said, metadata), **vocabulary.origins},
-        (*vocabulary.warnings, *_warnings(config, sources, tensors, metadata)),
+        {**origins(arch, hp, said, metadata, told), **vocabulary.origins},
+        (*vocabulary.warnings, *_assumed(arch, hp, told), *_warnings(config, sources, tensors, metadata)),
     )
 
 
@@ -120,12 +120,18 @@ def _warnings(
         yield f"llama.cpp takes a '{metadata['general.name']}' for Phi 3, and refuses it without its tokens: {lacking}"
 
 
-def _opened(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored]]:
-    """What config.json says, or would say, and the tensors; of either layout."""
+def _assumed(arch: Architecture, hp: Hparams, told: Mapping[str, str]) -> Iterator[str]:
+    if told.get("max_position_embeddings") == ASSUMED:
+        key, length = f"{arch.name}.context_length", hp.context_length
+        yield f"params.json does not say the longest context: {length} is {ASSUMED}; --set {key}=N says another"
+
+
+def _opened(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored], dict[str, str]]:
+    """What config.json says, or would say, and the tensors, of either layout; and where keys are not config.json's."""
     if not is_meta(root):
-        return read_config(root), _open_weights(root)
-    config, weights = open_meta(root)
-    return (read_config(root) if (root / "config.json").is_file() else config), weights
+        return read_config(root), _open_weights(root), {}
+    config, weights, told = open_meta(root)
+    return (read_config(root), weights, {}) if (root / "config.json").is_file() else (config, weights, told)
 
 
 def _open_weights(root: Path) -> Mapping[str, Stored]:

@@ -72,6 +72,9 @@ NAMES: tuple[tuple[str, str], ...] = (
 NOT_NEEDED = re.compile(r"(?:layers\.\d+\.attention\.(?:inner_attention\.)?)?rope\.freqs|freqs_cis")
 _PAIRED = re.compile(r"layers\.\d+\.attention\.w([qk])\.(?:weight|bias)")
 
+SHAPES = "the tensors' shapes"
+ASSUMED = "assumed, as of published models with such a params.json"
+
 LLAMA_32 = 4096
 """Models of Meta below this hidden size that scale their positions are Llama 3.2: by 32; the others by 8."""
 
@@ -114,8 +117,10 @@ def is_meta(root: Path) -> bool:
     return (root / "params.json").is_file() and find_files(root)[0].startswith("consolidated")
 
 
-def open_meta(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored]]:
-    """What config.json would say, and the tensors by their Hugging Face names; nothing large is read.
+def open_meta(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored], dict[str, str]]:
+    """What config.json would say, the tensors by their Hugging Face names, and what each key was taken from.
+
+    Nothing large is read.
 
     ConversionError names the key or tensor that is not understood; FormatError says what is broken.
     """
@@ -130,7 +135,24 @@ def open_meta(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored]]:
             continue
         paired = _PAIRED.fullmatch(name)
         tensors[_hf_name(path, name)] = _halved(name, tensor, heads[paired[1]]) if paired else tensor
-    return config, tensors
+    return config, tensors, _origins(params, config)
+
+
+def _origins(params: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+    """What each key of the config was taken from, in words."""
+    said = {KEYS[key]: f"params.json: {key}" for key, value in params.items() if key in KEYS and value is not None}
+    others = {
+        "num_key_value_heads": "params.json: n_heads",
+        "rope_theta": "Meta's default",
+        "intermediate_size": SHAPES,
+        "vocab_size": SHAPES,
+        "max_position_embeddings": ASSUMED,
+        "tie_word_embeddings": "there is no output.weight",
+        "rope_scaling": "params.json: use_scaled_rope",
+        "num_local_experts": "params.json: moe",
+        "num_experts_per_tok": "params.json: moe",
+    }
+    return {key: said.get(key) or others.get(key, "params.json") for key in config}
 
 
 def _open(root: Path) -> Mapping[str, Stored]:

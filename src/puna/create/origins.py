@@ -25,23 +25,31 @@ OTHERS = (
 )
 """Whole keys, tried in order after hyperparameters."""
 
-def origins(arch: Architecture, hp: Hparams, said: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
-    """Text for each of `keys`: a file and a key of it, or what else it follows from. The tokenizer's know their own."""
-    known = {f"{arch.name}.{key}": text for key, text in _hparams(hp, said)}
+
+def origins(
+    arch: Architecture, hp: Hparams, said: Mapping[str, Any], keys: Iterable[str], told: Mapping[str, str]
+) -> dict[str, str]:
+    """Text for each of `keys`: a file and a key of it, or what else it follows from. The tokenizer's know their own.
+
+    `told` has such texts for keys of `said` that config.json does not say itself.
+    """
+    known = {f"{arch.name}.{key}": text for key, text in _hparams(hp, said, told)}
+    if "architectures" in told:
+        known["general.architecture"] = told["architectures"]
     return {key: known.get(key) or _other(key) for key in keys}
 
 
-def _hparams(hp: Hparams, said: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _hparams(hp: Hparams, said: Mapping[str, Any], told: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     for field in fields(hp):
         if isinstance(getattr(hp, field.name), Rope):
             there = [key for key in ROPE if _said(said, key)]
             for key in ("dimension_count", "freq_base", "scaling.type", "scaling.factor", "scaling.attn_factor"):
-                yield f"rope.{key}", _named(said, there) or "the class's default"
+                yield f"rope.{key}", _named(said, told, there) or "the class's default"
             for key in ("original_context_length", "yarn_beta_fast", "yarn_beta_slow", "yarn_attn_factor"):
-                yield f"rope.scaling.{key}", _named(said, there) or "the class's default"
+                yield f"rope.scaling.{key}", _named(said, told, there) or "the class's default"
         elif row := FIELDS.get(field.name):
             there = [key for key in row.hf.split() if _said(said, key)]
-            text = _named(said, there[:1]) or ("the class's default" if row.hf else "the architecture")
+            text = _named(said, told, there[:1]) or ("the class's default" if row.hf else "the architecture")
             for key in row.gguf.split()[:1]:
                 yield key, text
                 if key == "attention.key_length":
@@ -56,7 +64,9 @@ def _said(said: Mapping[str, Any], key: str) -> str:
     return key if said.get(key) is not None else ""
 
 
-def _named(said: Mapping[str, Any], keys: list[str]) -> str:
+def _named(said: Mapping[str, Any], told: Mapping[str, str], keys: list[str]) -> str:
+    if told:
+        return ", ".join(dict.fromkeys(told[key] for key in keys if key in told))
     return f"config.json: {', '.join(_said(said, key) for key in keys)}" if keys else ""
 
 
