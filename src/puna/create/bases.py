@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from puna.create.making import Part
+from puna.create.making import ModelPart
 from puna.create.modelfile import expand_path
 from puna.create.source import find_component, find_files, find_ggufs, gguf_kind, has_no_weights
 from puna.errors import (
@@ -36,7 +36,7 @@ from puna.store.store import Store
 class Base:
     """What FROM brings: parts, the other layers of a stored model, what they are, and the options that come along."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[ModelPart, ...]
     layers: tuple[Layer, ...] = ()
     home: Store | None = None
     config: Config | None = None
@@ -67,7 +67,7 @@ def find_base(store: Store, texts: Sequence[str], lines: Sequence[int | None], d
     return replace(bases[0], parts=tuple(parts))
 
 
-def find_draft(store: Store, text: str, directory: str | Path, line: int | None) -> Part:
+def find_draft(store: Store, text: str, directory: str | Path, line: int | None) -> ModelPart:
     """What DRAFT means, the same kinds of things as FROM; only the model of what it names counts."""
     models = [part for part in _find("DRAFT", store, text, directory, line).parts if part.kind == "model"]
     if len(models) != 1:
@@ -123,19 +123,19 @@ def _from_digest(store: Store, text: str) -> Base:
     return Base((gguf_part(path, text[:30]),))
 
 
-def gguf_part(path: Path, what: str | None = None) -> Part:
+def gguf_part(path: Path, what: str | None = None) -> ModelPart:
     """A GGUF file or one of several shards, its header checked: a model that runs, a projector, or an adapter."""
     path = first_shard(path)
     what = what or path.name
     with open_gguf(path) as gguf:
         kind = kind_of(gguf.metadata)
         if kind == "projector":
-            return Part(kind, what, path, Config("gguf", "clip", ["clip"]))
+            return ModelPart(kind, what, path, Config("gguf", "clip", ["clip"]))
         if kind == "adapter":
-            return Part(kind, what, path)
+            return ModelPart(kind, what, path)
         config = describe_gguf(path)
         check_runs(gguf)
-    return Part(kind, what, path, config)
+    return ModelPart(kind, what, path, config)
 
 
 def check_runs(gguf: GGUF) -> None:
@@ -151,7 +151,7 @@ def _from_directory(path: Path) -> Base:
     root = find_component(path)
     ggufs = find_ggufs(root, find_files(root))
     if not ggufs:
-        return Base((Part("model", str(root), root),))
+        return Base((ModelPart("model", str(root), root),))
     whole = [name for name in ggufs if gguf_kind(root / name) in ("model", "projector")]  # others go with some model
     parts = without_later_shards([gguf_part(root / name) for name in whole])
     models = [part.what for part in parts if part.kind == "model"]
@@ -160,7 +160,7 @@ def _from_directory(path: Path) -> Base:
     return Base(tuple(parts))
 
 
-def without_later_shards(parts: Sequence[Part]) -> list[Part]:
+def without_later_shards(parts: Sequence[ModelPart]) -> list[ModelPart]:
     """The parts without those files that the first shard of their set stands for."""
     seen: set[Path] = set()
     kept = []
@@ -184,5 +184,5 @@ def _from_name(store: Store, name: ModelName) -> Base:
     others = tuple(layer for layer in layers if layer.kind != "model")
     if not models:
         return Base((), others, home, config, params)
-    part = Part("model", name.short, home.blob_path(models[0].digest), config, home, models)
+    part = ModelPart("model", name.short, home.blob_path(models[0].digest), config, home, models)
     return Base((part,), others, home, config, params)

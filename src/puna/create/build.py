@@ -8,7 +8,7 @@ from typing import Any
 from puna.create.adapters.layers import add_adapters, find_adapters
 from puna.create.bases import Base, find_base, find_draft
 from puna.create.convert import convert as puna_convert
-from puna.create.making import Making, Part, taken
+from puna.create.making import Making, ModelPart, taken
 from puna.create.modelfile import Modelfile, check_range, parse_modelfile
 from puna.create.quantizing import Quantizing
 from puna.create.references import local_source
@@ -69,7 +69,7 @@ def create(
     return manifest
 
 
-def _parts(store: Store, modelfile: Modelfile, directory: str | Path, making: Making) -> tuple[Base, list[Part]]:
+def _parts(store: Store, modelfile: Modelfile, directory: str | Path, making: Making) -> tuple[Base, list[ModelPart]]:
     """What FROM and DRAFT bring, the model foremost, for it says what the whole is."""
 
     def local(texts: list[str]) -> list[str]:
@@ -85,7 +85,7 @@ def _parts(store: Store, modelfile: Modelfile, directory: str | Path, making: Ma
     return base, parts
 
 
-def _made(new: Addition, base: Base, parts: Sequence[Part], making: Making) -> tuple[list[Layer], Config]:
+def _made(new: Addition, base: Base, parts: Sequence[ModelPart], making: Making) -> tuple[list[Layer], Config]:
     """The layers of the parts and those that come along with FROM, and what they say the model is."""
     made = [part.add(new, making) for part in parts if part.kind != "adapter"]
     layers = [layer for added, _ in made for layer in added]
@@ -100,7 +100,7 @@ def _place(layer: Layer) -> int:
     return ORDER.index(layer.kind) if layer.kind in ORDER else len(ORDER)
 
 
-def _drafts(store: Store, modelfile: Modelfile, texts: Sequence[str], directory: str | Path) -> list[Part]:
+def _drafts(store: Store, modelfile: Modelfile, texts: Sequence[str], directory: str | Path) -> list[ModelPart]:
     lines = modelfile.lines_of("draft")
     if len(texts) > 1:
         raise ModelfileError(f"DRAFT {texts[-1]}: it is the draft model number {len(texts)}; one works", lines[-1])

@@ -33,7 +33,7 @@ class Making:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ModelPart:
     """Weights that become layers of one `kind`: at `source`, a GGUF file, its first shard or a directory.
 
     Or `layers` that the store at `home` has. `config` says what they are; of a directory that is known when it is
