@@ -73,6 +73,9 @@ def test_a_model_that_is_not_there_is_refused_with_the_closest_name(store: Store
     write(store, "smollm2", b"weights")
     with pytest.raises(ModelNotFound, match=r"model 'smolm2:latest': not in the store .*; closest: smollm2:latest"):
         store.manifest("smolm2")
+    for name in ("nosuch", "qwen"):
+        with pytest.raises(ModelNotFound, match="`puna list` shows what is there"):
+            store.manifest(name)
 
 
 def test_a_blob_is_removed_with_the_last_model_that_names_it(store: Store) -> None:

@@ -219,9 +219,9 @@ class Store:
         return next((other for other in self.models() if other.matches(name)), name)
 
     def _not_found(self, name: ModelName | str) -> ModelNotFound:
-        known = [other.short for other in self.models()]
-        close = get_close_matches(_short(name), known, n=3, cutoff=0.5)
-        hint = f"closest: {', '.join(close)}" if close else "`puna list` shows what is there"
+        known = {other.short.removesuffix(":latest"): other.short for other in self.models()}  # which all names share
+        close = get_close_matches(_short(name).removesuffix(":latest"), known, n=3, cutoff=0.6)
+        hint = f"closest: {', '.join(known[each] for each in close)}" if close else "`puna list` shows what is there"
         return ModelNotFound(f"model {_short(name)!r}: not in the store {self.root}; {hint}")
 
     def present(self, layer: Layer) -> bool:
