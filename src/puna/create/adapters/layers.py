@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from puna.create.making import Part
+from puna.create.making import ModelPart
 from puna.create.modelfile import Modelfile, expand_path
 from puna.errors import ConversionError, FormatError, GraphError, ModelError, ModelfileError
 from puna.store.addition import Addition
@@ -30,7 +30,7 @@ class Fitting:
 
 
 def find_adapters(
-    store: Store, modelfile: Modelfile, directory: str | Path, parts: Sequence[Part]
+    store: Store, modelfile: Modelfile, directory: str | Path, parts: Sequence[ModelPart]
 ) -> tuple[Fitting, ...]:
     """What ADAPTER lines name, and those among the `parts`, seen to fit the model among these by headers alone.
 
@@ -49,7 +49,7 @@ def find_adapters(
     return tuple(_fitting(what, path, base) for what, path in found)
 
 
-def _base(models: Sequence[Part]) -> Base:
+def _base(models: Sequence[ModelPart]) -> Base:
     from puna.create.adapters.base import open_base
 
     if len(models) != 1 or len(models[0].layers) > 1:
