@@ -58,7 +58,7 @@ def load(
     named = ((a, 1.0) if isinstance(a, str | PathLike) else a for a in adapters)
     opened = replace(opened, adapters=(*opened.adapters, *((Path(path), float(factor)) for path, factor in named)))
     model = Model(opened, backend=backend, context_length=context_length, kv_type=kv_type, threads=threads)
-    model.check()
+    model._runtime.check()
     return model
 
 
@@ -116,10 +116,6 @@ class Model:
     def encoder(self) -> bool:
         """Whether it gives embeddings only."""
         return self._runtime.encoder
-
-    def check(self) -> None:
-        """Raise what is wrong as far as it shows without weights: another kind of file, a backend, an adapter."""
-        self._runtime.check()
 
     def prepare(self) -> None:
         """Take the weights in and compile now, rather than when they are first needed."""

@@ -182,3 +182,11 @@ def test_an_empty_line_from_or_adapter_is_not_this_directory(store: Store, tmp_p
         create(store, "m", 'FROM ""', directory=tmp_path)
     with pytest.raises(ModelfileError, match="line 2: ADAPTER : it is empty"):
         create(store, "m", 'FROM tiny.gguf\nADAPTER ""', directory=tmp_path)
+
+
+def test_verifying_a_model_with_an_adapter_says_what_can_be_verified(store: Store, tmp_path: Path) -> None:
+    write_lora(tmp_path / "lora.gguf", 1)
+    create(store, "tuned", "FROM tiny.gguf\nADAPTER lora.gguf\n", directory=tmp_path)
+    words = "`puna merge tuned -o merged.gguf` folds it in, and merged.gguf can be verified"
+    with pytest.raises(ModelError, match=f"^verifying tuned: it has a LoRA adapter; {words}$"):
+        puna.verify("tuned")

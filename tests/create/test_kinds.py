@@ -9,17 +9,21 @@ import pytest
 import puna
 from cli.tiny import write_tiny
 from create.test_adapter_layers import write_lora
+from puna.cli.show import PARTS
 from puna.create.adapters.merge import merge
 from puna.create.source import find_weights
 from puna.errors import ConversionError, FormatError, ModelError, ModelNotFound, PunaError
 from puna.formats import write_gguf
 from puna.formats.gguf_kinds import kind_of
+from puna.opened import open_model
 
 LORA = (
     r"lora\.gguf: it is no model but a LoRA adapter; `puna merge BASE lora\.gguf -o OUT` folds it into its base, and "
     r"ADAPTER in a Modelfile or puna\.load\(base, adapters=\[\.\.\.\]\) runs both"
 )
 MATRIX = r"im\.gguf: it is no model but an importance matrix; --imatrix of what quantizes takes it"
+
+KINDS = {"tiny": [], "lora": ["adapter"], "im": ["imatrix"]}
 
 
 @pytest.fixture
@@ -104,3 +108,8 @@ def test_loading_refuses_adapters_that_are_missing_or_none(folder: Path) -> None
         puna.load(folder / "tiny.gguf", adapters=[folder / "no.gguf"])
     with pytest.raises(FormatError, match=r"reading tiny\.gguf: 'general\.type' is None"):
         puna.load(folder / "tiny.gguf", adapters=[folder / "tiny.gguf"])
+
+
+def test_show_names_the_kind_of_what_is_no_model(folder: Path) -> None:
+    rows = {name: [line.split() for line in PARTS["summary"](open_model(folder / f"{name}.gguf"))] for name in KINDS}
+    assert {name: [row[1] for row in found if row[0] == "kind"] for name, found in rows.items()} == KINDS
