@@ -96,6 +96,12 @@ def test_a_full_disk_is_one_error_with_the_sizes_and_leaves_nothing(
     assert files(store) == []
 
 
+def test_a_file_larger_than_allowed_is_one_error_that_says_so(tmp_path: Path) -> None:
+    large = pytest.raises(StoreError, match=r"storing a model: .* takes no file so large; set PUNA_MODELS")
+    with large, blobs.storing("a model", tmp_path):
+        raise OSError(errno.EFBIG, "File too large")
+
+
 def test_a_file_that_cannot_fit_is_refused_before_it_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 8, 2))

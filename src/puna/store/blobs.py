@@ -78,6 +78,11 @@ def storing(what: str, folder: Path, size: int = 0) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(what, folder, size) from error
+        if error.errno == errno.EFBIG:
+            raise StoreError(
+                f"storing {what}: the disk of {folder}, or a limit of this process, takes no file so large; "
+                "set PUNA_MODELS to a folder on another disk, or raise `ulimit -f`"
+            ) from error
         if isinstance(error, (PermissionError, NotADirectoryError)) or error.errno == errno.EROFS:
             reason = f"{error.filename or folder}: {error.strerror}"
             raise StoreError(
