@@ -1,5 +1,6 @@
 """Bad input to a conversion: one clear error, and nothing is left of what was begun."""
 
+import json
 import math
 import os
 import re
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 import puna
+from create.adapters import modules_of, peft_tensors, write_peft
 from golden.checkpoints import config_of, weights_of, write_checkpoint, write_safetensors
+from puna.create.adapters.convert import convert_adapter
 from puna.create.original import open_original
 from puna.errors import ConversionError, FormatError, ModelError, PunaError
 from puna.formats import write_gguf
@@ -142,3 +145,33 @@ def test_a_size_that_no_tensor_has_is_refused_before_anything_is_made_of_it(
 ) -> None:
     with pytest.raises(ConversionError, match=rf"config\.json: '{key}' is .*, which is beyond every tensor"):
         puna.convert(write_checkpoint(tmp_path, case, **{key: size}), tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(math.nan, "auto"), (math.inf, "f32"), (1e6, "f16")])
+def test_an_adapter_that_is_not_finite_is_named_with_its_place(value: float, dtype: str, tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "hf", "llama3")
+    tensors = peft_tensors(modules_of("llama3"))
+    tensors["base_model.model.model.layers.1.self_attn.v_proj.lora_A.weight"][2, 3] = value
+    write_peft(tmp_path / "adapter", tensors, base_model_name_or_path=str(base))
+    with pytest.raises(ConversionError, match=r"'blk\.1\.attn_v\.weight\.lora_a' is not finite at \(2, 3\) as F"):
+        convert_adapter(tmp_path / "adapter", tmp_path / "a.gguf", dtype=dtype)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "hf"]
+
+
+@pytest.mark.parametrize("name", ["merges.txt", "vocab.txt", "chat_template.jinja"])
+def test_a_text_of_the_tokenizer_that_is_not_utf_8_is_named(name: str, tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path, "llama3")
+    if name != "chat_template.jinja":
+        (source / "tokenizer.json").unlink()
+        (source / "vocab.json").write_text("{}" if name == "merges.txt" else "", "utf-8")
+    (source / name).write_bytes(b"ab\xff")
+    with pytest.raises(FormatError, match=rf"reading {re.escape(name)}: byte 2 is not UTF-8"):
+        puna.convert(source, tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize("entry", [1, {"name": "default"}, {"name": "default", "template": 5}, {"template": "x"}])
+def test_a_chat_template_without_a_name_or_text_is_an_error(entry: Any, tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path, "llama3")
+    (source / "chat_template.json").write_text(json.dumps({"chat_template": [entry]}), "utf-8")
+    with pytest.raises(FormatError, match=r"chat_template\.json: chat_template: .* has no texts 'name' and 'template'"):
+        puna.convert(source, tmp_path / "m.gguf")

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from puna.errors import FormatError
+from puna.tokenizer.sources import read_text
+
 Template = tuple[str, str, str]
 """Name, text and origin."""
 
@@ -36,10 +39,12 @@ def _found(files: Mapping[str, Path], settings: Mapping[str, Any], older: Mappin
         if isinstance(template, str):
             yield "default", template, origin
         for entry in template if isinstance(template, list) else ():
+            if not (isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("name", "template"))):
+                raise FormatError(f"reading {origin}: {str(entry)[:80]!r} has no texts 'name' and 'template'")
             name = "".join(c if c.isascii() and c.isalnum() else "_" for c in entry["name"])
             yield name, entry["template"], origin
     for name, path in sorted(files.items()):
         if name == "chat_template.jinja":
-            yield "default", path.read_text("utf-8"), name
+            yield "default", read_text(path), name
         elif name.startswith("additional_chat_templates/"):
-            yield path.stem, path.read_text("utf-8"), name
+            yield path.stem, read_text(path), name

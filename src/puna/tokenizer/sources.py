@@ -70,6 +70,14 @@ def read_json(files: Files, name: str) -> dict[str, Any]:
     return value
 
 
+def read_text(path: Path) -> str:
+    """A file's text; FormatError where it is not UTF-8."""
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"reading {path.name}: byte {error.start} is not UTF-8; fetch it again") from error
+
+
 def _parsed(spec: Spec, source: str) -> Draft:
     try:
         return parse_tokenizer_json(spec)
@@ -114,9 +122,9 @@ def _as_fairseq(draft: Draft) -> None:
 
 def _older(files: Files, kind: str, settings: Mapping[str, Any]) -> tuple[str, Spec] | None:
     if "vocab.json" in files and "merges.txt" in files:
-        merges = files["merges.txt"].read_text("utf-8")
+        merges = read_text(files["merges.txt"])
         return "vocab.json, merges.txt", from_merges(read_json(files, "vocab.json"), merges, settings, kind)
     if "vocab.txt" in files:
-        words = files["vocab.txt"].read_text("utf-8").split("\n")
+        words = read_text(files["vocab.txt"]).split("\n")
         return "vocab.txt", from_words([w.rstrip("\r") for w in (words[:-1] if words[-1] == "" else words)], settings)
     return None

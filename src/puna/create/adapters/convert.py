@@ -17,6 +17,7 @@ from puna.create.adapters.pairs import plain
 from puna.create.checkpoint import DTYPE_CHOICES
 from puna.create.computed import Computed
 from puna.create.convert import ConversionReport, TensorReport
+from puna.create.finite import first_not_finite
 from puna.dtypes import F32, DType, Stored
 from puna.errors import ConversionError
 from puna.formats.file_types import FILE_TYPE_IDS
@@ -46,6 +47,8 @@ def convert_adapter(
     _check_writable(adapter)
     alpha = _alpha(adapter)
     tensors = dict(_tensors(adapter, alpha, DTYPE_CHOICES[dtype]))
+    for name, tensor in tensors.items():
+        _check_finite(path, name, tensor)
     types = Counter(tensor.dtype.name for tensor in tensors.values())
     metadata = {
         "general.architecture": adapter.arch,
@@ -86,6 +89,16 @@ def _check_writable(adapter: Adapter) -> None:
                 f"converting {name}: it replaces '{tensor}' (modules_to_save, or a trained bias), which a GGUF adapter "
                 "cannot hold; `puna merge` folds it into the base"
             )
+
+
+def _check_finite(path: Path, name: str, tensor: Stored) -> None:
+    """ConversionError where a value is NaN or infinite, or would be in its type."""
+    if (bad := first_not_finite(tensor.raw, tensor.dtype)) is not None:
+        where = ", ".join(str(int(i)) for i in np.unravel_index(bad, tensor.shape))
+        raise ConversionError(
+            f"converting {path}: '{name}' is not finite at ({where}) as {tensor.dtype}; "
+            "F32 may hold it, or the adapter is damaged"
+        )
 
 
 def _alpha(adapter: Adapter) -> float:
