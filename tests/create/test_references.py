@@ -1,15 +1,16 @@
 """References to PyPI and to the hub where a source of a model is named."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 import puna
 from cli.tiny import write_tiny
-from golden.checkpoints import write_checkpoint
+from golden.checkpoints import weights_of, write_checkpoint
 from puna.create.build import create
 from puna.create.references import local_path, local_source
-from puna.errors import ModelNotFound, StoreError
+from puna.errors import ModelNotFound, PunaError, StoreError
 from puna.store import Store
 from puna.store.sources import is_remote
 from store.test_pull_pypi import local_wheel, write_wheel
@@ -88,3 +89,20 @@ def test_a_name_in_the_store_comes_before_a_directory_of_that_name_and_a_path_do
     assert local_path("other") == Path("other")
     with pytest.raises(ModelNotFound, match="model 'none:latest': not in the store"):
         local_path("none")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"])
+def test_a_file_of_weights_means_the_checkpoint_that_it_is_in(store: Store, tmp_path: Path, file: str) -> None:
+    folder = write_checkpoint(tmp_path / "hf", "llama2")
+    (folder / file).touch()
+    if file == "model.safetensors.index.json":
+        names = weights_of("llama2")
+        (folder / file).write_text(json.dumps({"weight_map": dict.fromkeys(names, "model.safetensors")}))
+    assert local_path(str(folder / file)) == folder
+    assert puna.convert(folder / file, tmp_path / "m.gguf").architecture == "llama"
+    assert puna.load(folder / file).hparams.n_blocks == 2
+    assert create(store, "m", f"FROM {folder / file}").layer("model")
+    (folder / "config.json").unlink()
+    for use in (puna.load, lambda path: puna.convert(path, tmp_path / "n.gguf")):
+        with pytest.raises(PunaError, match=f"opening .*{file}: weights alone are no model; a directory with config"):
+            use(folder / file)

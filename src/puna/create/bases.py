@@ -10,6 +10,7 @@ from typing import Any
 
 from puna.create.making import ModelPart
 from puna.create.modelfile import expand_path
+from puna.create.references import whole_of
 from puna.create.source import find_component, find_files, find_ggufs, gguf_kind, has_no_weights
 from puna.errors import (
     ConversionError,
@@ -98,6 +99,7 @@ def find_one(store: Store, text: str, directory: str | Path) -> Base:
         return _from_digest(store, text)
     path = Path(expand_path(text, directory))
     if path.exists() and not (has_no_weights(path) and _is_stored(store, text)):
+        path = whole_of(path)
         return _from_directory(path) if path.is_dir() else Base((gguf_part(path),))
     try:
         return _from_name(store, ModelName.parse(text))
