@@ -64,3 +64,22 @@ def test_a_change_that_mends_a_model_or_leaves_it_broken_is_allowed(tmp_path: Pa
     puna.convert(broken, tmp_path / "a.gguf", metadata={"general.name": "x"})
     puna.convert(broken, tmp_path / "b.gguf", metadata={"llama.block_count": 2})
     assert puna.load(tmp_path / "b.gguf").hparams.n_blocks == 2
+
+
+def test_a_tensor_unlike_those_of_most_blocks_is_named(tmp_path: Path) -> None:
+    rows, columns = weights_of("gemma3")["model.layers.2.mlp.gate_proj.weight"].shape
+    wrong = np.ones((rows + 32, columns), np.float32)
+    folder = damaged(tmp_path, "gemma3", model__layers__2__mlp__gate_proj__weight=wrong)
+    with pytest.raises(ConversionError) as error:
+        puna.convert(folder, tmp_path / "m.gguf")
+    text = str(error.value)
+    assert f"blk.2.ffn_gate.weight is {(rows + 32, columns)}, in most blocks {(rows, columns)}" in text
+    assert "'blk.2.ffn_gate.weight' is model.layers.2.mlp.gate_proj.weight" in text
+
+
+def test_metadata_of_a_checkpoint_are_changed_and_checked_too(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "hf", "llama2")
+    puna.convert(folder, tmp_path / "m.gguf", metadata={"tokenizer.ggml.add_bos_token": False, "general.name": "x"})
+    assert puna.open_gguf(tmp_path / "m.gguf").metadata["general.name"] == "x"
+    with pytest.raises(ConversionError, match=r"llama\.block_count: it could not run"):
+        puna.convert(folder, tmp_path / "n.gguf", metadata={"llama.block_count": 1})
