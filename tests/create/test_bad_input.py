@@ -175,3 +175,10 @@ def test_a_chat_template_without_a_name_or_text_is_an_error(entry: Any, tmp_path
     (source / "chat_template.json").write_text(json.dumps({"chat_template": [entry]}), "utf-8")
     with pytest.raises(FormatError, match=r"chat_template\.json: chat_template: .* has no texts 'name' and 'template'"):
         puna.convert(source, tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize("count", ["x", {"a": 1}, -1, 2.5, 2**40])
+def test_a_count_of_token_types_that_is_none_is_named(count: Any, tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path, "bert", type_vocab_size=count)
+    with pytest.raises(FormatError, match=r"config\.json: 'type_vocab_size' is "):
+        puna.convert(source, tmp_path / "m.gguf")

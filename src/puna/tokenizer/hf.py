@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from puna.errors import ConversionError
+from puna.errors import ConversionError, FormatError
 from puna.tokenizer.chat_templates import chat_templates
 from puna.tokenizer.draft import Draft, added_type, plain_spaces
 from puna.tokenizer.kept import keep_full
@@ -69,7 +69,11 @@ def tokenizer_from_hf(
     set_ids(draft, settings, {"config.json": config, **nested, "generation_config.json": generation})
     set_ends(draft, settings, generation)
     if draft.model == "bert":
-        draft.flags["token_type_count"] = int(config.get("type_vocab_size", 1))
+        draft.flags["token_type_count"] = count = config.get("type_vocab_size", 1)
+        if type(count) is not int or not 0 <= count < 2**31:
+            raise FormatError(
+                f"reading config.json: 'type_vocab_size' is {count!r}; a number of token types would work"
+            )
         draft.origins["token_type_count"] = "config.json: type_vocab_size"
     if twice := draft.twice():
         draft.warnings.append(
