@@ -121,7 +121,7 @@ def carry_out(
     on_progress: Progress | None = None,
 ) -> tuple[TensorReport, ...]:
     """Write what was planned; returns the tensors' reports, with checksums and errors where they are measured."""
-    layouts = planned.layouts()
+    layouts = planned.layouts
     _check_room(planned.shards, layouts)
     meters = {name: Meter(tensor.dtype) for name, tensor in planned.tensors.items()} if measure else {}
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -50,6 +51,7 @@ class Plan:
         """Bytes of all tensors."""
         return sum(tensor.dtype.nbytes(tensor.shape) for tensor in self.tensors.values())
 
+    @cached_property
     def layouts(self) -> list[Layout]:
         """Where everything is in each of the files."""
         return [_laid_out(shard, self.original.alignment) for shard in self.shards]
@@ -91,7 +93,7 @@ class Plan:
             recipe=self.recipe,
             digest=self.original.digest,
             memory=self.memory,
-            size=sum(layout.size for layout in self.layouts()),
+            size=sum(layout.size for layout in self.layouts),
         )
 
     def _keys(self) -> list[KeyReport]:
