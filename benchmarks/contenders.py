@@ -32,7 +32,7 @@ class Puna:
     def __init__(self, path: str, context: int, threads: int, backend: str = "cpu") -> None:
         import puna
 
-        self._runner = puna.load(path, backend=backend, context_length=context, threads=threads)._engine._runner
+        self._runner = puna.load(path, backend=backend, context_length=context, threads=threads)._runtime.engine._runner
         self._chunk = self._runner.limits.tokens
         self._blocks = list(range(self._runner.limits.table))
 
