@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from puna.dtypes import Stored
 from puna.errors import InvalidName, ModelError, ModelNotFound, StoreError
 from puna.store.hub_ref import is_hub
-from puna.store.sources import find_model, is_path
+from puna.store.reference import is_path
 
 _log = logging.getLogger("puna")
 
@@ -112,6 +112,7 @@ def _directory(path: Path) -> Opened:
 
 def _named(text: str) -> Opened:
     from puna.store.name import ModelName
+    from puna.store.sources import find_model
 
     try:
         name = ModelName.parse(text)

@@ -32,7 +32,7 @@ def render(
 def _is_reference(text: str) -> bool:
     """Whether a text without any template marks names a model or a file."""
     from puna.store.name import ModelName
-    from puna.store.sources import is_path
+    from puna.store.reference import is_path
 
     if "{{" in text or "{%" in text or "\n" in text:
         return False

@@ -12,7 +12,7 @@ from puna.create.build import create
 from puna.create.references import local_path, local_source
 from puna.errors import ModelNotFound, PunaError, StoreError
 from puna.store import Store
-from puna.store.sources import is_remote
+from puna.store.reference import is_remote
 from store.test_pull_pypi import local_wheel, write_wheel
 
 

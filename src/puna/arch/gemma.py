@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from puna import nn
-from puna.arch import base
+from puna.arch import base, llama
 from puna.arch.base import KV, Batch, Spec, Transform, Weight
 from puna.graph import Tensor
 
@@ -96,20 +96,7 @@ def feed_forward(block: Any, x: Tensor) -> Tensor:
     return nn.linear(nn.gelu_mul(nn.linear(x, block.ffn_gate), nn.linear(x, block.ffn_up)), block.ffn_down)
 
 
-HF_NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "model.layers.{}.input_layernorm": "blk.{}.attn_norm",
-    "model.layers.{}.self_attn.q_proj": "blk.{}.attn_q",
-    "model.layers.{}.self_attn.k_proj": "blk.{}.attn_k",
-    "model.layers.{}.self_attn.v_proj": "blk.{}.attn_v",
-    "model.layers.{}.self_attn.o_proj": "blk.{}.attn_output",
-    "model.layers.{}.post_attention_layernorm": "blk.{}.ffn_norm",
-    "model.layers.{}.mlp.gate_proj": "blk.{}.ffn_gate",
-    "model.layers.{}.mlp.up_proj": "blk.{}.ffn_up",
-    "model.layers.{}.mlp.down_proj": "blk.{}.ffn_down",
-}
+HF_NAMES = llama.HF_NAMES
 
 
 def from_hf(name: str, hp: Any) -> Transform | None:

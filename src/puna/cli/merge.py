@@ -38,5 +38,7 @@ def command(base: str, adapters: tuple[str, ...], out: Path, scales: tuple[float
     named = list(zip(adapters, factors, strict=True))
     with Progress() as progress:
         report = merge(base, named, out, on_progress=progress.stage("merging"), **wanted)
+    for warning in report.warnings:
+        click.echo(f"note: {warning}", err=True)
     changed = sum(" + " in tensor.source for tensor in report.tensors)
     click.echo(f"{changed} of {len(report.tensors)} tensors are changed; {readable_size(report.nbytes)}")

