@@ -6,14 +6,11 @@
 // sequential pass over the panel. The order of operations for one output is the same for every `count`.
 #pragma once
 
+#include "floats.h"
 #include "planes.h"
 
 namespace puna {
 namespace {
-
-#define PUNA_INLINE inline __attribute__((always_inline))
-
-constexpr int prefetch_distance = 2048;  // bytes; the hardware's own stops at every page and slows with many rows
 
 // Scales of 32 columns for the lanes of one vector; two of each where they change after 16 columns.
 template <class V> struct BlockScales {
@@ -103,32 +100,6 @@ PUNA_INLINE void add_block(typename V::Floats *sum, const typename V::Bytes w[8]
     }
 }
 
-// Writes the sums of `count` activation rows from `first` on to y, adding what is to be added.
-template <class V, int count>
-PUNA_INLINE void finish(const TileJob &job, int64_t p, int lane, int first, const typename V::Floats sum[count]) {
-    alignas(64) float sums[count][V::lanes];
-#pragma GCC unroll 16
-    for (int j = 0; j < count; j++) V::store(sums[j], sum[j]);
-    const int64_t rows = (p + 1 == job.count ? job.last_rows : panel_rows) - lane;
-    float *y = job.y + first * job.y_stride + p * panel_rows + lane;
-    const float *bias = job.bias ? job.bias + p * panel_rows + lane : nullptr;
-#pragma GCC unroll 1
-    for (int j = 0; j < count; j++, y += job.y_stride) {
-        if (rows >= V::lanes) {
-            auto value = V::load_f32(sums[j]);
-            if (bias) value = V::addf(value, V::load_f32(bias));
-            if (job.add) value = V::addf(V::load_f32(y), value);
-            V::store(y, value);
-            continue;
-        }
-#pragma GCC unroll 1
-        for (int64_t i = 0; i < rows; i++) {
-            const float value = bias ? sums[j][i] + bias[i] : sums[j][i];
-            y[i] = job.add ? y[i] + value : value;
-        }
-    }
-}
-
 // Rows first..first+count of a tile `width` wide, lanes `lane`.. of panel p.
 template <class V, Type type, int width, int count>
 PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int first) {
@@ -161,54 +132,6 @@ PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int fir
         weight += header + blocks * block_bytes;
     }
     finish<V, count>(job, p, lane, first, sum);
-}
-
-// The same for float weights: columns one by one, `across` neighbouring vectors of rows at a time, since with few
-// activation rows one chain of sums would wait for itself. `v` counts vectors of rows from the first panel.
-template <class V, Type type, int width, int count, int across>
-PUNA_INLINE void panel_floats(const TileJob &job, int64_t v, int first) {
-    constexpr int size = type == Type::F32 ? 4 : 2;
-    constexpr int64_t vectors = panel_rows / V::lanes;
-    const uint8_t *weight[across];
-    typename V::Floats sum[across][count];
-#pragma GCC unroll 8
-    for (int a = 0; a < across; a++) {
-        weight[a] = job.panel + (v + a) / vectors * job.panel_bytes + size * V::lanes * ((v + a) % vectors);
-#pragma GCC unroll 16
-        for (int j = 0; j < count; j++) sum[a][j] = V::zero();
-    }
-    const uint8_t *x = job.act + 4 * first;
-    for (int64_t c = 0; c < job.groups; c++) {
-#pragma GCC unroll 8
-        for (int a = 0; a < across; a++) {
-            const uint8_t *p = weight[a] + c * size * panel_rows;
-            V::prefetch(p + prefetch_distance, 64);
-            typename V::Floats w;
-            if constexpr (type == Type::F32) w = V::load_f32(p);
-            else if constexpr (type == Type::F16) w = V::load_f16(p);
-            else w = V::load_bf16(p);
-#pragma GCC unroll 16
-            for (int j = 0; j < count; j++) sum[a][j] = V::fma(w, V::splat(x + 4 * j), sum[a][j]);
-        }
-        x += 4 * width;
-    }
-#pragma GCC unroll 8
-    for (int a = 0; a < across; a++)
-        finish<V, count>(job, (v + a) / vectors, static_cast<int>((v + a) % vectors) * V::lanes, first, sum[a]);
-}
-
-template <class V, Type type, int width, int count> PUNA_INLINE void float_panels(const TileJob &job) {
-    constexpr int most = float_panels_at_once * panel_rows / V::lanes, wanted = 8 / count > 1 ? 8 / count : 1;
-    constexpr int across = wanted < most ? wanted : most;
-    const int64_t vectors = job.count * (panel_rows / V::lanes);
-    int64_t v = 0;
-    for (; v + across <= vectors; v += across)
-#pragma GCC unroll 1
-        for (int first = 0; first < width; first += count) panel_floats<V, type, width, count, across>(job, v, first);
-    if constexpr (across > 1)
-        for (; v < vectors; v++)
-#pragma GCC unroll 1
-            for (int first = 0; first < width; first += count) panel_floats<V, type, width, count, 1>(job, v, first);
 }
 
 template <class V, Type type, int width> void tile(const TileJob &job) {
