@@ -21,7 +21,8 @@
 //     6     4, then two lines like 2, holding bits 4 and 5
 //     3     2, then one line whose bit j is bit 2 of line j
 //
-// Integers are unsigned with an offset: value = scale x (q - offset) + min. Float weights: one column of 16 rows after
+// Integers are unsigned with an offset: value = scale x (q - offset) + min; or they are indices of up to 4 bits, and the
+// level found there takes the place of q - offset. Float weights: one column of 16 rows after
 // the other, in their own type. Rows past n and columns past k are zero.
 //
 // Everything here has internal linkage: objects for different instruction sets must not share a copy of a function.
@@ -36,11 +37,36 @@ namespace {
 
 enum class Scales { none, d, dm, df, k32, k16, k16m };
 
+struct Levels {
+    int at[16];
+};
+
 struct Layout {
     int bits;
-    int offset;
+    int offset;  // of the bytes that kernels multiply
     Scales scales;
+    const Levels *levels = nullptr;  // what the integers stand for, where they are indices
 };
+
+// Levels as the bytes that kernels multiply: unsigned, the offset added.
+struct Table {
+    uint8_t at[16];
+};
+
+constexpr Table table_of(Layout layout) {
+    Table table{};
+    for (int i = 0; i < 16; i++) table.at[i] = static_cast<uint8_t>(layout.levels->at[i] + layout.offset);
+    return table;
+}
+
+// The width of the bytes that kernels multiply.
+constexpr int byte_bits(Layout layout) {
+    if (!layout.levels) return layout.bits;
+    int bits = 0;
+    for (int i = 0; i < 1 << layout.bits; i++)
+        while (table_of(layout).at[i] >> bits) bits++;
+    return bits;
+}
 
 constexpr Layout layout_of(Type type) {
     switch (type) {

@@ -78,13 +78,13 @@ PUNA_INLINE void add_block(typename V::Floats *sum, const typename V::Bytes w[8]
     typename V::Floats value[side];
 #pragma GCC unroll 4
     for (int j = 0; j < side; j++) dot[j] = start<V, layout.offset>(words + 4 * j, width, 0);
-    V::template dot<layout.bits, halves ? 4 : 8, side>(dot, w, q);
+    V::template dot<byte_bits(layout), halves ? 4 : 8, side>(dot, w, q);
 #pragma GCC unroll 4
     for (int j = 0; j < side; j++) value[j] = V::mul(V::to_float(dot[j]), s.d[0]);
     if constexpr (halves) {
 #pragma GCC unroll 4
         for (int j = 0; j < side; j++) dot[j] = start<V, layout.offset>(words + 4 * j, width, 1);
-        V::template dot<layout.bits, 4, side>(dot, w + 4, q + 16);
+        V::template dot<byte_bits(layout), 4, side>(dot, w + 4, q + 16);
 #pragma GCC unroll 4
         for (int j = 0; j < side; j++) value[j] = V::fma(V::to_float(dot[j]), s.d[1], value[j]);
     }
@@ -122,7 +122,7 @@ PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int fir
             typename V::Bytes w[8];
             const uint8_t *planes = weight + header + b * block_bytes + 4 * lane;
             V::prefetch(planes + prefetch_distance, block_bytes);
-            lines<V, layout.bits>(planes, w);
+            lines<V, type>(planes, w);
 #pragma GCC unroll 16
             for (int j = 0; j < count; j += side)
                 add_block<V, type, side>(sum + j, w, scales, q + 32 * j, words + 4 * j, width);

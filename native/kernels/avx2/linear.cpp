@@ -25,6 +25,12 @@ struct Avx2 {
     template <int n> static PUNA_INLINE Bytes shl(Bytes a) { return _mm256_slli_epi16(a, n); }
     template <int n> static PUNA_INLINE Bytes shr(Bytes a) { return _mm256_srli_epi16(a, n); }
 
+    // Entries of a table of 16 bytes, for indices below 16.
+    static PUNA_INLINE Bytes lookup(Bytes index, const uint8_t *table) {
+        const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i *>(table));
+        return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(entries), index);
+    }
+
     static PUNA_INLINE Ints zero_int() { return _mm256_setzero_si256(); }
     static PUNA_INLINE Ints splat_int(const uint8_t *p) { return _mm256_set1_epi32(word_at(p)); }
     static PUNA_INLINE Ints add(Ints a, Ints b) { return _mm256_add_epi32(a, b); }

@@ -22,6 +22,11 @@ struct Avx512 {
     template <int n> static PUNA_INLINE Bytes shl(Bytes a) { return _mm512_slli_epi16(a, n); }
     template <int n> static PUNA_INLINE Bytes shr(Bytes a) { return _mm512_srli_epi16(a, n); }
 
+    // Entries of a table of 16 bytes, for indices below 16.
+    static PUNA_INLINE Bytes lookup(Bytes index, const uint8_t *table) {
+        return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(small(table)), index);
+    }
+
     static PUNA_INLINE Ints zero_int() { return _mm512_setzero_si512(); }
     static PUNA_INLINE Ints splat_int(const uint8_t *p) { return _mm512_set1_epi32(word_at(p)); }
     static PUNA_INLINE Ints add(Ints a, Ints b) { return _mm512_add_epi32(a, b); }

@@ -54,6 +54,10 @@ struct Plain {
         return each_byte([&](int i) { return a.at[i] >> n; });
     }
 
+    static PUNA_INLINE Bytes lookup(const Bytes &index, const uint8_t *table) {
+        return each_byte([&](int i) { return table[index.at[i]]; });
+    }
+
     static PUNA_INLINE Ints zero_int() { return Ints{}; }
     static PUNA_INLINE Ints splat_int(const uint8_t *p) {
         const auto value = static_cast<int32_t>(word_at(p));
