@@ -23,6 +23,7 @@ using namespace puna;
 
 namespace puna {
 void bind_linear(nb::module_ &m);
+void bind_limits(nb::module_ &m);
 }
 
 namespace {
@@ -179,4 +180,5 @@ NB_MODULE(_native, m) {
              nb::keep_alive<1, 2>())
         .def("run", &Loaded::run);
     bind_linear(m);
+    bind_limits(m);
 }

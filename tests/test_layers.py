@@ -21,8 +21,9 @@ _ROADS = "create engine store tokenizer template media"
 _MODEL = "rendering verifying model runtime opened generation"
 LAYERS = {
     "__main__": "cli",
-    "cli": f"puna server {_MODEL} {_ROADS} {_RUN} {_FILES}",
+    "cli": f"puna server bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
     "server": f"puna {_MODEL} {_ROADS} {_RUN} {_FILES}",
+    "bench": f"runtime opened engine {_RUN} {_FILES}",  # token ids: no text
     "rendering": f"model opened store template {_FILES}",
     "verifying": f"opened create store {_FILES}",
     "model": f"runtime opened generation {_ROADS} {_RUN} {_FILES}",
@@ -49,6 +50,7 @@ LAYERS = {
 }
 
 # Where each library outside the standard library may be imported. `puna.backends` holds one module per library.
+_ARRAYS = "model opened create engine store tokenizer media formats nn cache backends graph quants dtypes"
 LIBRARIES = {
     "click": "cli",
     "gotpl": "template",
@@ -56,7 +58,8 @@ LIBRARIES = {
     "jinja2": "template create",
     "libgguf": "backends",
     "mlx": "backends",
-    "numpy": "server model opened create engine store tokenizer media formats nn cache backends graph quants dtypes",
+    "llama_cpp": "bench",
+    "numpy": f"server bench {_ARRAYS}",
     "onnx": "backends",
     "onnxruntime": "backends",
     "prompt_toolkit": "cli",

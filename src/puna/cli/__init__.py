@@ -21,6 +21,7 @@ COMMANDS = {
     "convert": "Convert a checkpoint to one GGUF file.",
     "merge": "Fold LoRA adapters into their base.",
     "verify": "Check that a converted model computes what its source does.",
+    "bench": "Measure how fast a model, the kernels and this machine are.",
     "imatrix": "Measure which weights of a model matter, from a text.",
     "pull": "Fetch a model.",
     "list": "List the models in the store.",

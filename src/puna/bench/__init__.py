@@ -1,0 +1,1 @@
+"""How fast: models, kernels and the machine's limits, measured side by side. It computes nothing that anyone uses."""
