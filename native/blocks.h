@@ -4,40 +4,33 @@
 
 #include <cstring>
 
-#include "kernels/panels.h"
+#include "grid_blocks.h"
+#include "words.h"
 
 namespace puna {
 namespace {
 
-inline uint32_t word_at(const uint8_t *p) {
-    uint32_t word;
-    std::memcpy(&word, p, 4);
-    return word;
+// 2^(exponent - 128), half of what the byte stands for.
+inline float half_e8m0(uint8_t exponent) {
+    const uint32_t bits = exponent < 2 ? 0x00200000u << exponent : static_cast<uint32_t>(exponent - 1) << 23;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
 }
 
-inline float half_to_float(const uint8_t *p) {
-    uint16_t half;
-    std::memcpy(&half, p, 2);
-    const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16, rest = half & 0x7fff;
-    uint32_t bits;
-    if (rest >= 0x7c00) {
-        bits = sign | 0x7f800000 | (rest & 0x3ff) << 13;
-    } else if (rest >= 0x0400) {
-        bits = sign | ((rest << 13) + (112u << 23));
-    } else {
-        const float value = static_cast<float>(rest) * 0x1p-24f;
-        std::memcpy(&bits, &value, 4);
-        bits |= sign;
-    }
-    float result;
-    std::memcpy(&result, &bits, 4);
-    return result;
+// Half of what the byte stands for: an f16 with the same bits is 2^-8 of it.
+inline float half_e4m3(uint8_t code) {
+    const uint8_t half[2] = {static_cast<uint8_t>(code << 7), static_cast<uint8_t>(code >> 1)};
+    return half_to_float(half) * 128.0f;
 }
 
 constexpr int64_t columns_of(Type type) {
     switch (type) {
     case Type::F32: case Type::F16: case Type::BF16: return 1;
     case Type::Q4_0: case Type::Q4_1: case Type::Q5_0: case Type::Q5_1: case Type::Q8_0: return 32;
+    case Type::IQ4_NL: case Type::MXFP4: return 32;
+    case Type::NVFP4: return 64;
+    case Type::Q1_0: return 128;
     default: return 256;
     }
 }
@@ -57,12 +50,21 @@ constexpr int64_t bytes_of(Type type) {
     case Type::Q5_K: return 176;
     case Type::Q6_K: return 210;
     case Type::Q8_K: return 292;
+    case Type::IQ1_S: return 50;
+    case Type::IQ1_M: return 56;
+    case Type::IQ2_XXS: case Type::TQ2_0: return 66;
+    case Type::IQ2_XS: return 74;
+    case Type::IQ2_S: return 82;
+    case Type::IQ3_XXS: return 98;
+    case Type::IQ3_S: return 110;
+    case Type::IQ4_NL: case Type::Q1_0: return 18;
+    case Type::IQ4_XS: return 136;
+    case Type::MXFP4: return 17;
+    case Type::NVFP4: return 36;
+    case Type::TQ1_0: return 54;
     }
     return 0;
 }
-
-// Four bits to the lowest bits of four bytes.
-inline uint32_t spread(uint32_t bits) { return (bits & 15) * 0x00204081u & 0x01010101u; }
 
 inline void nibble_words(const uint8_t *p, uint32_t q[8]) {
     for (int i = 0; i < 4; i++) {
@@ -72,10 +74,33 @@ inline void nibble_words(const uint8_t *p, uint32_t q[8]) {
     }
 }
 
+// Four trits of bytes that hold several: the one that `power`, of 3, brings to the front.
+inline uint32_t trit_word(const uint8_t *p, uint32_t power) {
+    const uint32_t mask = 0x00ff00ff, word = word_at(p);
+    const uint32_t even = (word & mask) * power & mask, odd = (word >> 8 & mask) * power & mask;
+    return (even * 3 >> 8 & mask) | ((odd * 3 >> 8 & mask) << 8);
+}
+
+// TQ1_0: stripes of 32 bytes, five times; of 16, five times; of 4, four times.
+inline uint32_t trits_at(const uint8_t *block, int column) {
+    constexpr uint32_t powers[] = {1, 3, 9, 27, 81};
+    if (column < 160) return trit_word(block + column % 32, powers[column / 32]);
+    if (column < 240) return trit_word(block + 32 + column % 16, powers[(column - 160) / 16]);
+    return trit_word(block + 48, powers[(column - 240) / 4]);
+}
+
 // The integers of columns 32 * sub .. 32 * sub + 31 of a block.
 template <Type type> void block_integers(const uint8_t *block, int sub, uint32_t q[8]) {
     const int n = sub / 4, j = sub % 4;
-    if constexpr (type == Type::Q4_0) nibble_words(block + 2, q);
+    if constexpr (has_points(type)) grid_integers<type>(block, sub, q);
+    if constexpr (type == Type::Q4_0 || type == Type::IQ4_NL) nibble_words(block + 2, q);
+    if constexpr (type == Type::MXFP4) nibble_words(block + 1, q);
+    if constexpr (type == Type::IQ4_XS) nibble_words(block + 8 + 16 * sub, q);
+    if constexpr (type == Type::NVFP4) {
+        uint32_t words[8];
+        nibble_words(block + 4 + 16 * sub, words);
+        for (int i = 0; i < 8; i++) q[i] = words[i / 4 * 2 + i % 2 + i / 2 % 2 * 4];  // the halves of 8 bytes, twice
+    }
     if constexpr (type == Type::Q4_1) nibble_words(block + 4, q);
     if constexpr (type == Type::Q5_0 || type == Type::Q5_1) {
         const uint8_t *high = block + (type == Type::Q5_0 ? 2 : 4);
@@ -87,6 +112,9 @@ template <Type type> void block_integers(const uint8_t *block, int sub, uint32_t
         for (int i = 0; i < 8; i++) q[i] = word_at(bytes + 4 * i) ^ 0x80808080u;
     }
     for (int i = 0; i < 8; i++) {
+        if constexpr (type == Type::Q1_0) q[i] = spread(word_at(block + 2 + 4 * sub) >> 4 * i);
+        if constexpr (type == Type::TQ1_0) q[i] = trits_at(block, 32 * sub + 4 * i);
+        if constexpr (type == Type::TQ2_0) q[i] = word_at(block + 32 * n + 4 * i) >> 2 * j & 0x03030303u;
         if constexpr (type == Type::Q2_K) q[i] = word_at(block + 16 + 32 * n + 4 * i) >> 2 * j & 0x03030303u;
         if constexpr (type == Type::Q3_K)
             q[i] = (word_at(block + 32 + 32 * n + 4 * i) >> 2 * j & 0x03030303u) |
@@ -105,6 +133,8 @@ template <Type type> void block_integers(const uint8_t *block, int sub, uint32_t
 // Where the f16 (Q8_K: f32) scale is, and behind it the minimum where there is one.
 constexpr int scale_place(Type type) {
     switch (type) {
+    case Type::TQ1_0: return 52;
+    case Type::TQ2_0: return 64;
     case Type::Q2_K: return 80;
     case Type::Q3_K: return 108;
     case Type::Q6_K: return 208;
@@ -128,6 +158,35 @@ inline void q3_scales(const uint8_t *s, int8_t scale[16]) {
         const int low = i < 8 ? s[i] & 15 : s[i - 8] >> 4, high = s[8 + i % 4] >> 2 * (i / 4) & 3;
         scale[i] = static_cast<int8_t>((low | high << 4) - 32);
     }
+}
+
+// IQ4_XS: eight 6-bit scales, offset 32, in 6 bytes.
+inline void iq4_scales(const uint8_t *s, int8_t scale[8]) {
+    for (int i = 0; i < 8; i++) {
+        const int low = s[2 + i / 2] >> 4 * (i % 2) & 15, high = s[i / 4] >> 2 * (i % 4) & 3;
+        scale[i] = static_cast<int8_t>((low | high << 4) - 32);
+    }
+}
+
+// What multiplies the small scales of a block, or all of it; f32.
+template <Type type> float block_scale(const uint8_t *block) {
+    if constexpr (type == Type::Q8_K) {
+        float value;
+        std::memcpy(&value, block, 4);
+        return value;
+    } else if constexpr (has_points(type)) {
+        return grid_scale<type>(block);
+    } else {
+        return half_to_float(block + scale_place(type));
+    }
+}
+
+// The small scales of a block that are multiplied by that one.
+template <Type type> void small_scales(const uint8_t *block, int8_t *scale) {
+    if constexpr (has_points(type)) grid_scales<type>(block, scale);
+    else if constexpr (type == Type::Q3_K) q3_scales(block + 96, scale);
+    else if constexpr (type == Type::IQ4_XS) iq4_scales(block + 2, scale);
+    else std::memcpy(scale, block + 192, 16);
 }
 
 }  // namespace

@@ -15,9 +15,9 @@
 
 namespace puna {
 
-bool is_linear_type(int32_t ggml_id);        // one of the above
+bool is_linear_type(int32_t ggml_id);        // one of those in types.h, whose grid was taken if it has one
 size_t row_bytes(Type type, int64_t k);      // bytes of one row as stored in a file
-int64_t block_size(Type type);               // k must be a multiple of it: 1, 32 or 256
+int64_t block_size(Type type);               // k must be a multiple of it
 
 ActKind act_kind(Type type);
 

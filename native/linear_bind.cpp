@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "grids.h"
 #include "linear.h"
 #include "memory.h"
 
@@ -35,6 +36,13 @@ template <class F> void on_threads(Pool &pool, F &&f) {
 Type checked_type(int id) {
     if (!is_linear_type(id)) throw std::invalid_argument("linear: ggml type " + std::to_string(id) + " is unknown");
     return static_cast<Type>(id);
+}
+
+void take(int id, const Bytes &levels) {
+    const Type type = static_cast<Type>(id);
+    if (levels.size() != grid_bytes(type) || levels.size() == 0)
+        throw std::invalid_argument("linear: " + std::to_string(levels.size()) + " bytes are not the grid of type " + std::to_string(id));
+    take_grid(type, levels.data());
 }
 
 void check_raw(Type type, int64_t n, int64_t k, const Bytes &raw) {
@@ -205,6 +213,7 @@ void bind_linear(nb::module_ &m) {
         return names;
     });
     m.def("is_linear_type", &is_linear_type, nb::arg("ggml_id"));
+    m.def("take_grid", &take, nb::arg("ggml_id"), nb::arg("levels"));
     m.def("linear_pack", &pack_weight, nb::arg("ggml_id"), nb::arg("n"), nb::arg("k"), nb::arg("raw"),
           nb::arg("threads") = 1);
     m.def("linear", &run_linear, nb::arg("weight"), nb::arg("x"), nb::arg("isa") = "auto", nb::arg("threads") = 1,

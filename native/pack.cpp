@@ -29,6 +29,11 @@ template <int bits> void write_planes(uint8_t *p, const uint32_t q[8]) {
         for (int i = 0; i < 8; i++) word |= (q[i] >> (bits - 1) & 0x01010101u) << i;
         put(p + (bits == 3 ? 128 : 256), word);
     }
+    if constexpr (bits == 1) {
+        uint32_t word = 0;
+        for (int i = 0; i < 8; i++) word |= q[i] << i;
+        put(p, word);
+    }
 }
 
 template <int bits> void read_planes(const uint8_t *p, uint32_t q[8]) {
@@ -40,19 +45,24 @@ template <int bits> void read_planes(const uint8_t *p, uint32_t q[8]) {
         if constexpr (bits == 6) q[i] |= (word_at(p + 256 + 64 * (i / 4)) >> 2 * (i % 4) & 0x03030303u) << 4;
         if constexpr (bits == 5) q[i] |= (word_at(p + 256) >> i & 0x01010101u) << 4;
         if constexpr (bits == 3) q[i] |= (word_at(p + 128) >> i & 0x01010101u) << 2;
+        if constexpr (bits == 1) q[i] = word_at(p) >> i & 0x01010101u;
     }
 }
 
 // ---- headers
 
-// Of row r; `block` is the group's (scales d: the second of two blocks, if there, follows it).
-template <Type type> void write_header(const uint8_t *block, int blocks, uint8_t *header, int64_t r) {
+// Of row r; `block` is the group's, or the first of several.
+template <Type type> void write_header(const uint8_t *block, int subs, uint8_t *header, int64_t r) {
     constexpr Scales scales = layout_of(type).scales;
+    constexpr int64_t step = columns_of(type) == 32 ? bytes_of(type) : 0;  // from one 32 columns to the next
     const uint8_t *d = block + scale_place(type);
     uint8_t *small = header + 64 + r;
     if constexpr (scales == Scales::d)
-        for (int b = 0; b < blocks; b++) std::memcpy(header + 32 * b + 2 * r, d + b * bytes_of(type), 2);
-    if constexpr (scales == Scales::df) std::memcpy(header + 4 * r, d, 4);
+        for (int b = 0; b < subs; b++) std::memcpy(header + 32 * b + 2 * r, d + b * step, 2);
+    if constexpr (scales == Scales::df || scales == Scales::k16 || scales == Scales::s32) {
+        const float value = block_scale<type>(block);
+        std::memcpy(header + 4 * r, &value, 4);
+    }
     if constexpr (scales == Scales::dm || scales == Scales::k32 || scales == Scales::k16m) {
         std::memcpy(header + 2 * r, d, 2);
         std::memcpy(header + 32 + 2 * r, d + 2, 2);
@@ -63,16 +73,18 @@ template <Type type> void write_header(const uint8_t *block, int blocks, uint8_t
         scales_and_mins(block + 4, scale, min);
         for (int i = 0; i < 8; i++) small[32 * i] = scale[i], small[32 * i + 16] = min[i];
     }
-    if constexpr (scales == Scales::k16) {
-        const float value = half_to_float(d);
-        std::memcpy(header + 4 * r, &value, 4);
-        int8_t scale[16];
-        if constexpr (type == Type::Q3_K) q3_scales(block + 96, scale);
-        else std::memcpy(scale, block + 192, 16);
-        for (int i = 0; i < 16; i++) small[16 * i] = static_cast<uint8_t>(scale[i]);
+    if constexpr (scales == Scales::k16 || scales == Scales::s32) {
+        constexpr int count = scales == Scales::k16 ? 16 : 8;
+        int8_t scale[count];
+        small_scales<type>(block, scale);
+        for (int i = 0; i < count; i++) small[16 * i] = static_cast<uint8_t>(scale[i]);
     }
     if constexpr (scales == Scales::k16m)
         for (int i = 0; i < 16; i++) small[16 * i] = block[i];
+    if constexpr (scales == Scales::e32)
+        for (int b = 0; b < subs; b++) header[16 * b + r] = block[b * step];
+    if constexpr (scales == Scales::e16)  // without signs; NaN, 0x7f, is read as 0
+        for (int i = 0; i < 4; i++) header[16 * i + r] = block[i] == 0x7f ? 0 : block[i] & 0x7f;
 }
 
 // value = d * (q - offset) + m, for columns 0..15 and 16..31.
@@ -81,21 +93,32 @@ struct RowScales {
 };
 
 template <Scales scales> RowScales read_header(const uint8_t *header, int b, int64_t r) {
-    const uint8_t *small = header + 64 + 32 * b + r;
-    float d;
-    if constexpr (scales == Scales::d) d = half_to_float(header + 32 * b + 2 * r);
-    else if constexpr (scales == Scales::df || scales == Scales::k16) std::memcpy(&d, header + 4 * r, 4);
-    else d = half_to_float(header + 2 * r);
-    if constexpr (scales == Scales::d || scales == Scales::df) return {{d, d}, {0, 0}};
-    if constexpr (scales == Scales::k16) {
-        const auto a = static_cast<int8_t>(small[0]), b2 = static_cast<int8_t>(small[16]);
-        return {{d * static_cast<float>(a), d * static_cast<float>(b2)}, {0, 0}};
+    const auto scaled = [](float d, float m, int a, int a2, int low, int high) {
+        return RowScales{{d * static_cast<float>(a), d * static_cast<float>(a2)},
+                         {m * static_cast<float>(low), m * static_cast<float>(high)}};
+    };
+    const auto single = [](const uint8_t *p) {
+        float value;
+        std::memcpy(&value, p, 4);
+        return value;
+    };
+    const auto factor = [](const uint8_t *p) { return static_cast<int>(static_cast<int8_t>(*p)); };
+    const uint8_t *small = header + 64 + 32 * b + r, *d = header + 2 * r, *m = header + 32 + 2 * r;
+    if constexpr (scales == Scales::d) return scaled(half_to_float(d + 32 * b), 0, 1, 1, 0, 0);
+    if constexpr (scales == Scales::dm) return scaled(half_to_float(d), half_to_float(m), 1, 1, 1, 1);
+    if constexpr (scales == Scales::df) return scaled(single(header + 4 * r), 0, 1, 1, 0, 0);
+    if constexpr (scales == Scales::k16) return scaled(single(header + 4 * r), 0, factor(small), factor(small + 16), 0, 0);
+    if constexpr (scales == Scales::s32) {
+        const int both = factor(header + 64 + 16 * b + r);
+        return scaled(single(header + 4 * r), 0, both, both, 0, 0);
     }
-    const float m = half_to_float(header + 32 + 2 * r);
-    if constexpr (scales == Scales::dm) return {{d, d}, {m, m}};
-    const auto a = small[0], b2 = small[16];
-    if constexpr (scales == Scales::k32) return {{d * a, d * a}, {m * b2, m * b2}};
-    return {{d * (a & 15), d * (b2 & 15)}, {m * (a >> 4), m * (b2 >> 4)}};
+    if constexpr (scales == Scales::k32)
+        return scaled(half_to_float(d), half_to_float(m), small[0], small[0], small[16], small[16]);
+    if constexpr (scales == Scales::k16m)
+        return scaled(half_to_float(d), half_to_float(m), small[0] & 15, small[16] & 15, small[0] >> 4, small[16] >> 4);
+    if constexpr (scales == Scales::e32) return scaled(half_e8m0(header[16 * b + r]), 0, 1, 1, 0, 0);
+    if constexpr (scales == Scales::e16)
+        return {{half_e4m3(header[32 * b + r]), half_e4m3(header[32 * b + 16 + r])}, {0, 0}};
 }
 
 // ---- rows
@@ -104,7 +127,7 @@ template <Type type> void pack_group(const uint8_t *row, int64_t g, int64_t k, u
     constexpr Layout layout = layout_of(type);
     constexpr int columns = group_columns(layout.scales), size = static_cast<int>(columns_of(type));
     const uint8_t *block = row + g * columns / size * bytes_of(type);
-    const int first = static_cast<int>(g * columns % size / 32);  // a group of Q8_K is an eighth of a block
+    const int first = static_cast<int>(g * columns % size / 32);
     const int64_t left = k - g * columns;
     const int subs = static_cast<int>((left < columns ? left : columns) / 32);
     write_header<type>(block, subs, group, r);
@@ -152,7 +175,9 @@ template <Type type> void unpack_row(const uint8_t *panel, int64_t r, int64_t k,
             uint32_t q[8];
             read_planes<layout.bits>(group + header_bytes(layout.scales) + b * plane_bytes(layout.bits) + 4 * r, q);
             for (int i = 0; i < 32; i++) {
-                const int value = static_cast<int>(q[i / 4] >> 8 * (i % 4) & 255) - layout.offset;
+                const int stored = static_cast<int>(q[i / 4] >> 8 * (i % 4) & 255);
+                int value = stored - layout.offset;
+                if constexpr (layout.levels != nullptr) value = layout.levels->at[stored];
                 out[c + i] = s.d[i / 16] * static_cast<float>(value) + s.m[i / 16];
             }
         }
@@ -168,27 +193,20 @@ template <Type type> constexpr TypeFunctions functions() { return {pack_rows<typ
 
 TypeFunctions functions_of(Type type) {
     switch (type) {
-    case Type::F32: return functions<Type::F32>();
-    case Type::F16: return functions<Type::F16>();
-    case Type::BF16: return functions<Type::BF16>();
-    case Type::Q4_0: return functions<Type::Q4_0>();
-    case Type::Q4_1: return functions<Type::Q4_1>();
-    case Type::Q5_0: return functions<Type::Q5_0>();
-    case Type::Q5_1: return functions<Type::Q5_1>();
-    case Type::Q8_0: return functions<Type::Q8_0>();
-    case Type::Q2_K: return functions<Type::Q2_K>();
-    case Type::Q3_K: return functions<Type::Q3_K>();
-    case Type::Q4_K: return functions<Type::Q4_K>();
-    case Type::Q5_K: return functions<Type::Q5_K>();
-    case Type::Q6_K: return functions<Type::Q6_K>();
-    case Type::Q8_K: return functions<Type::Q8_K>();
+#define PUNA_FUNCTIONS(name, number) case Type::name: return functions<Type::name>();
+        PUNA_TYPES(PUNA_FUNCTIONS)
+#undef PUNA_FUNCTIONS
     }
     return {};
 }
 
 }  // namespace
 
-bool is_linear_type(int32_t ggml_id) { return functions_of(static_cast<Type>(ggml_id)).pack_rows != nullptr; }
+bool is_linear_type(int32_t ggml_id) {
+    const Type type = static_cast<Type>(ggml_id);
+    return functions_of(type).pack_rows && (!grid_bytes(type) || grid_of(type));
+}
+
 size_t row_bytes(Type type, int64_t k) { return static_cast<size_t>(k / columns_of(type) * bytes_of(type)); }
 int64_t block_size(Type type) { return columns_of(type); }
 

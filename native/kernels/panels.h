@@ -8,10 +8,13 @@
 //     scales  group  header
 //     d          64  f16 d[2 blocks][16 rows]
 //     dm         32  f16 d[16], f16 m[16]
-//     df         32  f32 d[16]
+//     df        256  f32 d[16]
 //     k32       256  f16 d[16], f16 -dmin[16], then per 32 columns: u8 scale[16], u8 min[16]
 //     k16       256  f32 d[16], then per 16 columns: i8 scale[16]
 //     k16m      256  f16 d[16], f16 -dmin[16], then per 16 columns: u8 (scale | min << 4)[16]
+//     s32       256  f32 d[16], then per 32 columns: i8 scale[16]
+//     e32       128  per 32 columns: E8M0 d[16], each 2^(byte - 128)
+//     e16        64  per 16 columns: E4M3 d[16], each half of what the byte stands for
 //
 //     bits  planes, j is the line within 32 columns
 //     8     8 lines of bytes
@@ -20,6 +23,7 @@
 //     5     4, then one line whose bit j is bit 4 of line j
 //     6     4, then two lines like 2, holding bits 4 and 5
 //     3     2, then one line whose bit j is bit 2 of line j
+//     1     one line whose bit j is line j
 //
 // Integers are unsigned with an offset: value = scale x (q - offset) + min; or they are indices of up to 4 bits, and the
 // level found there takes the place of q - offset. Float weights: one column of 16 rows after
@@ -30,16 +34,29 @@
 
 #include <cstdint>
 
+#include "../quantize/levels.h"
 #include "../types.h"
 
 namespace puna {
 namespace {
 
-enum class Scales { none, d, dm, df, k32, k16, k16m };
+enum class Scales { none, d, dm, df, k32, k16, k16m, s32, e32, e16 };
 
 struct Levels {
     int at[16];
 };
+
+constexpr Levels levels_from(const float (&values)[16]) {
+    Levels levels{};
+    for (int i = 0; i < 16; i++) levels.at[i] = static_cast<int>(values[i]);
+    return levels;
+}
+
+// The levels of a grid's coordinates, then their negatives; those of IQ1 are g + 1/8 for g in -1, 0, 1, eightfold.
+constexpr Levels iq4{levels_from(iq4_levels)}, e2m1{levels_from(doubled_e2m1)}, bit{{-1, 1}}, iq1{{-7, 1, 9}};
+constexpr Levels iq1_both{{-7, 1, 9, 0, -9, -1, 7}}, iq2{{8, 25, 43, 0, -8, -25, -43}};
+constexpr Levels iq3_xxs{{4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62}};
+constexpr Levels iq3_s{{1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15}};
 
 struct Layout {
     int bits;
@@ -84,19 +101,46 @@ constexpr Layout layout_of(Type type) {
     case Type::Q5_K: return {5, 0, Scales::k32};
     case Type::Q6_K: return {6, 32, Scales::k16};
     case Type::Q8_K: return {8, 128, Scales::df};
+    case Type::IQ1_S: return {2, 8, Scales::s32, &iq1};
+    case Type::IQ1_M: return {3, 16, Scales::k16, &iq1_both};
+    case Type::IQ2_XXS: return {3, 64, Scales::s32, &iq2};
+    case Type::IQ2_XS: return {3, 64, Scales::k16, &iq2};
+    case Type::IQ2_S: return {3, 64, Scales::k16, &iq2};
+    case Type::IQ3_XXS: return {4, 64, Scales::s32, &iq3_xxs};
+    case Type::IQ3_S: return {4, 16, Scales::s32, &iq3_s};
+    case Type::IQ4_NL: return {4, 128, Scales::d, &iq4};
+    case Type::IQ4_XS: return {4, 128, Scales::s32, &iq4};
+    case Type::MXFP4: return {4, 16, Scales::e32, &e2m1};
+    case Type::NVFP4: return {4, 16, Scales::e16, &e2m1};
+    case Type::TQ1_0: return {2, 1, Scales::df};
+    case Type::TQ2_0: return {2, 1, Scales::df};
+    case Type::Q1_0: return {1, 1, Scales::d, &bit};
     }
     return {0, 0, Scales::none};
 }
 
 constexpr int group_columns(Scales scales) {
-    if (scales == Scales::none) return 1;
-    if (scales == Scales::d) return 64;
-    return scales == Scales::dm || scales == Scales::df ? 32 : 256;
+    switch (scales) {
+    case Scales::none: return 1;
+    case Scales::dm: return 32;
+    case Scales::d: case Scales::e16: return 64;
+    case Scales::e32: return 128;
+    default: return 256;
+    }
 }
 
 constexpr int header_bytes(Scales scales) {
-    if (scales == Scales::none) return 0;
-    return group_columns(scales) == 256 ? 320 : 64;
+    switch (scales) {
+    case Scales::none: return 0;
+    case Scales::k32: case Scales::k16: case Scales::k16m: return 320;
+    case Scales::s32: return 192;
+    default: return 64;
+    }
+}
+
+// Whether the scale changes after 16 columns.
+constexpr bool in_halves(Scales scales) {
+    return scales == Scales::k16 || scales == Scales::k16m || scales == Scales::e16;
 }
 
 constexpr int float_panels_at_once = 4;  // with few activation rows
@@ -117,7 +161,7 @@ constexpr int64_t panel_bytes(Layout layout, int64_t k) {
 // fixed place, so that kernels address it with constants.
 //
 //     f32   per column: f32[width]
-//     q8    per 32 columns (an even number of these, zero beyond k):
+//     q8    per 32 columns (a multiple of four of these, zero beyond k):
 //           i8 q[width][32], then 8 words of [width]: see Word; x = d q
 enum Word {
     word_d,      // f32 d
@@ -133,7 +177,7 @@ enum Word {
 
 constexpr int record_bytes = 32 + 4 * word_count;  // of one row, 32 columns
 
-constexpr int64_t act_blocks(int64_t k) { return (k + 63) / 64 * 2; }
+constexpr int64_t act_blocks(int64_t k) { return (k + 127) / 128 * 4; }
 
 constexpr int64_t act_row_bytes(ActKind kind, int64_t k) {
     return kind == ActKind::q8 ? act_blocks(k) * record_bytes : k * 4;
@@ -170,7 +214,6 @@ struct TileJob {
 using TileKernel = void (*)(const TileJob &);
 
 constexpr int tile_widths = 5;  // 1, 2, 4, 8, 16
-constexpr int type_slots = 31;  // ggml ids up to BF16
 
 struct LinearKernels {
     TileKernel tile[type_slots][tile_widths];

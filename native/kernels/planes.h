@@ -68,6 +68,8 @@ template <class V, int bits> inline __attribute__((always_inline)) void planes(c
         nibbles<V>(p, w);
     } else if constexpr (bits == 2) {
         pairs<V, 0>(p, w);
+    } else if constexpr (bits == 1) {
+        singles<V, 0>(p, w);
     } else {
         typename V::Bytes high[8];
         if constexpr (bits == 3) pairs<V, 0>(p, w), singles<V, 2>(p + 128, high);

@@ -23,7 +23,7 @@ template <class V> struct GroupScales {
 };
 
 template <class V, Scales scales> PUNA_INLINE void read_group(const uint8_t *header, int lane, GroupScales<V> &group) {
-    if constexpr (scales == Scales::k16) group.d = V::load_f32(header + 4 * lane);
+    if constexpr (scales == Scales::k16 || scales == Scales::s32 || scales == Scales::df) group.d = V::load_f32(header + 4 * lane);
     if constexpr (scales == Scales::k32 || scales == Scales::k16m) {
         group.d = V::load_f16(header + 2 * lane);
         group.m = V::load_f16(header + 32 + 2 * lane);
@@ -33,7 +33,11 @@ template <class V, Scales scales> PUNA_INLINE void read_group(const uint8_t *hea
 template <class V, Scales scales>
 PUNA_INLINE void read_block(const uint8_t *header, int lane, int b, const GroupScales<V> &group, BlockScales<V> &s) {
     if constexpr (scales == Scales::d) s.d[0] = V::load_f16(header + 32 * b + 2 * lane);
-    if constexpr (scales == Scales::df) s.d[0] = V::load_f32(header + 4 * lane);
+    if constexpr (scales == Scales::df) s.d[0] = group.d;
+    if constexpr (scales == Scales::s32) s.d[0] = V::mul(group.d, V::load_i8(header + 64 + 16 * b + lane));
+    if constexpr (scales == Scales::e32) s.d[0] = V::load_e8m0(header + 16 * b + lane);
+    if constexpr (scales == Scales::e16)
+        for (int i = 0; i < 2; i++) s.d[i] = V::load_e4m3(header + 32 * b + 16 * i + lane);
     if constexpr (scales == Scales::dm) {
         s.d[0] = V::load_f16(header + 2 * lane);
         s.m[0] = V::load_f16(header + 32 + 2 * lane);
@@ -55,15 +59,27 @@ PUNA_INLINE void read_block(const uint8_t *header, int lane, int b, const GroupS
     }
 }
 
-// Where the integer sum starts: -offset x sum of the activations.
-template <class V, int offset> PUNA_INLINE typename V::Ints start(const uint8_t *words, int width, int half) {
+// Where the integer sum starts: -offset x sum of the activations, or of those of a half.
+template <class V, int offset, bool halves>
+PUNA_INLINE typename V::Ints start(const uint8_t *words, int width, int half) {
     const auto word = [&](int w) { return V::splat_int(words + 4 * width * w); };
-    if constexpr (offset == 8) return word(word_n8);
-    else if constexpr (offset == 16) return V::add(word(word_n8), word(word_n8));
-    else if constexpr (offset == 128 && !V::signed_bytes) return word(word_n128);
-    else if constexpr (offset == 32) return word(word_n32 + half);
-    else if constexpr (offset == 4) return V::template sar<3>(word(word_n32 + half));
-    else return V::zero_int();
+    if constexpr (offset == 0 || (offset == 128 && V::signed_bytes)) {
+        return V::zero_int();
+    } else if constexpr (halves) {
+        static_assert(offset == 4 || offset == 16 || offset == 32 || offset == 64);
+        const auto n32 = word(word_n32 + half);
+        if constexpr (offset == 4) return V::template sar<3>(n32);
+        else if constexpr (offset == 16) return V::template sar<1>(n32);
+        else if constexpr (offset == 32) return n32;
+        else return V::add(n32, n32);
+    } else {
+        static_assert(offset == 1 || offset == 8 || offset == 16 || offset == 64 || offset == 128);
+        if constexpr (offset == 1) return V::template sar<3>(word(word_n8));
+        else if constexpr (offset == 8) return word(word_n8);
+        else if constexpr (offset == 16) return V::add(word(word_n8), word(word_n8));
+        else if constexpr (offset == 64) return V::template sar<1>(word(word_n128));
+        else return word(word_n128);
+    }
 }
 
 // Adds 32 columns of `side` activation rows, whose dot products are interleaved: each is a chain of dependent
@@ -72,18 +88,18 @@ template <class V, Type type, int side>
 PUNA_INLINE void add_block(typename V::Floats *sum, const typename V::Bytes w[8], const BlockScales<V> &s,
                            const uint8_t *q, const uint8_t *words, int width) {
     constexpr Layout layout = layout_of(type);
-    constexpr bool halves = layout.scales == Scales::k16 || layout.scales == Scales::k16m;
+    constexpr bool halves = in_halves(layout.scales);
     const auto word = [&](int i, int j) { return V::splat(words + 4 * width * i + 4 * j); };
     typename V::Ints dot[side];
     typename V::Floats value[side];
 #pragma GCC unroll 4
-    for (int j = 0; j < side; j++) dot[j] = start<V, layout.offset>(words + 4 * j, width, 0);
+    for (int j = 0; j < side; j++) dot[j] = start<V, layout.offset, halves>(words + 4 * j, width, 0);
     V::template dot<byte_bits(layout), halves ? 4 : 8, side>(dot, w, q);
 #pragma GCC unroll 4
     for (int j = 0; j < side; j++) value[j] = V::mul(V::to_float(dot[j]), s.d[0]);
     if constexpr (halves) {
 #pragma GCC unroll 4
-        for (int j = 0; j < side; j++) dot[j] = start<V, layout.offset>(words + 4 * j, width, 1);
+        for (int j = 0; j < side; j++) dot[j] = start<V, layout.offset, halves>(words + 4 * j, width, 1);
         V::template dot<byte_bits(layout), 4, side>(dot, w + 4, q + 16);
 #pragma GCC unroll 4
         for (int j = 0; j < side; j++) value[j] = V::fma(V::to_float(dot[j]), s.d[1], value[j]);
@@ -157,20 +173,9 @@ template <class V, Type type> constexpr void fill_type(LinearKernels &kernels) {
 
 template <class V> constexpr LinearKernels table() {
     LinearKernels kernels{};
-    fill_type<V, Type::F32>(kernels);
-    fill_type<V, Type::F16>(kernels);
-    fill_type<V, Type::BF16>(kernels);
-    fill_type<V, Type::Q4_0>(kernels);
-    fill_type<V, Type::Q4_1>(kernels);
-    fill_type<V, Type::Q5_0>(kernels);
-    fill_type<V, Type::Q5_1>(kernels);
-    fill_type<V, Type::Q8_0>(kernels);
-    fill_type<V, Type::Q2_K>(kernels);
-    fill_type<V, Type::Q3_K>(kernels);
-    fill_type<V, Type::Q4_K>(kernels);
-    fill_type<V, Type::Q5_K>(kernels);
-    fill_type<V, Type::Q6_K>(kernels);
-    fill_type<V, Type::Q8_K>(kernels);
+#define PUNA_FILL(name, number) fill_type<V, Type::name>(kernels);
+    PUNA_TYPES(PUNA_FILL)
+#undef PUNA_FILL
     return kernels;
 }
 

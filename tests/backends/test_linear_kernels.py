@@ -4,15 +4,19 @@ import numpy as np
 import pytest
 
 from puna.backends.cpu import _native as native
+from puna.backends.cpu.weights import has_product
 from puna.dtypes import DTYPES
 from puna.quants import dequantize
 
 FLOATS = ("F32", "F16", "BF16")
-SMALL = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
-BIG = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K")
+SMALL = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q1_0")
+BIG = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K", "TQ1_0", "TQ2_0")
+BIG += ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS")
 TYPES = FLOATS + SMALL + BIG
 HALVES = {"Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q2_K": (80, 82), "Q3_K": (108,)}
-HALVES |= {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "Q8_K": ()}
+HALVES |= {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "TQ1_0": (52,), "TQ2_0": (64,), "Q1_0": (0,)}
+HALVES |= {name: (0,) for name in TYPES if name.startswith("IQ")}
+HALVES |= dict.fromkeys(("IQ1_M", "Q8_K", "MXFP4", "NVFP4"), ())
 ISAS = native.isas()
 
 
@@ -28,6 +32,12 @@ def random_weight(name, n, k, seed=0):
     blocks = rng.integers(0, 256, (n * k // dtype.block_size, dtype.block_bytes), dtype=np.uint8)
     for place in HALVES[name]:
         blocks[:, place : place + 2] = (rng.standard_normal((len(blocks), 1)) / 64).astype("<f2").view(np.uint8)
+    if name == "IQ1_M":  # the scale's four digits of 4 bits lie on top of four words
+        halves = (rng.standard_normal(len(blocks)) / 64).astype("<f2").view(np.uint16)
+        for i in range(4):
+            blocks[:, 49 + 2 * i] = blocks[:, 49 + 2 * i] & 15 | (halves >> 4 * i & 15) << 4
+    if name == "MXFP4":
+        blocks[:, 0] = rng.integers(115, 125, len(blocks))
     if name == "Q8_K":
         blocks[:, :4] = rng.standard_normal((len(blocks), 1), dtype=np.float32).view(np.uint8)
     return blocks.ravel()
@@ -37,6 +47,7 @@ def packed(name, n, k, threads=1, seed=0):
     """Return a random weight packed, and its values as float64 (n, k)."""
     raw = random_weight(name, n, k, seed)
     values = dequantize(raw, name, (n, k)).astype(np.float64)
+    assert has_product(DTYPES[name])
     return native.linear_pack(DTYPES[name].ggml_id, n, k, raw, threads), values
 
 
@@ -61,11 +72,11 @@ def error(y, x, w):
 
 
 SHAPES = [(1, 256), (15, 512), (16, 256), (17, 768), (48, 1536)]
-SMALL_SHAPES = [(1, 32), (17, 64), (16, 96), (576, 576)]
+SMALL_SHAPES = [(1, 32), (17, 64), (16, 96), (9, 128), (576, 576)]
 
 
 def shapes_of(name):
-    return SHAPES + (SMALL_SHAPES if name not in BIG else [])
+    return SHAPES + [(n, k) for n, k in SMALL_SHAPES if k % DTYPES[name].block_size == 0]
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -186,11 +197,34 @@ def test_embedding_rows_are_the_dequantized_rows(name):
     np.testing.assert_array_equal(native.linear_embed_raw(DTYPES[name].ggml_id, raw, n, k, ids), w[ids])
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", ["MXFP4", "NVFP4"])
+def test_every_byte_of_an_eight_bit_scale_is_read_exactly(name, isa):
+    dtype = DTYPES[name]
+    n, k = 256, 2 * dtype.block_size
+    blocks = np.random.default_rng(0).integers(0, 256, (n, 2, dtype.block_bytes), dtype=np.uint8)
+    blocks[:, :, 0] = np.arange(256)[:, None]
+    blocks[:, :, 1 : 4 if name == "NVFP4" else 1] = 0
+    raw = blocks.reshape(-1)
+    w = dequantize(raw, name, (n, k))
+    weight = native.linear_pack(dtype.ggml_id, n, k, raw)
+    np.testing.assert_array_equal(native.linear_embed(weight, np.arange(n, dtype=np.int32)), w)
+    column = 5
+    x = np.zeros((1, k), np.float32)
+    x[0, column] = 1 / 128
+    some = slice(240 if name == "MXFP4" else n)  # larger ones times integers of activations pass the largest float
+    expected = w[some, column].astype(np.float64) / 128
+    np.testing.assert_allclose(native.linear(weight, x, isa)[0, some], expected, rtol=1e-6, atol=1e-42)
+
+
 def test_packed_weights_take_about_the_bits_of_stored_ones():
     bits = {name: packed(name, 64, 1536)[0].nbytes * 8 / (64 * 1536) for name in TYPES}
     assert bits == {
         **{"F32": 32, "F16": 16, "BF16": 16, "Q4_0": 4.5, "Q4_1": 5, "Q5_0": 5.5, "Q5_1": 6, "Q8_0": 8.5},
-        **{"Q2_K": 2.625, "Q3_K": 3.625, "Q4_K": 4.625, "Q5_K": 5.625, "Q6_K": 6.625, "Q8_K": 9},
+        **{"Q2_K": 2.625, "Q3_K": 3.625, "Q4_K": 4.625, "Q5_K": 5.625, "Q6_K": 6.625, "Q8_K": 8.125},
+        **{"IQ1_S": 2.375, "IQ1_M": 3.625, "IQ2_XXS": 3.375, "IQ2_XS": 3.625, "IQ2_S": 3.625, "IQ3_XXS": 4.375},
+        **{"IQ3_S": 4.375, "IQ4_NL": 4.5, "IQ4_XS": 4.375, "MXFP4": 4.25, "NVFP4": 4.5},
+        **{"TQ1_0": 2.125, "TQ2_0": 2.125, "Q1_0": 1.5},
     }
 
 

@@ -33,7 +33,8 @@ def q8_k(values: np.ndarray) -> np.ndarray:
 
 
 def raw(values: np.ndarray, dtype: str) -> np.ndarray:
-    found = q8_k(values) if dtype == "Q8_K" else quants.quantize(values, dtype)
+    importance = np.ones(values.shape[-1], np.float32) if dtype.startswith(("IQ1", "IQ2", "IQ3")) else None
+    found = q8_k(values) if dtype == "Q8_K" else quants.quantize(values, dtype, importance)
     return np.ascontiguousarray(found).reshape(-1).view(np.uint8)
 
 

@@ -65,6 +65,14 @@ struct Avx2 {
     static PUNA_INLINE Floats load_high4(const uint8_t *p) {
         return to_float(_mm256_srli_epi32(_mm256_cvtepu8_epi32(small(p)), 4));
     }
+    static PUNA_INLINE Floats load_e8m0(const uint8_t *p) {  // 2^(byte - 128); bytes 0 and 1 are denormals
+        const __m256i e = _mm256_cvtepu8_epi32(small(p)), one = _mm256_set1_epi32(1);
+        const __m256i denormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), _mm256_min_epi32(e, one));
+        return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_slli_epi32(_mm256_sub_epi32(e, one), 23), denormal));
+    }
+    static PUNA_INLINE Floats load_e4m3(const uint8_t *p) {  // as f16, whose exponents are 8 larger, times 2^7
+        return mul(_mm256_cvtph_ps(_mm_slli_epi16(_mm_cvtepu8_epi16(small(p)), 7)), _mm256_set1_ps(128));
+    }
     static PUNA_INLINE void store(float *p, Floats a) { _mm256_storeu_ps(p, a); }
     static PUNA_INLINE void prefetch(const uint8_t *p, int bytes) {
         for (int i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char *>(p + i), _MM_HINT_T0);

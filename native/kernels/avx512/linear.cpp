@@ -9,7 +9,7 @@ namespace {
 
 struct Avx512 {
     static constexpr int lanes = 16, tile_rows = 16;
-    template <Scales scales> static constexpr int side = scales == Scales::k16 || scales == Scales::k16m ? 2 : 4;
+    template <Scales scales> static constexpr int side = in_halves(scales) ? 2 : 4;
     static constexpr bool signed_bytes = false;
     using Bytes = __m512i;
     using Ints = __m512i;
@@ -57,6 +57,15 @@ struct Avx512 {
     }
     static PUNA_INLINE Floats load_high4(const uint8_t *p) {
         return to_float(_mm512_srli_epi32(_mm512_cvtepu8_epi32(small(p)), 4));
+    }
+    static PUNA_INLINE Floats load_e8m0(const uint8_t *p) {  // 2^(byte - 128); bytes 0 and 1 are denormals
+        const __m512i e = _mm512_cvtepu8_epi32(small(p)), one = _mm512_set1_epi32(1);
+        const __m512i denormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x00200000), _mm512_min_epi32(e, one));
+        return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_slli_epi32(_mm512_sub_epi32(e, one), 23), denormal));
+    }
+    static PUNA_INLINE Floats load_e4m3(const uint8_t *p) {  // as f16, whose exponents are 8 larger, times 2^7
+        const __m256i halves = _mm256_slli_epi16(_mm256_cvtepu8_epi16(small(p)), 7);
+        return mul(_mm512_cvtph_ps(halves), _mm512_set1_ps(128));
     }
     static PUNA_INLINE void store(float *p, Floats a) { _mm512_storeu_ps(p, a); }
     static PUNA_INLINE void prefetch(const uint8_t *p, int bytes) {

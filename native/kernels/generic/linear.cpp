@@ -120,6 +120,12 @@ struct Plain {
     static PUNA_INLINE Floats load_high4(const uint8_t *p) {
         return each<Floats>([&](int i) { return static_cast<float>(p[i] >> 4); });
     }
+    static PUNA_INLINE Floats load_e8m0(const uint8_t *p) {
+        return each<Floats>([&](int i) { return half_e8m0(p[i]); });
+    }
+    static PUNA_INLINE Floats load_e4m3(const uint8_t *p) {
+        return each<Floats>([&](int i) { return half_e4m3(p[i]); });
+    }
     static PUNA_INLINE void store(float *p, const Floats &a) { std::memcpy(p, a.at, 64); }
     static PUNA_INLINE void prefetch(const uint8_t *, int) {}
 

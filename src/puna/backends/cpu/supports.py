@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from puna.backends.cpu import _native
-from puna.backends.cpu.weights import type_id
+from puna.backends.cpu.weights import has_product
 from puna.graph.tensor import Tensor
 
 ELEMENTS = ("F32", "I32", "BOOL")
@@ -21,7 +20,7 @@ def _plain(node: Tensor) -> bool:
 
 def has_kernel(weight: Tensor) -> bool:
     """Whether a tensor is a stored matrix that the product kernels read."""
-    return weight.op == "weight" and len(weight.shape) == 2 and _native.is_linear_type(type_id(weight.dtype))
+    return weight.op == "weight" and len(weight.shape) == 2 and has_product(weight.dtype)
 
 
 def _linear(node: Tensor) -> bool:
@@ -31,7 +30,7 @@ def _linear(node: Tensor) -> bool:
 
 def _experts(node: Tensor) -> bool:
     _, w, _, bias = node.inputs
-    known = w.op == "weight" and _native.is_linear_type(type_id(w.dtype))
+    known = w.op == "weight" and has_product(w.dtype)
     return known and (bias is None or bias.op == "weight" or bias.dtype.name == "F32")
 
 

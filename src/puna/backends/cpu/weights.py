@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from puna.backends.base import Progress
 from puna.backends.cpu import _native
 from puna.dtypes import DType, Stored
 from puna.errors import BackendError
+from puna.quants.iq_tables import GRIDS, grid_levels
 
 Bytes = NDArray[np.uint8]
 BLOCK = 64 << 20
@@ -95,6 +97,15 @@ class Weights:
 def type_id(dtype: DType) -> int:
     """The number of a stored type; -1, which no kernel has, where ggml has none."""
     return -1 if dtype.ggml_id is None else dtype.ggml_id
+
+
+@cache
+def has_product(dtype: DType) -> bool:
+    """Whether the product kernels read matrices of a type, once they have its grid, if it is one of those."""
+    grid = "IQ1_S" if dtype.name == "IQ1_M" else dtype.name
+    if grid in GRIDS:
+        _native.take_grid(type_id(dtype), grid_levels(grid).reshape(-1))
+    return _native.is_linear_type(type_id(dtype))
 
 
 def release(raw: Bytes) -> None:
