@@ -174,11 +174,18 @@ NB_MODULE(_native, m) {
     m.attr("PAGE_SLOTS") = page_slots;
     m.def("pack", pack_all, "Packs a weight's stored bytes into its panels, on all threads.");
 
+    nb::class_<Profile>(m, "Profile")
+        .def_ro("seconds", &Profile::seconds)
+        .def_ro("units", &Profile::units)
+        .def_ro("waits", &Profile::waits);
     nb::class_<Pool>(m, "Pool").def(nb::init<int>()).def_prop_ro("size", &Pool::size);
     nb::class_<Loaded>(m, "Program")
         .def(nb::init<Pool &, const std::string &, nb::list, nb::list, nb::list, std::vector<int>, Bytes, Bytes, int64_t>(),
              nb::keep_alive<1, 2>())
-        .def("run", &Loaded::run);
+        .def("run", &Loaded::run)
+        .def_prop_ro("seconds", [](const Loaded &loaded) { return loaded.program->seconds(); })
+        .def("profile", [](Loaded &loaded, bool on) { loaded.program->profile(on); })
+        .def("profiles", [](const Loaded &loaded) { return loaded.program->profiles(); });
     bind_linear(m);
     bind_limits(m);
 }

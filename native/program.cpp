@@ -1,5 +1,6 @@
 #include "program.h"
 
+#include <chrono>
 #include <new>
 
 namespace puna {
@@ -12,6 +13,19 @@ int64_t power(int64_t base, int n) {
     int64_t out = 1;
     for (int i = 0; i < n; i++) out *= base;
     return out;
+}
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Runs some units of a step, and notes their time where that is wanted.
+template <bool profiled>
+void run_units(const Bound &bound, const Run &run, int64_t begin, int64_t end, Profile &profile) {
+    const double start = profiled ? now() : 0;
+    bound.step->kernel->run(bound, run, begin, end);
+    if (profiled) {
+        profile.seconds[size_t(bound.index)] += now() - start;
+        profile.units[size_t(bound.index)] += end - begin;
+    }
 }
 
 size_t scratch_bytes(const std::vector<Step> &steps) {
@@ -89,11 +103,30 @@ int Program::run(int schedule, const Sizes &sizes) {
         version_++;
     }
     fault_.store(0, std::memory_order_relaxed);
-    pool_.run([](void *self, int thread, int) { static_cast<Program *>(self)->work(thread); }, this);
+    const double start = now();
+    if (profiled_)
+        pool_.run([](void *self, int thread, int) { static_cast<Program *>(self)->work<true>(thread); }, this);
+    else
+        pool_.run([](void *self, int thread, int) { static_cast<Program *>(self)->work<false>(thread); }, this);
+    seconds_ = now() - start;
     return fault_.load(std::memory_order_relaxed);
 }
 
-void Program::work(int thread) {
+void Program::profile(bool on) {
+    profiled_ = on;
+    for (Thread &thread : threads_) {
+        thread.profile = {std::vector<double>(steps_.size()), std::vector<int64_t>(steps_.size()), {}};
+        for (const Schedule &schedule : schedules_) thread.profile.waits.emplace_back(schedule.phases.size());
+    }
+}
+
+std::vector<Profile> Program::profiles() const {
+    std::vector<Profile> found;
+    for (const Thread &thread : threads_) found.push_back(thread.profile);
+    return found;
+}
+
+template <bool profiled> void Program::work(int thread) {
     Thread &own = threads_[size_t(thread)];
     if (own.version != version_) resolve(own, thread);
     const Run run{sizes_, pool_.size(), own.scratch, &linear_kernels(isa_), &row_kernels(isa_), &attention_kernels(isa_),
@@ -102,15 +135,17 @@ void Program::work(int thread) {
     for (size_t i = 0; i < phases.size(); i++) {
         for (const int index : phases[i].own) {
             const Bound &bound = own.bound[size_t(index)];
-            const Kernel &kernel = *bound.step->kernel;
-            kernel.run(bound, run, 0, kernel.units(bound, run));
+            run_units<profiled>(bound, run, 0, bound.step->kernel->units(bound, run), own.profile);
         }
-        if (!phases[i].shared.empty()) share(phases[i], run, own, thread);
-        if (i + 1 < phases.size()) pool_.barrier(thread);
+        if (!phases[i].shared.empty()) share<profiled>(phases[i], run, own, thread);
+        if (i + 1 == phases.size()) break;
+        const double start = profiled ? now() : 0;
+        pool_.barrier(thread);
+        if (profiled) own.profile.waits[size_t(schedule_)][i] += now() - start;
     }
 }
 
-void Program::share(const Phase &phase, const Run &run, Thread &own, int thread) {
+template <bool profiled> void Program::share(const Phase &phase, const Run &run, Thread &own, int thread) {
     int64_t units = 0;
     for (const int index : phase.shared) {
         const Bound &bound = own.bound[size_t(index)];
@@ -120,10 +155,9 @@ void Program::share(const Phase &phase, const Run &run, Thread &own, int thread)
         int64_t before = 0;
         for (const int index : phase.shared) {
             const Bound &bound = own.bound[size_t(index)];
-            const Kernel &kernel = *bound.step->kernel;
-            const int64_t count = kernel.units(bound, run);
+            const int64_t count = bound.step->kernel->units(bound, run);
             const int64_t first = std::max(begin, before) - before, last = std::min(end, before + count) - before;
-            if (first < last) kernel.run(bound, run, first, last);
+            if (first < last) run_units<profiled>(bound, run, first, last, own.profile);
             before += count;
             if (before >= end) break;
         }

@@ -107,6 +107,14 @@ struct Schedule {
     std::vector<Phase> phases;
 };
 
+// Where the time of runs went, on one thread, since profiling began: seconds and units of each step, seconds of waiting at
+// the end of each phase of each schedule.
+struct Profile {
+    std::vector<double> seconds;
+    std::vector<int64_t> units;
+    std::vector<std::vector<double>> waits;
+};
+
 class Program {
 public:
     // `outside[i]` is where storage i lies if it is not planned. Arena and own memory stay the caller's.
@@ -119,16 +127,21 @@ public:
     int run(int schedule, const Sizes &sizes);  // 0, or the index + 1 of a step that failed
     uint8_t *at(int schedule, int storage, int thread) const;
 
+    double seconds() const { return seconds_; }  // of the last run
+    void profile(bool on);                       // from now on; forgets what was collected
+    std::vector<Profile> profiles() const;       // one per thread
+
 private:
     struct Thread {
         std::vector<Bound> bound;
         uint64_t version = 0;
         uint8_t *scratch = nullptr;
+        Profile profile;
     };
 
     void resolve(Thread &thread, int index);
-    void work(int thread);
-    void share(const Phase &phase, const Run &run, Thread &own, int thread);
+    template <bool profiled> void work(int thread);
+    template <bool profiled> void share(const Phase &phase, const Run &run, Thread &own, int thread);
 
     Pool &pool_;
     const Isa isa_;
@@ -142,6 +155,8 @@ private:
     int schedule_ = -1;
     uint64_t version_ = 0;
     std::atomic<int> fault_{0};
+    bool profiled_ = false;
+    double seconds_ = 0;
 };
 
 }  // namespace puna

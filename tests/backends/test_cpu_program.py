@@ -210,3 +210,35 @@ def test_where_the_native_module_was_not_built_the_error_says_how_to_get_it():
 def test_where_the_native_module_was_not_built_auto_is_numpy_and_says_so(caplog):
     assert open_backend().name == "numpy"
     assert "running on numpy" in caplog.text
+
+
+def test_a_profile_says_where_the_time_of_runs_went_and_no_more():
+    x = input_("x", (T, 8), dtypes.F32)
+    program = compiled(apply("softmax", x * 2.0).sum(1), threads=2)
+    program.profile(True)
+    spent = 0.0
+    for n in (16, 1, 16):
+        program.run({"x": np.ones((n, 8), np.float32)})
+        spent += program.seconds
+    profiles = program.profiles()
+    assert len(profiles) == 2
+    for profile in profiles:
+        assert len(profile.seconds) == len(profile.units) == len(program.steps)
+        assert [len(waits) for waits in profile.waits] == [len(s.phases) for s in program.schedules]
+        assert 0 < sum(profile.seconds) + sum(map(sum, profile.waits)) <= spent
+    assert all(sum(units) > 0 for units in zip(*(p.units for p in profiles), strict=True))
+
+
+def test_a_profile_forgets_when_it_begins_again_and_collects_only_while_it_is_on():
+    x = input_("x", (T, 8), dtypes.F32)
+    program = compiled(x * 2.0)
+    program.profile(True)
+    program.run({"x": np.ones((4, 8), np.float32)})
+    program.profile(False)
+    program.run({"x": np.ones((4, 8), np.float32)})
+    assert [(sum(p.seconds), sum(p.units)) for p in program.profiles()] == [(0, 0)] * 2
+
+
+def test_a_program_shows_the_memory_of_its_states():
+    program = compiled(kept())
+    assert [state.nbytes for state in program.states] == [5 * 3 * 4]

@@ -58,6 +58,11 @@ class Program(Protocol):
         """What it takes."""
         ...
 
+    @property
+    def states(self) -> Sequence[Array]:
+        """The memory of its states, each in the order that the backend keeps."""
+        ...
+
     def run(self, inputs: Inputs) -> list[Array]:
         """Run once: arrays by input name in, one array an output back, which holds until the next run."""
         ...

@@ -27,6 +27,9 @@ class Weights:
 class Program:
     """A lowered and planned graph."""
 
+    states: tuple[Array, ...] = ()
+    """It has none: nothing is computed."""
+
     def __init__(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> None:
         self.outputs = lower(outputs, lambda node: True, "null")
         self.order = topological(self.outputs)

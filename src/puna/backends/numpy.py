@@ -262,6 +262,11 @@ class Program:
         arena = sum(n.dtype.nbytes(concrete(n.shape, self._bounds)) for n in values if n.op != "write")
         return Memory(arena, sum(s.nbytes for s in self._states.values()))
 
+    @property
+    def states(self) -> list[Array]:
+        """The values of each state."""
+        return list(self._states.values())
+
     def run(self, inputs: Inputs) -> list[Array]:
         """Every node in turn."""
         sizes: dict[str, int] = {}

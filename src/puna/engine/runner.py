@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from puna import cache
 from puna.arch.base import Architecture, Hparams
 from puna.arch.binding import bind
-from puna.backends.base import Backend, Bounds, Memory, Weights
+from puna.backends.base import Backend, Bounds, Memory, Program, Weights
 from puna.cache import BLOCK
 from puna.dtypes import DTYPES, Stored
 from puna.errors import ModelError, RequestError
@@ -62,6 +62,11 @@ class Runner:
         self._rows = {n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "slots")}
         self._table = np.zeros((limits.sequences, limits.table), np.int32)
         self._lengths = np.zeros(limits.sequences, np.int32)
+
+    @property
+    def program(self) -> Program:
+        """What is run."""
+        return self._program
 
     @property
     def memory(self) -> Memory:

@@ -83,6 +83,7 @@ class Program:
         self._arena = _native.zeros(max(s.arena.size for s in self.schedules))
         stride = max(s.own.size for s in self.schedules)
         own = _native.zeros(max(1, stride) * pool.size)
+        self.states: list[Array] = list(lowering.states.values())
         self.memory = Memory(self._arena.nbytes + own.nbytes, sum(array.nbytes for array in lowering.states.values()))
         self._outputs = [self._output(lowering, node, i) for i, node in enumerate(outputs)]
         self._native = _native.Program(
@@ -116,6 +117,19 @@ class Program:
             )
             for shape, dtype, offsets in self._outputs
         ]
+
+    @property
+    def seconds(self) -> float:
+        """How long the native part of the last run took."""
+        return self._native.seconds
+
+    def profile(self, on: bool) -> None:
+        """From now on collect where time goes, or no longer; forgets what was collected."""
+        self._native.profile(on)
+
+    def profiles(self) -> list[_native.Profile]:
+        """What was collected, one a thread: `seconds` and `units` by step, `waits` by schedule and phase."""
+        return self._native.profiles()
 
     def _array(self, array: Array, name: str, dtype: Any, shape: tuple[int | Dim, ...], sizes: dict[str, int]) -> Array:
         array = np.asarray(array, dtype, order="C")
