@@ -1,10 +1,12 @@
 import math
 from collections import Counter
+from random import Random
 
 import numpy as np
 import pytest
 
-from puna.engine.sampler import Sampler, Sampling, best, penalized
+from puna.engine.draw import best
+from puna.engine.sampler import Sampler, Sampling, penalized
 from puna.errors import ModelError, RequestError
 
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
@@ -113,3 +115,85 @@ def test_logits_that_are_not_numbers_are_an_error(wrong: list[float], sampling: 
 
 def test_a_token_may_be_ruled_out_by_minus_infinity() -> None:
     assert Sampler(Sampling(temperature=0)).choose(np.array([-np.inf, 1, 2], np.float32), []).token == 2
+
+
+def defined(logits: list[float], chance: float, s: Sampling) -> int:
+    """A draw by the definition: everything sorted, every filter on a list of normalized probabilities."""
+    ids = sorted(range(len(logits)), key=lambda i: (-logits[i], i))[: s.top_k if s.top_k > 0 else None]
+    weights = [math.exp((logits[i] - logits[ids[0]]) / s.temperature) for i in ids]
+    total = math.fsum(weights)
+    p = {i: w / total for i, w in zip(ids, weights, strict=True)}
+    if s.typical_p < 1:
+        entropy = -math.fsum(x * math.log(x) for x in p.values() if x)
+        order = sorted(p, key=lambda i: abs(-math.log(p[i]) - entropy))
+        p = head(p, order, s.typical_p, lambda mass, limit: mass >= limit)
+    if s.top_p < 1:
+        p = head(p, list(p), s.top_p, lambda mass, limit: mass > limit)
+    least = s.min_p * max(p.values())
+    p = {i: x for i, x in p.items() if x >= least}
+    left = chance * math.fsum(p.values())
+    for i, x in p.items():
+        left -= x
+        if left < 0:
+            return i
+    return list(p)[-1]
+
+
+def head(p, order, limit, full):
+    """The first of `order` until their sum is `full`; in the order of `p`, normalized."""
+    kept, mass = set(), 0.0
+    for i in order:
+        kept.add(i)
+        mass += p[i]
+        if full(mass, limit):
+            break
+    return {i: x / mass for i, x in p.items() if i in kept}
+
+
+FILTERS = [
+    {},
+    {"temperature": 1.7},
+    {"top_k": 0, "top_p": 1.0},
+    {"top_k": 0, "top_p": 1.0, "temperature": 3.0},
+    {"top_k": 0, "top_p": 0.5},
+    {"top_k": 0, "top_p": 0.99, "temperature": 3.0},
+    {"top_k": 0, "top_p": 1.0, "min_p": 0.05},
+    {"top_k": 0, "top_p": 0.95, "min_p": 1e-3},
+    {"top_k": 0, "top_p": 1.0, "typical_p": 0.6},
+    {"top_k": 700, "top_p": 0.8, "min_p": 0.01, "typical_p": 0.9},
+]
+
+
+@pytest.mark.parametrize("options", FILTERS, ids=str)
+def test_a_draw_from_a_large_vocabulary_is_what_sorting_all_of_it_gives(options):
+    random = np.random.default_rng(5)
+    for seed in range(4):
+        logits = random.normal(0, 3, 3001).astype(np.float32).round(2)  # rounded, so that some are equal
+        sampling = Sampling(seed=seed, **options)
+        sampler, chances = Sampler(sampling), Random(seed)
+        for _ in range(3):
+            expected = defined(logits.tolist(), chances.random(), sampling)
+            assert sampler.choose(logits, []).token == expected
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0}, {}, {"top_k": 0}, {"top_k": 0, "top_p": 1.0, "min_p": 0.1}])
+def test_the_vocabulary_is_not_sorted(options, monkeypatch):
+    sizes, argsort = [], np.argsort
+    monkeypatch.setattr(np, "argsort", lambda x, **more: sizes.append(len(x)) or argsort(x, **more))
+    logits = np.random.default_rng(1).normal(0, 4, 100_000).astype(np.float32)
+    Sampler(Sampling(seed=1, **options)).choose(logits, [])
+    assert sum(sizes) < 2500
+
+
+@pytest.mark.parametrize("count", [1, 7, 40, 1000, 2999, 3001])
+@pytest.mark.parametrize("digits", [0, 1, 6])
+def test_best_is_the_head_of_the_sorted_vocabulary(count, digits):
+    logits = np.random.default_rng(count).normal(size=3001).astype(np.float32).round(digits)
+    expected = sorted(range(3001), key=lambda i: (-float(logits[i]), i))[:count]
+    assert best(logits, count).tolist() == expected
+
+
+def test_a_logit_that_is_as_good_as_minus_infinity_is_never_drawn():
+    logits = np.full(5000, np.finfo(np.float32).min)
+    logits[[3, 4000]] = 0
+    assert set(drawn(logits, 200, temperature=0.1)) == {3, 4000}

@@ -15,6 +15,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
+from puna.engine.draw import best, draw
 from puna.errors import ModelError, RequestError
 
 F32 = NDArray[np.float32]
@@ -88,27 +89,20 @@ class Sampler:
 
         ModelError where they are no numbers to choose by.
         """
-        if not isfinite(logits.max()):  # a NaN anywhere is the maximum
+        first = int(logits.argmax())
+        if not isfinite(logits[first]):  # a NaN anywhere is the maximum
             raise ModelError(
                 "choosing a token: the logits are not numbers; the file is damaged or its weights overflow; "
                 "fetch or convert it again"
             )
-        token = self._draw(penalized(logits, history, self.sampling))
+        changed = penalized(logits, history, self.sampling)
+        if self.sampling.temperature > 0:
+            token = draw(changed, self.sampling, self._random.random())
+        else:
+            token = first if changed is logits else int(changed.argmax())
         if self.sampling.top_logprobs is None:
             return Choice(token)
         return _with_logprobs(token, logits, self.sampling.top_logprobs)
-
-    def _draw(self, logits: F32) -> int:
-        s = self.sampling
-        if s.temperature == 0:
-            return int(np.argmax(logits))
-        ids = best(logits, s.top_k if s.top_k > 0 else len(logits))
-        p = softmax(logits[ids] / np.float32(max(s.temperature, 1e-7)))
-        for keep, value in ((typical, s.typical_p), (nucleus, s.top_p), (likely, s.min_p)):
-            kept = keep(p, value)
-            ids, p = ids[kept], p[kept] / p[kept].sum()
-        place = np.searchsorted(np.cumsum(p), self._random.random(), side="right")
-        return int(ids[min(int(place), len(ids) - 1)])
 
 
 def penalized(logits: F32, history: Sequence[int], s: Sampling) -> F32:
@@ -124,42 +118,6 @@ def penalized(logits: F32, history: Sequence[int], s: Sampling) -> F32:
     out = logits.copy()
     out[ids] = seen - np.float32(s.presence_penalty) - times * np.float32(s.frequency_penalty)
     return out
-
-
-def best(logits: F32, count: int) -> NDArray[np.int64]:
-    """Ids of the `count` largest logits, largest first; of equals, the lower id first."""
-    if count >= len(logits):
-        return np.argsort(-logits, kind="stable")
-    edge = np.partition(logits, len(logits) - count)[len(logits) - count]
-    ids = np.flatnonzero(logits >= edge)
-    return ids[np.argsort(-logits[ids], kind="stable")][:count]
-
-
-def softmax(x: F32) -> NDArray[np.float64]:
-    """In float64, so that sums over a vocabulary keep their last digits."""
-    e = np.exp((x - x.max()).astype(np.float64))
-    return np.asarray(e / e.sum())
-
-
-def nucleus(p: NDArray[np.float64], top_p: float) -> slice:
-    """The smallest head of sorted probabilities whose sum passes `top_p`."""
-    return slice(None) if top_p >= 1 else slice(int(np.searchsorted(np.cumsum(p), top_p, side="right")) + 1)
-
-
-def likely(p: NDArray[np.float64], min_p: float) -> NDArray[np.bool_]:
-    """Those at least `min_p` times as probable as the best."""
-    return np.asarray(p >= min_p * p.max())
-
-
-def typical(p: NDArray[np.float64], typical_p: float) -> NDArray[np.bool_] | slice:
-    """Those whose surprise is nearest to the entropy, until their sum passes `typical_p` (arXiv 2202.00666)."""
-    if typical_p >= 1:
-        return slice(None)
-    surprise = -np.log(np.maximum(p, 1e-300))
-    order = np.argsort(np.abs(surprise - (p * surprise).sum()), kind="stable")
-    kept = np.zeros(len(p), np.bool_)
-    kept[order[: int(np.searchsorted(np.cumsum(p[order]), typical_p)) + 1]] = True
-    return kept
 
 
 def _with_logprobs(token: int, logits: F32, count: int) -> Choice:
