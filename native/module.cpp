@@ -12,6 +12,7 @@
 #include <stdexcept>
 
 #include "attention.h"
+#include "best.h"
 #include "isa.h"
 #include "linear.h"
 #include "memory.h"
@@ -51,6 +52,15 @@ Block array_of_zeros(size_t bytes) {
     const size_t past = reinterpret_cast<uintptr_t>(memory) % alignment;
     nb::capsule owner(memory, [](void *p) noexcept { std::free(p); });
     return {static_cast<uint8_t *>(memory) + (alignment - past), {bytes}, owner};
+}
+
+using Logits = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Ids = nb::ndarray<nb::numpy, int64_t, nb::ndim<1>>;
+
+Ids best_ids(Logits logits, int64_t count) {
+    auto *found = new std::vector<int64_t>(best(logits.data(), int64_t(logits.size()), count));
+    nb::capsule owner(found, [](void *p) noexcept { delete static_cast<std::vector<int64_t> *>(p); });
+    return {found->data(), {found->size()}, owner};
 }
 
 struct PackJob {
@@ -165,6 +175,7 @@ NB_MODULE(_native, m) {
     m.doc() = "Kernels and program executor of the CPU backend.";
     m.def("allocate", array_of_bytes);
     m.def("zeros", array_of_zeros);
+    m.def("best", best_ids, "Ids of the largest logits, largest first.");
     m.def("act_kind", [](int type) { return int(act_kind(Type(type))); });
     m.def("act_bytes", [](int kind, int64_t t, int64_t k) { return act_bytes(ActKind(kind), t, k); });
     m.def("packed_bytes", [](int type, int64_t n, int64_t k) { return packed_bytes(Type(type), n, k); });

@@ -5,7 +5,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from puna.engine.draw import best
+from puna.backends.best import best
+from puna.backends.cpu import _native
 from puna.engine.sampler import Sampler, Sampling, penalized
 from puna.errors import ModelError, RequestError
 
@@ -84,7 +85,8 @@ def test_repeat_last_n_0_looks_at_nothing_and_below_at_everything(last, expected
     assert penalized(np.array([2.0], np.float32), [0] * 500, sampling)[0] == expected
 
 
-def test_best_is_sorted_and_breaks_ties_by_id():
+@pytest.mark.parametrize("best", [best, _native.best])
+def test_best_is_sorted_and_breaks_ties_by_id(best):
     assert best(np.array([1, 3, 3, 2, 3], np.float32), 3).tolist() == [1, 2, 4]
     assert best(np.array([1, 3, 2], np.float32), 9).tolist() == [1, 2, 0]
 
@@ -187,8 +189,17 @@ def test_the_vocabulary_is_not_sorted(options, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 7, 40, 1000, 2999, 3001])
 @pytest.mark.parametrize("digits", [0, 1, 6])
-def test_best_is_the_head_of_the_sorted_vocabulary(count, digits):
+@pytest.mark.parametrize("best", [best, _native.best])
+@pytest.mark.parametrize("order", ["any", "rising", "falling", "equal", "hardly any"])
+def test_best_is_the_head_of_the_sorted_vocabulary(count, digits, best, order):
     logits = np.random.default_rng(count).normal(size=3001).astype(np.float32).round(digits)
+    logits = {
+        "any": logits,
+        "rising": np.sort(logits),
+        "falling": -np.sort(-logits),
+        "equal": logits * 0,
+        "hardly any": np.where(logits > 1, logits, -np.inf).astype(np.float32),
+    }[order]
     expected = sorted(range(3001), key=lambda i: (-float(logits[i]), i))[:count]
     assert best(logits, count).tolist() == expected
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from puna.dtypes import Stored
@@ -83,4 +84,8 @@ class Backend(Protocol):
 
     def compile(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> Program:
         """Lower, plan and allocate; BackendError names what it cannot run."""
+        ...
+
+    def best(self, logits: NDArray[np.float32], count: int, /) -> NDArray[np.int64]:
+        """Ids of the `count` largest logits, as `puna.backends.best` defines them."""
         ...

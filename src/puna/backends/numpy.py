@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from puna import dtypes
 from puna.backends.base import Array, Bounds, Inputs, Memory, Progress
+from puna.backends.best import best
 from puna.dtypes import DType, Stored
 from puna.errors import BackendError
 from puna.graph.lower import lower
@@ -305,6 +306,7 @@ class NumpyBackend:
     """Runs every op of the table."""
 
     name = "numpy"
+    best = staticmethod(best)
 
     def supports(self, node: Tensor) -> bool:
         """All of them."""

@@ -64,7 +64,7 @@ class Engine:
         if room < 1:
             raise PromptTooLong(len(prompt), self.context_length)
         limit = room if limit < 0 else min(limit, room)
-        sequence = Sequence(prompt, Sampler(sampling), limit, frozenset(stop_ids), self._clock)
+        sequence = Sequence(prompt, Sampler(sampling, self._runner.best), limit, frozenset(stop_ids), self._clock)
         with self._lock:
             if limit == 0:
                 sequence.reason = StopReason.LENGTH

@@ -57,11 +57,17 @@ class Runner:
         output = last_hidden(output) if hidden else output
         bounds = Bounds(T=limits.tokens, O=limits.outputs, S=limits.sequences)
         self.limits = limits
+        self.best = backend.best
         self.width = int(output.shape[-1])  # type: ignore[arg-type]  # only the first axis is symbolic
         self._program = backend.compile(observe(output) if observe else [output], weights, bounds)
         self._rows = {n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "slots")}
         self._table = np.zeros((limits.sequences, limits.table), np.int32)
         self._lengths = np.zeros(limits.sequences, np.int32)
+        self._outputs = np.zeros(limits.outputs, np.int32)
+        self._held: list[list[int]] = [[] for _ in range(limits.sequences)]  # whose blocks a row of the table has
+        self._known = [0] * limits.sequences  # and how many of them
+        self._sizes = (-1, 0, 0)
+        self._inputs: dict[str, NDArray[Any]] = {}
 
     @property
     def program(self) -> Program:
@@ -86,16 +92,36 @@ class Runner:
         rows, end = self._rows, 0
         for s, (tokens, start, blocks) in enumerate(parts):
             begin, end = end, end + len(tokens)
-            rows["tokens"][begin:end] = tokens
-            rows["positions"][begin:end] = places = np.arange(start, start + len(tokens), dtype=np.int32)
-            rows["sequence"][begin:end] = s
-            self._table[s, : len(blocks)] = blocks
-            rows["slots"][begin:end] = self._table[s, places // BLOCK] * BLOCK + places % BLOCK
+            self._hold(s, blocks)
             self._lengths[s] = start + len(tokens)
-        inputs: dict[str, NDArray[Any]] = {name: array[:end] for name, array in rows.items()}
-        inputs |= {"table": self._table[: len(parts)], "lengths": self._lengths[: len(parts)]}
-        inputs["outputs"] = np.asarray(outputs, np.int32)
-        return self._program.run(inputs)
+            rows["sequence"][begin:end] = s
+            rows["tokens"][begin:end] = tokens
+            if len(tokens) == 1:
+                rows["positions"][begin] = start
+                rows["slots"][begin] = blocks[start // BLOCK] * BLOCK + start % BLOCK
+            else:
+                rows["positions"][begin:end] = places = np.arange(start, start + len(tokens), dtype=np.int32)
+                rows["slots"][begin:end] = self._table[s, places // BLOCK] * BLOCK + places % BLOCK
+        self._outputs[: len(outputs)] = outputs
+        return self._program.run(self._views(end, len(parts), len(outputs)))
+
+    def _hold(self, s: int, blocks: list[int]) -> None:
+        """Row `s` of the table becomes `blocks`, a list that only grows while it is the same."""
+        if blocks is not self._held[s]:
+            self._held[s], self._known[s] = blocks, 0
+        known = self._known[s]
+        if len(blocks) > known:
+            self._table[s, known : len(blocks)] = blocks[known:]
+            self._known[s] = len(blocks)
+
+    def _views(self, tokens: int, sequences: int, outputs: int) -> dict[str, NDArray[Any]]:
+        """What is filled of each array; those of the step before, if as many are."""
+        if (tokens, sequences, outputs) != self._sizes:
+            self._sizes = (tokens, sequences, outputs)
+            self._inputs = {name: array[:tokens] for name, array in self._rows.items()}
+            self._inputs |= {"table": self._table[:sequences], "lengths": self._lengths[:sequences]}
+            self._inputs["outputs"] = self._outputs[:outputs]
+        return self._inputs
 
 
 def last_hidden(logits: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from puna.engine.draw import best, draw
+from puna.backends.best import best
+from puna.engine.draw import Best, draw
 from puna.errors import ModelError, RequestError
 
 F32 = NDArray[np.float32]
@@ -78,10 +79,11 @@ class Choice:
 
 
 class Sampler:
-    """Draws one token after another for one sequence."""
+    """Draws one token after another for one sequence; `find` is the backend's way to the best ids."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, find: Best = best) -> None:
         self.sampling = sampling
+        self._best = find
         self._random = random.Random(sampling.seed if sampling.seed >= 0 else None)
 
     def choose(self, logits: F32, history: Sequence[int]) -> Choice:
@@ -97,12 +99,12 @@ class Sampler:
             )
         changed = penalized(logits, history, self.sampling)
         if self.sampling.temperature > 0:
-            token = draw(changed, self.sampling, self._random.random())
+            token = draw(changed, self.sampling, self._random.random(), self._best)
         else:
             token = first if changed is logits else int(changed.argmax())
         if self.sampling.top_logprobs is None:
             return Choice(token)
-        return _with_logprobs(token, logits, self.sampling.top_logprobs)
+        return _with_logprobs(token, logits, self.sampling.top_logprobs, self._best)
 
 
 def penalized(logits: F32, history: Sequence[int], s: Sampling) -> F32:
@@ -120,7 +122,7 @@ def penalized(logits: F32, history: Sequence[int], s: Sampling) -> F32:
     return out
 
 
-def _with_logprobs(token: int, logits: F32, count: int) -> Choice:
+def _with_logprobs(token: int, logits: F32, count: int, best: Best) -> Choice:
     shifted = logits.astype(np.float64) - float(logits.max())
     logprobs = shifted - np.log(np.exp(shifted).sum())
     top = tuple((int(i), float(logprobs[i])) for i in best(logits, count)) if count else ()

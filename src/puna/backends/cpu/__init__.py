@@ -34,6 +34,7 @@ class CpuBackend:
             raise BackendError(f"backend 'cpu': {self.threads} threads; 1 to {MOST_THREADS} work")
         self.isa = isa
         self._pool = native.Pool(self.threads)
+        self.best = native.best
 
     def supports(self, node: Tensor) -> bool:
         """Whether there is a kernel for this node."""
