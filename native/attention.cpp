@@ -9,14 +9,18 @@
 namespace puna {
 
 const AttentionKernels &attention_kernels(Isa isa) {
-#if PUNA_HAVE_AVX512
-    if (isa == Isa::avx512) return avx512::attention_kernels;
+    switch (vectors_of(isa)) {
+#if defined(PUNA_HAVE_AVX2)
+    case Isa::avx2: return avx2::attention_kernels;
 #endif
-#if PUNA_HAVE_AVX2
-    if (isa == Isa::avx2) return avx2::attention_kernels;
+#if defined(PUNA_HAVE_AVX512)
+    case Isa::avx512: return avx512::attention_kernels;
 #endif
-    (void)isa;
-    return generic::attention_kernels;
+#if defined(PUNA_HAVE_NEON)
+    case Isa::neon: return neon::attention_kernels;
+#endif
+    default: return generic::attention_kernels;
+    }
 }
 
 int64_t attention_padded(int64_t size) { return (size + 15) / 16 * 16; }

@@ -8,14 +8,18 @@
 namespace puna {
 
 const RowKernels &row_kernels(Isa isa) {
-#if PUNA_HAVE_AVX512
-    if (isa == Isa::avx512) return avx512::row_kernels;
+    switch (vectors_of(isa)) {
+#if defined(PUNA_HAVE_AVX2)
+    case Isa::avx2: return avx2::row_kernels;
 #endif
-#if PUNA_HAVE_AVX2
-    if (isa == Isa::avx2) return avx2::row_kernels;
+#if defined(PUNA_HAVE_AVX512)
+    case Isa::avx512: return avx512::row_kernels;
 #endif
-    (void)isa;
-    return generic::row_kernels;
+#if defined(PUNA_HAVE_NEON)
+    case Isa::neon: return neon::row_kernels;
+#endif
+    default: return generic::row_kernels;
+    }
 }
 
 int64_t kept_bytes(Kept kept, int64_t n) {

@@ -63,5 +63,6 @@ const AttentionKernels &attention_kernels(Isa isa);
 namespace generic { extern const AttentionKernels attention_kernels; }
 namespace avx2 { extern const AttentionKernels attention_kernels; }
 namespace avx512 { extern const AttentionKernels attention_kernels; }
+namespace neon { extern const AttentionKernels attention_kernels; }
 
 }  // namespace puna

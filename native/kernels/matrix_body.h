@@ -6,8 +6,11 @@
 namespace puna::PUNA_ISA {
 namespace {
 
-constexpr int block_rows = W == 16 ? 6 : 4;    // a block of sums fills the registers: 6 x 4 of 32, 4 x 2 of 16
-constexpr int block_vectors = W == 16 ? 4 : 2;
+#if defined(__AVX512F__) || defined(PUNA_NEON)  // a block of sums fills the registers: 6 x 4 of 32, 4 x 2 of 16
+constexpr int block_rows = 6, block_vectors = 4;
+#else
+constexpr int block_rows = 4, block_vectors = 2;
+#endif
 
 // The second factor of a product, by vectors: element (k, j) and its right neighbours.
 struct Floats {
@@ -111,6 +114,16 @@ inline void transpose(V (&r)[W]) {
         r[c].v = _mm256_permute2f128_ps(q[c], q[4 + c], 0x20);
         r[4 + c].v = _mm256_permute2f128_ps(q[c], q[4 + c], 0x31);
     }
+}
+
+#elif defined(PUNA_NEON)
+
+inline void transpose(V (&r)[W]) {
+    const auto pairs = [](float32x4_t a) { return vreinterpretq_f64_f32(a); };
+    const float64x2_t a = pairs(vtrn1q_f32(r[0].v, r[1].v)), b = pairs(vtrn2q_f32(r[0].v, r[1].v));
+    const float64x2_t c = pairs(vtrn1q_f32(r[2].v, r[3].v)), d = pairs(vtrn2q_f32(r[2].v, r[3].v));
+    r[0].v = vreinterpretq_f32_f64(vtrn1q_f64(a, c)), r[1].v = vreinterpretq_f32_f64(vtrn1q_f64(b, d));
+    r[2].v = vreinterpretq_f32_f64(vtrn2q_f64(a, c)), r[3].v = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
 }
 
 #else

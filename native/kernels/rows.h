@@ -39,5 +39,6 @@ const RowKernels &row_kernels(Isa isa);
 namespace generic { extern const RowKernels row_kernels; }
 namespace avx2 { extern const RowKernels row_kernels; }
 namespace avx512 { extern const RowKernels row_kernels; }
+namespace neon { extern const RowKernels row_kernels; }
 
 }  // namespace puna

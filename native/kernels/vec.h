@@ -1,6 +1,6 @@
 // Vectors of floats, as wide as the instruction set that a source is compiled for: one text of a kernel, three objects.
 //
-// PUNA_ISA names the namespace (generic, avx2, avx512), so that no object's inline function stands in for another's.
+// PUNA_ISA names the namespace (generic, avx2, avx512, neon), so that no object's inline function stands in for another's.
 // NaN: vmax(a, b) and vmin(a, b) give b where either is NaN.
 #pragma once
 
@@ -10,6 +10,9 @@
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_DOTPROD)  // what sets `neon` apart from `generic`: every 64-bit ARM has the rest
+#include <arm_neon.h>
+#define PUNA_NEON 1
 #endif
 #if defined(__GNUC__) && !defined(__clang__)  // GCC 12's own intrinsics start from an undefined register
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -158,6 +161,54 @@ inline V load_int8(const int8_t *p) {
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)))};
 }
 
+#elif defined(PUNA_NEON)
+
+struct V {
+    float32x4_t v;
+};
+constexpr int W = 4;
+
+inline V set(float x) { return {vdupq_n_f32(x)}; }
+inline V load(const float *p) { return {vld1q_f32(p)}; }
+inline V load_n(const float *p, int n) {
+    float part[W] = {};
+    for (int i = 0; i < n; i++) part[i] = p[i];
+    return load(part);
+}
+inline void store(float *p, V a) { vst1q_f32(p, a.v); }
+inline void store_n(float *p, V a, int n) {
+    float part[W];
+    store(part, a);
+    for (int i = 0; i < n; i++) p[i] = part[i];
+}
+inline V operator+(V a, V b) { return {vaddq_f32(a.v, b.v)}; }
+inline V operator-(V a, V b) { return {vsubq_f32(a.v, b.v)}; }
+inline V operator*(V a, V b) { return {vmulq_f32(a.v, b.v)}; }
+inline V operator/(V a, V b) { return {vdivq_f32(a.v, b.v)}; }
+inline V fma(V a, V b, V c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+inline V vmax(V a, V b) { return {vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v)}; }
+inline V vmin(V a, V b) { return {vbslq_f32(vcltq_f32(a.v, b.v), a.v, b.v)}; }
+inline V vabs(V a) { return {vabsq_f32(a.v)}; }
+inline V where_negative(V x, V a, V b) { return {vbslq_f32(vcltzq_f32(x.v), a.v, b.v)}; }
+inline float sum(V a) { return vaddvq_f32(a.v); }
+inline float largest(V a) { return vmaxnmvq_f32(a.v); }
+inline V swap_pairs(V a) { return {vrev64q_f32(a.v)}; }
+inline V round_even(V a) { return {vrndnq_f32(a.v)}; }
+inline V scale_by_power(V a, V n) {  // in two factors: one alone cannot reach 2^128 or the subnormals
+    const int32x4_t whole = vcvtnq_s32_f32(n.v), half = vshrq_n_s32(whole, 1), bias = vdupq_n_s32(127);
+    const int32x4_t low = vshlq_n_s32(vaddq_s32(half, bias), 23);
+    const int32x4_t high = vshlq_n_s32(vaddq_s32(vsubq_s32(whole, half), bias), 23);
+    return {vmulq_f32(vmulq_f32(a.v, vreinterpretq_f32_s32(low)), vreinterpretq_f32_s32(high))};
+}
+inline V load_half(const uint16_t *p) { return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))}; }
+inline V splat_half(uint16_t h) { return {vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h)))}; }
+inline void store_half(uint16_t *p, V a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a.v))); }
+inline V load_int8(const int8_t *p) {
+    uint32_t four;
+    std::memcpy(&four, p, 4);
+    return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vcreate_s8(four)))))};
+}
+
 #else
 
 constexpr int W = 4;
@@ -232,7 +283,7 @@ inline V load_int8(const int8_t *p) {
 
 #endif
 
-#if defined(__AVX2__)
+#if defined(__AVX2__) || defined(PUNA_NEON)
 
 // e^x to 2 ulp: 2^n times a polynomial in the rest, |rest| <= ln 2 / 2.
 inline V exp(V x) {

@@ -129,12 +129,12 @@ def test_a_row_is_bitwise_the_same_alone_and_in_a_batch(name, isa):
     np.testing.assert_array_equal(native.linear(weight, np.roll(x, 5, axis=0), isa), np.roll(alone, 5, axis=0))
 
 
-@pytest.mark.parametrize("isa", [isa for isa in ISAS if isa != "generic"])
 @pytest.mark.parametrize("name", SMALL + BIG)
-def test_vector_instruction_sets_agree_bitwise(name, isa):
+def test_vector_instruction_sets_agree_bitwise(name):
     weight, _ = packed(name, 48, 512)
     x = inputs(21, 512)
-    np.testing.assert_array_equal(native.linear(weight, x, isa), native.linear(weight, x, "auto"))
+    for isa in set(ISAS) - {"generic"}:
+        np.testing.assert_array_equal(native.linear(weight, x, isa), native.linear(weight, x, "auto"), isa)
 
 
 @pytest.mark.parametrize("isa", ISAS)

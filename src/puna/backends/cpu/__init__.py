@@ -51,5 +51,5 @@ class CpuBackend:
 
 
 def open_backend(threads: int | None = None, isa: str = "auto") -> CpuBackend:
-    """The backend; `isa` is one of generic, avx2, avx512, or auto: the best that this machine runs."""
+    """The backend; `isa` is one of `_native.isas()`, or auto: the best that this machine runs."""
     return CpuBackend(threads, isa)

@@ -1,0 +1,2 @@
+#define PUNA_ISA neon
+#include "kernels/attention_body.h"
