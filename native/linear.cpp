@@ -1,5 +1,7 @@
 #include "linear.h"
 
+#include <cstring>
+
 #include "kernels/panels.h"
 
 namespace puna {
@@ -56,12 +58,12 @@ Cut cut(const Packed &weight, int64_t t, int threads) {
     return {group, band, bands, (all + group - 1) / group * bands};
 }
 
-void run_unit(const LinearKernels &kernels, const LinearJob &job, int64_t t, const Cut &cut, int64_t unit) {
+// Panels [first, end) times tiles [first_tile, end_tile) of the t rows.
+void run_part(const LinearKernels &kernels, const LinearJob &job, int64_t t, int64_t first, int64_t end, int64_t first_tile,
+              int64_t end_tile) {
     const Packed &weight = *job.weight;
     const Layout layout = layout_of(weight.type);
     const int64_t bytes = panel_bytes(layout, weight.k), row_act = act_row_bytes(act_kind(weight.type), weight.k);
-    const int64_t first = unit / cut.bands * cut.panels, end = std::min(panels(weight.n), first + cut.panels);
-    const int64_t first_tile = unit % cut.bands * cut.tiles, end_tile = std::min(tile_count(t), first_tile + cut.tiles);
     TileJob tile{};
     tile.panel = weight.data + first * bytes;
     tile.panel_bytes = bytes;
@@ -82,10 +84,23 @@ void run_unit(const LinearKernels &kernels, const LinearJob &job, int64_t t, con
     }
 }
 
+void run_unit(const LinearKernels &kernels, const LinearJob &job, int64_t t, const Cut &cut, int64_t unit) {
+    const int64_t first = unit / cut.bands * cut.panels, end = std::min(panels(job.weight->n), first + cut.panels);
+    const int64_t first_tile = unit % cut.bands * cut.tiles, end_tile = std::min(tile_count(t), first_tile + cut.tiles);
+    run_part(kernels, job, t, first, end, first_tile, end_tile);
+}
+
 void spread_rows(const float *x, int64_t stride, int64_t rows, int64_t k, float *tile, int width, int64_t first) {
     for (int64_t c = 0; c < k; c++)
         for (int64_t j = 0; j < rows; j++) tile[c * width + first + j] = x[j * stride + c];
 }
+
+// How a tile of activations lies: after each other records, each the bytes of its rows, then their words.
+struct Record {
+    int64_t bytes, words;  // of one row; words of 4 bytes
+};
+
+Record record_of(ActKind kind) { return kind == ActKind::f32 ? Record{0, 1} : Record{32, word_count}; }
 
 }  // namespace
 
@@ -107,12 +122,30 @@ void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, i
     }
 }
 
+void place_row(ActKind kind, const void *alone, int64_t row, int64_t t, int64_t k, void *act) {
+    const int64_t width = tile_width(t, row), start = row / width * width, place = row - start;
+    const int64_t row_bytes = act_row_bytes(kind, k);
+    const Record record = record_of(kind);
+    const auto *from = static_cast<const uint8_t *>(alone);
+    const uint8_t *end = from + row_bytes;
+    for (auto *to = static_cast<uint8_t *>(act) + start * row_bytes; from < end; to += width * (record.bytes + 4 * record.words)) {
+        std::memcpy(to + place * record.bytes, from, static_cast<size_t>(record.bytes));
+        from += record.bytes;
+        for (int64_t w = 0; w < record.words; w++, from += 4)
+            std::memcpy(to + width * record.bytes + 4 * (w * width + place), from, 4);
+    }
+}
+
 int64_t linear_units(const Packed &weight, int64_t t, int threads) { return cut(weight, t, threads).units; }
 
 void linear(const LinearKernels &kernels, const LinearJob &job, int64_t t, int threads, int64_t unit_begin,
             int64_t unit_end) {
     const Cut pieces = cut(*job.weight, t, threads);
     for (int64_t unit = unit_begin; unit < unit_end; unit++) run_unit(kernels, job, t, pieces, unit);
+}
+
+void linear_panels(const LinearKernels &kernels, const LinearJob &job, int64_t t, int64_t panel_begin, int64_t panel_end) {
+    run_part(kernels, job, t, panel_begin, panel_end, 0, tile_count(t));
 }
 
 void linear_step(const LinearKernels &kernels, const LinearJob *jobs, int count, int64_t t, Pool &pool, int thread) {

@@ -51,6 +51,9 @@ size_t act_bytes(ActKind kind, int64_t t, int64_t k);
 void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, int64_t stride, int64_t row_begin,
                    int64_t row_end, int64_t t, int64_t k, void *act);
 
+// Copies a row that was converted alone (t = 1) to row `row` of an act buffer for t rows.
+void place_row(ActKind kind, const void *alone, int64_t row, int64_t t, int64_t k, void *act);
+
 // ---- the product
 
 // y[r, 0..n) = act[r] W^T (+ bias) (+ y[r] before, if add), for r < t; row r of y at y + r * y_stride, any alignment.
@@ -66,6 +69,9 @@ struct LinearJob {
 int64_t linear_units(const Packed &weight, int64_t t, int threads);  // pieces of about equal work to hand to `linear`
 void linear(const LinearKernels &kernels, const LinearJob &job, int64_t t, int threads, int64_t unit_begin,
             int64_t unit_end);
+
+// The same for panels [panel_begin, panel_end) only, of all t rows; for callers that cut the work themselves.
+void linear_panels(const LinearKernels &kernels, const LinearJob &job, int64_t t, int64_t panel_begin, int64_t panel_end);
 
 // One step of a program: several products of the same t computed together (q|k|v, gate|up), units shared among the
 // threads by Pool::split. Every thread of the pool's run must call it; a barrier must follow before y is read.

@@ -1,8 +1,12 @@
-// Steps of mixtures of experts: the largest elements of a row, and products of each row with the matrices it chose.
+// Steps of mixtures of experts: the largest elements of a row, and products of rows with the matrices that they chose.
+//
+// A row and one of its choices are a pair. `route` puts pairs in order by expert, once for all products with the same
+// choices; those lie in that order from then on: `experts_act` converts every row once and puts it where its pairs are,
+// `experts` multiplies each expert that was chosen with all of its rows, reading it once, and `combine` brings the results
+// back to the rows that chose (or `ungroup` to the pairs).
 
 #include <cstring>
 
-#include "kernels/panels.h"
 #include "program.h"
 
 namespace puna {
@@ -33,89 +37,188 @@ void top_k(const Bound &bound, const Run &, int64_t begin, int64_t end) {
     }
 }
 
-// ---- experts: views y (pairs, n), x (rows, k), panels, ids (pairs), bias; ints: type, n, k, experts, pairs per row of x
-//
-// A unit is a band of one expert's panels. It finds the expert's rows, sixteen at a time, makes them activations in
-// memory of the thread, and scatters the products. Units of neighbouring experts follow each other, so that few chosen
-// ones are spread over the threads.
+// ---- route: views out (bytes), ids (pairs); ints: experts
 
-enum { type_of, out_columns, in_columns, expert_count, pairs_per_row };
+struct Route {
+    int32_t *used;    // how many experts were chosen; the others have no slot
+    int32_t *expert;  // of each slot
+    int32_t *start;   // of each slot, and the end: the first of its places
+    int32_t *place;   // of each pair
+    int32_t *slot;    // of each place
 
-constexpr int64_t cached_bytes = 192 << 10;  // panels of a unit stay in L2 beside a tile of rows
-constexpr int64_t least_panels = 4;          // so that making activations costs little beside using them
-constexpr int most_rows = 16;
-
-struct Band {
-    int64_t panel_bytes, all, group, count;
+    Route(uint8_t *data, int64_t experts, int64_t pairs)
+        : used(reinterpret_cast<int32_t *>(data)), expert(used + 1), start(expert + experts), place(start + experts + 1),
+          slot(place + pairs) {}
+    int64_t rows(int64_t i) const { return start[i + 1] - start[i]; }
 };
 
-Band bands(Type type, int64_t n, int64_t k) {
-    const int64_t bytes = panel_bytes(layout_of(type), k), all = panels(n);
-    const int64_t group = std::min(all, std::max(least_panels, cached_bytes / bytes));
-    return {bytes, all, group, (all + group - 1) / group};
+int64_t one_unit(const Bound &, const Run &) { return 1; }
+
+int64_t expert_of(const Bound &bound, const Run &run, int64_t pair) {  // expert 0 and a fault where there is no such one
+    const View &ids = bound.views[1];
+    const int32_t id = ids.as<int32_t>()[pair * ids.strides[0]];
+    if (id >= 0 && id < bound.integer(0)) return id;
+    run.fail(bound);
+    return 0;
 }
 
-int64_t experts_units(const Bound &bound, const Run &) {
-    if (bound.views[0].shape[0] == 0) return 0;
-    return bands(Type(bound.integer(type_of)), bound.integer(out_columns), bound.integer(in_columns)).count *
-           bound.integer(expert_count);
-}
-
-size_t act_room(const Step &step) {
-    return act_bytes(act_kind(Type(step.ints[type_of])), most_rows, step.ints[in_columns]);
-}
-
-size_t experts_scratch(const Step &step) {
-    const Band band = bands(Type(step.ints[type_of]), step.ints[out_columns], step.ints[in_columns]);
-    return act_room(step) + size_t(most_rows * band.group * panel_rows) * sizeof(float);
-}
-
-// `width` rows of one expert, whose pairs are given, times the panels from `first` up to `end`.
-void multiply(const Bound &bound, const Run &run, const Band &band, int64_t expert, int64_t first, int64_t end,
-              const int64_t *pairs, int width) {
-    const View &y = bound.views[0], &x = bound.views[1], &bias = bound.views[4];
-    const Type type = Type(bound.integer(type_of));
-    const int64_t n = bound.integer(out_columns), k = bound.integer(in_columns);
-    uint8_t *act = run.scratch;
-    float *made = reinterpret_cast<float *>(run.scratch + act_room(*bound.step));
-    for (int j = 0; j < width; j++) {
-        const float *row = x.as<float>() + pairs[j] / bound.integer(pairs_per_row) * x.strides[0];
-        quantize_rows(*run.linear, act_kind(type), row, 0, j, j + 1, width, k, act);
+void route(const Bound &bound, const Run &run, int64_t, int64_t) {
+    const int64_t pairs = bound.views[1].shape[0], experts = bound.integer(0);
+    const Route out(bound.views[0].data, experts, pairs);
+    std::fill(out.start, out.start + experts + 1, 0);
+    for (int64_t p = 0; p < pairs; p++) out.start[expert_of(bound, run, p)]++;
+    int32_t at = 0;
+    for (int64_t e = 0; e < experts; e++) {  // start[e] becomes where the next pair of expert e goes
+        const int32_t count = out.start[e];
+        out.start[e] = at;
+        at += count;
     }
-    TileJob tile{};
-    tile.panel = bound.views[2].data + expert * int64_t(packed_bytes(type, n, k)) + first * band.panel_bytes;
-    tile.panel_bytes = band.panel_bytes;
-    tile.count = end - first;
-    tile.last_rows = std::min(panel_rows, n - (end - 1) * panel_rows);
-    tile.groups = group_count(layout_of(type), k);
-    tile.act = act;
-    tile.y = made;
-    tile.y_stride = band.group * panel_rows;
-    tile.bias = bias.data ? bias.as<float>() + expert * n + first * panel_rows : nullptr;
-    run.linear->tile[int(type)][__builtin_ctz(unsigned(width))](tile);
-    const int64_t columns = std::min(end * panel_rows, n) - first * panel_rows;
-    for (int j = 0; j < width; j++)
-        std::memcpy(y.as<float>() + pairs[j] * y.strides[0] + first * panel_rows, made + j * tile.y_stride,
-                    size_t(columns) * sizeof(float));
+    for (int64_t p = 0; p < pairs; p++) out.place[p] = out.start[expert_of(bound, run, p)]++;
+    int32_t used = 0, end = 0;
+    for (int64_t e = 0; e < experts; e++) {  // start[e] is now the end of expert e
+        const int32_t begin = end;
+        end = out.start[e];
+        if (begin == end) continue;
+        out.expert[used] = int32_t(e);
+        out.start[used] = begin;
+        std::fill(out.slot + begin, out.slot + end, used++);
+    }
+    out.start[used] = end;
+    *out.used = used;
+}
+
+// ---- experts_act: views act, a, b, c (rows of floats), route; ints: row kernel or -1, act kind, experts, pairs of a row,
+// whether the rows lie in order by expert; floats: eps
+
+enum { act_row, act_kind_of, act_experts, pairs_per_row, in_order };
+
+int64_t rows_per_unit(int64_t rows, int threads) { return rows >= 32 * threads ? 8 : 1; }
+
+int64_t experts_act_units(const Bound &bound, const Run &run) {
+    const int64_t rows = bound.views[1].shape[0], grain = rows_per_unit(rows, run.threads);
+    return (rows + grain - 1) / grain;
+}
+
+size_t row_room(const Step &step) { return size_t(step.operands[1].shape[1].factor * 4 + 63) / 64 * 64; }
+
+size_t experts_act_scratch(const Step &step) {
+    return row_room(step) + act_bytes(ActKind(step.ints[act_kind_of]), 1, step.operands[1].shape[1].factor);
+}
+
+// Where a slot's activations begin: what precedes it was rounded up to lines at most once for each slot.
+uint8_t *act_of_slot(uint8_t *act, ActKind kind, const Route &route, int64_t slot, int64_t k) {
+    return act + act_bytes(kind, route.start[slot], k) + 64 * slot;
+}
+
+const float *row_at(const View &view, int64_t r) { return view.data ? view.as<float>() + r * view.strides[0] : nullptr; }
+
+void experts_act(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
+    const View &out = bound.views[0], &a = bound.views[1];
+    const int64_t rows = a.shape[0], k = a.shape[1], each = bound.integer(pairs_per_row), kernel = bound.integer(act_row);
+    const int64_t grain = rows_per_unit(rows, run.threads);
+    const Route route(bound.views[4].data, bound.integer(act_experts), rows * each);
+    const ActKind kind = ActKind(bound.integer(act_kind_of));
+    float *made = reinterpret_cast<float *>(run.scratch);
+    uint8_t *alone = run.scratch + row_room(*bound.step);
+    for (int64_t r = begin * grain; r < std::min(rows, end * grain); r++) {
+        const float *row = row_at(a, r);
+        if (kernel >= 0) {
+            run.rows->rows[kernel](row, row_at(bound.views[2], r), row_at(bound.views[3], r), made, k, bound.number(0));
+            row = made;
+        }
+        if (each > 1) quantize_rows(*run.linear, kind, row, 0, 0, 1, 1, k, alone);
+        for (int64_t p = r * each; p < (r + 1) * each; p++) {
+            const int64_t place = bound.integer(in_order) ? p : route.place[p], slot = route.slot[place];
+            const int64_t at = place - route.start[slot], count = route.rows(slot);
+            uint8_t *act = act_of_slot(out.data, kind, route, slot, k);
+            if (each > 1) place_row(kind, alone, at, count, k, act);
+            else quantize_rows(*run.linear, kind, row, 0, at, at + 1, count, k, act);
+        }
+    }
+}
+
+// ---- experts: views y (pairs, n) in order by expert, act, panels, route, bias; ints: type, n, k, experts
+//
+// A unit is a band of panels of one chosen expert, times all of its rows: small where there are few rows, as then reading
+// weights is all the work, larger where there are many, as then activations are read again for every band.
+
+enum { type_of, out_columns, in_columns, expert_count };
+
+constexpr int64_t read_bytes = 16 << 10, cached_bytes = 192 << 10;
+constexpr int64_t few_rows = 4;
+constexpr int64_t units_per_thread = 24;  // so that experts of many rows are shared evenly
+
+struct Bands {
+    int64_t panels, each, count;  // of one expert: panels, of one band, bands
+};
+
+Bands bands(const Bound &bound, const Route &route, int threads) {
+    const int64_t n = bound.integer(out_columns), pairs = bound.views[0].shape[0], all = panels(n), used = *route.used;
+    const int64_t bytes = int64_t(packed_bytes(Type(bound.integer(type_of)), n, bound.integer(in_columns))) / all;
+    int64_t each = std::clamp<int64_t>((pairs <= few_rows * used ? read_bytes : cached_bytes) / bytes, 1, all);
+    while (each > 1 && (all + each - 1) / each * used < units_per_thread * threads) each = (each + 1) / 2;
+    return {all, each, (all + each - 1) / each};
+}
+
+Route route_of(const Bound &bound) {
+    return {bound.views[3].data, bound.integer(expert_count), bound.views[0].shape[0]};
+}
+
+int64_t experts_units(const Bound &bound, const Run &run) {
+    if (bound.views[0].shape[0] == 0) return 0;
+    const Route route = route_of(bound);
+    return *route.used * bands(bound, route, run.threads).count;
 }
 
 void experts(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
-    const View &ids = bound.views[3];
-    const int64_t pairs = bound.views[0].shape[0], count = bound.integer(expert_count);
-    const Band band = bands(Type(bound.integer(type_of)), bound.integer(out_columns), bound.integer(in_columns));
+    const View &y = bound.views[0], &bias = bound.views[4];
+    const Route route = route_of(bound);
+    const Bands cut = bands(bound, route, run.threads);
+    Packed weight{Type(bound.integer(type_of)), bound.integer(out_columns), bound.integer(in_columns), nullptr, 0};
+    weight.bytes = packed_bytes(weight.type, weight.n, weight.k);
     for (int64_t unit = begin; unit < end; unit++) {
-        const int64_t expert = unit % count, first = unit / count * band.group, last = std::min(band.all, first + band.group);
-        int64_t found[most_rows];
-        int waiting = 0;
-        for (int64_t p = 0; p < pairs; p++) {
-            const int32_t id = ids.as<int32_t>()[p * ids.strides[0]];
-            if (id < 0 || id >= count) run.fail(bound);
-            if (id != expert) continue;
-            found[waiting++] = p;
-            if (waiting == most_rows) multiply(bound, run, band, expert, first, last, found, most_rows), waiting = 0;
+        const int64_t slot = unit / cut.count, first = unit % cut.count * cut.each, expert = route.expert[slot];
+        weight.data = bound.views[2].data + expert * int64_t(weight.bytes);
+        const LinearJob job{&weight, act_of_slot(bound.views[1].data, act_kind(weight.type), route, slot, weight.k),
+                            y.as<float>() + route.start[slot] * y.strides[0], y.strides[0],
+                            bias.data ? bias.as<float>() + expert * weight.n : nullptr};
+        linear_panels(*run.linear, job, route.rows(slot), first, std::min(cut.panels, first + cut.each));
+    }
+}
+
+// ---- ungroup: views out (pairs, n), y (pairs, n) in order by expert, route; ints: experts
+
+int64_t ungroup_units(const Bound &bound, const Run &) { return bound.views[0].shape[0]; }
+
+void ungroup(const Bound &bound, const Run &, int64_t begin, int64_t end) {
+    const View &out = bound.views[0], &y = bound.views[1];
+    const Route route(bound.views[2].data, bound.integer(0), out.shape[0]);
+    for (int64_t p = begin; p < end; p++)
+        std::memcpy(out.as<float>() + p * out.strides[0], row_at(y, route.place[p]), size_t(out.shape[1]) * sizeof(float));
+}
+
+// ---- combine: views out (t, n), y (pairs, n) in order by expert, shares (t, pairs of a row), route; ints: experts
+
+constexpr int64_t combined_columns = 512;  // in a unit
+
+int64_t combine_units(const Bound &bound, const Run &) {
+    return bound.views[0].shape[0] * ((bound.views[0].shape[1] + combined_columns - 1) / combined_columns);
+}
+
+void combine(const Bound &bound, const Run &, int64_t begin, int64_t end) {
+    const View &out = bound.views[0], &y = bound.views[1], &shares = bound.views[2];
+    const int64_t parts = (out.shape[1] + combined_columns - 1) / combined_columns, each = shares.shape[1];
+    const Route route(bound.views[3].data, bound.integer(0), y.shape[0]);
+    for (int64_t unit = begin; unit < end; unit++) {
+        const int64_t t = unit / parts, first = unit % parts * combined_columns;
+        const int64_t count = std::min(combined_columns, out.shape[1] - first);
+        float *sum = out.as<float>() + t * out.strides[0] + first;
+        std::fill(sum, sum + count, 0.0f);
+        for (int64_t j = 0; j < each; j++) {
+            const float share = shares.as<float>()[t * shares.strides[0] + j * shares.strides[1]];
+            const float *row = row_at(y, route.place[t * each + j]) + first;
+            for (int64_t i = 0; i < count; i++) sum[i] += share * row[i];
         }
-        for (int done = 0, width = most_rows / 2; width > 0; width /= 2)
-            if (waiting & width) multiply(bound, run, band, expert, first, last, found + done, width), done += width;
     }
 }
 
@@ -123,7 +226,11 @@ void experts(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
 
 const std::vector<Kernel> expert_kernels = {
     {"top_k", top_k_units, top_k},
-    {"experts", experts_units, experts, nullptr, experts_scratch},
+    {"route", one_unit, route},
+    {"experts_act", experts_act_units, experts_act, nullptr, experts_act_scratch},
+    {"experts", experts_units, experts},
+    {"ungroup", ungroup_units, ungroup},
+    {"combine", combine_units, combine},
 };
 
 }  // namespace puna

@@ -116,36 +116,6 @@ def embedding(lowering: Lowering, node: Tensor) -> View:
     return out
 
 
-@emits("experts")
-def experts(lowering: Lowering, node: Tensor) -> View:
-    """Rows gathered by expert, each expert's panels read once for all of its rows."""
-    x, w, ids, bias = node.inputs
-    count, n, k = numbers(w.shape)
-    array = lowering.weights.packed(w.name, (count, n, k), w.dtype)
-    panels = lowering.outside(array, dtypes.U8, (number(array.nbytes),))
-    rows, chosen = lowering.rows(lowering.view(x)), lowering.view(ids)
-    rows = lowering.reshaped(rows, (product(rows.shape[:-1]), rows.shape[-1]))
-    chosen = lowering.reshaped(chosen, (product(chosen.shape),))
-    offset = None if bias is None else lowering.view(bias)
-    offset = offset if offset is None or offset.contiguous else lowering.copied(offset)
-    out = lowering.new(dtypes.F32, extents(node.shape))
-    y = views.whole(out.storage, dtypes.F32, (chosen.shape[0], number(n)))
-    each = 1 if len(x.shape) == 3 else numbers(ids.shape[1:])[0]
-    ints = (type_id(w.dtype), n, k, count, each)
-    lowering.step("experts", y, rows, panels, chosen, offset, ints=ints, tiny=False, label=f"experts {w.name}")
-    return out
-
-
-@emits("top_k")
-def top_k(lowering: Lowering, node: Tensor) -> View:
-    """Each row by itself."""
-    x, out = lowering.view(node.sources[0]), lowering.new(dtypes.I32, extents(node.shape))
-    rows = product(x.shape[:-1])
-    into = views.whole(out.storage, dtypes.I32, (rows, out.shape[-1]))
-    lowering.step("top_k", into, lowering.rows(lowering.reshaped(x, (rows, x.shape[-1]))))
-    return out
-
-
 # ---- positions and states --------------------------------------------------------------------------------------------
 
 

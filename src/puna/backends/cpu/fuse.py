@@ -5,6 +5,7 @@
 | norm, activation, gated activation     | linears only    | made row by row and quantized at once, for all of them   |
 | linear                                 | one add         | adds to the residual where it lies                       |
 | rope                                   | one write       | turned on the way into the state                         |
+| what lies between products of experts  | see grouping.py | stays in order by expert                                 |
 
 States that only attention reads lie in pages, its keys turned (native/kernels/rows.h).
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna import dtypes
-from puna.backends.cpu import _native, fuse, views
+from puna.backends.cpu import _native, fuse, grouping, views
 from puna.backends.cpu.steps import Step
 from puna.backends.cpu.views import Extents, Storage, View
 from puna.backends.cpu.weights import Weights
@@ -55,7 +55,7 @@ class Lowering:
         self.consumers = fuse.consumers_of(outputs)
         self.nodes = list(self.consumers)  # each after what it reads
         self.states = allocate_states([n for n in self.nodes if n.op == "state"])
-        self.deferred = fuse.deferred(outputs, self.consumers)
+        self.deferred = fuse.deferred(outputs, self.consumers) | grouping.grouped(outputs, self.consumers)
         self._orders = fuse.paged(outputs, self.consumers)
         self._wanted = set(outputs)
         self._outside: dict[int, Storage] = {}  # by address, so that one array is one storage
