@@ -16,6 +16,7 @@
 #include "isa.h"
 #include "linear.h"
 #include "memory.h"
+#include "packing.h"
 #include "program.h"
 #include "threads.h"
 
@@ -63,31 +64,35 @@ Ids best_ids(Logits logits, int64_t count) {
     return {found->data(), {found->size()}, owner};
 }
 
-struct PackJob {
-    Type type;
-    int64_t n, k;
-    const uint8_t *from;
-    uint8_t *to;
-};
+struct Loading {  // weights being packed, and the arrays that are read and written
+    std::vector<nb::object> keep;
+    std::unique_ptr<Packing> packing;
 
-void pack_all(Pool &pool, int type, int64_t n, int64_t k, Source from, Bytes to) {
-    if (!is_linear_type(type)) throw std::invalid_argument("pack: type " + std::to_string(type) + " has no kernel");
-    const PackJob job{Type(type), n, k, from.data(), to.data()};
-    if (from.size() < size_t(n) * row_bytes(job.type, k) || to.size() < packed_bytes(job.type, n, k))
-        throw std::invalid_argument("pack: a buffer is too small");
-    struct Shared {
-        const PackJob &job;
-        Pool &pool;
-    } shared{job, pool};
-    nb::gil_scoped_release release;
-    pool.run(
-        [](void *ctx, int thread, int) {
-            const auto &[job, pool] = *static_cast<Shared *>(ctx);
-            pool.split(
-                thread, panels(job.n), [&](int64_t begin, int64_t end) { pack(job.type, job.n, job.k, job.from, job.to, begin, end); }, 4);
-        },
-        &shared);
-}
+    // jobs: (type, count, n, k, stored bytes, panels, whether the former are a mapped file's)
+    Loading(nb::list jobs, int threads) {
+        std::vector<PackJob> parsed;
+        for (nb::handle item : jobs) {
+            const int type = nb::cast<int>(item[0]);
+            if (!is_linear_type(type)) throw std::invalid_argument("packing: type " + std::to_string(type) + " has no kernel");
+            const auto from = nb::cast<Source>(item[4]);
+            const auto to = nb::cast<Bytes>(item[5]);
+            const PackJob job{Type(type), nb::cast<int64_t>(item[1]), nb::cast<int64_t>(item[2]), nb::cast<int64_t>(item[3]),
+                              from.data(), to.data(), nb::cast<bool>(item[6])};
+            if (job.count < 1 || job.n < 1 || job.k < 1 || job.k % block_size(job.type) ||
+                from.size() != size_t(job.count * job.n) * row_bytes(job.type, job.k) ||
+                to.size() != size_t(job.count) * packed_bytes(job.type, job.n, job.k))
+                throw std::invalid_argument("packing: a buffer does not have the size of its matrices");
+            keep.push_back(nb::borrow(item));
+            parsed.push_back(job);
+        }
+        packing = std::make_unique<Packing>(std::move(parsed), threads);
+    }
+
+    bool wait(double seconds) {
+        nb::gil_scoped_release release;
+        return packing->wait(seconds);
+    }
+};
 
 // ---- a program from Python's tuples
 
@@ -183,12 +188,15 @@ NB_MODULE(_native, m) {
     m.def("attention_partial_bytes", attention_partial_bytes);
     m.attr("ATTENTION_SLOTS") = attention_slots;
     m.attr("PAGE_SLOTS") = page_slots;
-    m.def("pack", pack_all, "Packs a weight's stored bytes into its panels, on all threads.");
 
     nb::class_<Profile>(m, "Profile")
         .def_ro("seconds", &Profile::seconds)
         .def_ro("units", &Profile::units)
         .def_ro("waits", &Profile::waits);
+    nb::class_<Loading>(m, "Packing", "Packs weights' stored bytes into their panels, in the background.")
+        .def(nb::init<nb::list, int>())
+        .def("wait", &Loading::wait, "Whether all is packed; waits so many seconds for it.")
+        .def_prop_ro("done", [](const Loading &loading) { return loading.packing->done(); }, "Stored bytes packed so far.");
     nb::class_<Pool>(m, "Pool").def(nb::init<int>()).def_prop_ro("size", &Pool::size);
     nb::class_<Loaded>(m, "Program")
         .def(nb::init<Pool &, const std::string &, nb::list, nb::list, nb::list, std::vector<int>, Bytes, Bytes, int64_t>(),

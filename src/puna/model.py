@@ -117,9 +117,13 @@ class Model:
         """Whether it gives embeddings only."""
         return self._runtime.encoder
 
-    def prepare(self) -> None:
-        """Take the weights in and compile now, rather than when they are first needed."""
-        self._runtime.prepare()
+    def prepare(self, progress: Callable[[int, int], None] | None = None, *, wait: bool = True) -> None:
+        """Take the weights in and compile now, rather than when they are first needed.
+
+        Without `wait` the weights may still come in, in the background, when this returns, and the first step waits for
+        them. `progress` is called with bytes taken in and bytes in all by who waits.
+        """
+        self._runtime.prepare(progress, wait=wait)
 
     # ---- tokens -----------------------------------------------------------------------------------------------------
 
@@ -279,6 +283,7 @@ class Model:
 
     def _chunks(self, tokens: list[int], options: Options) -> Iterator[Chunk]:
         begun = time.perf_counter()
+        self._runtime.prepare()
         engine = self._runtime.engine
         loading = time.perf_counter() - begun
         stop_ids = () if options.ignore_eos else self.tokenizer.stop_ids

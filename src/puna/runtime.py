@@ -19,7 +19,7 @@ from puna.opened import Opened
 
 if TYPE_CHECKING:
     from puna.arch.base import Architecture, Hparams
-    from puna.backends.base import Backend, Weights
+    from puna.backends.base import Backend, Progress, Weights
     from puna.engine.adapters import Grafted
     from puna.engine.embedder import Embedder
     from puna.engine.engine import Engine
@@ -45,6 +45,7 @@ class Runtime:
         self._threads = threads or opened.params.get("num_thread") or None
         self._context_length = context_length
         self._making = threading.RLock()
+        self._progress: Progress | None = None
 
     @cached_property
     def arch(self) -> Architecture:
@@ -98,9 +99,15 @@ class Runtime:
         if self.opened.adapters:
             _ = self._grafted
 
-    def prepare(self) -> None:
-        """Take the weights in and compile now, rather than when they are first needed."""
+    def prepare(self, progress: Progress | None = None, *, wait: bool = True) -> None:
+        """Take the weights in and compile now, rather than when they are first needed.
+
+        Without `wait` the weights may still come in when this returns; `progress` is called by who waits for them.
+        """
+        self._progress = progress or self._progress
         _ = self.embedder if self.encoder else self.engine
+        if wait:
+            self._weights.finish()
 
     @contextmanager
     def _naming_source(self) -> Iterator[None]:
@@ -119,7 +126,7 @@ class Runtime:
 
     @cached_property
     def _weights(self) -> Weights:
-        return self.backend.load(self._grafted.weights)
+        return self.backend.load(self._grafted.weights, self._progress)
 
     @cached_property
     def _grafted(self) -> Grafted:

@@ -10,7 +10,6 @@ from puna.backends import open_backend
 from puna.backends.base import Bounds
 from puna.backends.cpu import _native
 from puna.backends.cpu import open_backend as open_cpu
-from puna.backends.cpu.threads import default_threads, quota
 from puna.errors import BackendError
 from puna.graph import O, T, input_, state, weight
 from puna.graph.ops import apply
@@ -175,22 +174,6 @@ def test_an_unknown_instruction_set_or_no_threads_are_refused():
 
 def test_the_generic_kernels_run_everywhere():
     assert _native.isas()[0] == "generic"
-
-
-def test_threads_are_at_least_one_and_follow_the_cgroups_limit(tmp_path):
-    assert default_threads() >= 1
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert quota(tmp_path) == 1.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert quota(tmp_path) is None
-
-
-def test_the_older_cgroups_limit_is_read(tmp_path):
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("400000\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert quota(tmp_path) == 4
-    assert quota(tmp_path / "nowhere") is None
 
 
 @pytest.fixture

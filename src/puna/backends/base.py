@@ -50,6 +50,10 @@ class Weights(Protocol):
         """Bytes resident for the weights."""
         ...
 
+    def finish(self) -> None:
+        """Wait until they are taken in, which may go on in the background; the first run waits by itself."""
+        ...
+
 
 class Program(Protocol):
     """A compiled graph with its states."""

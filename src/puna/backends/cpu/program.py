@@ -71,6 +71,8 @@ class Program:
     def __init__(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds, pool: Any, isa: str) -> None:
         self._bounds = bounds.sizes()
         lowering = Lowering(outputs, weights)
+        self._weights = weights
+        weights.start()
         inputs = [n for n in lowering.nodes if n.op == "input"]
         self._specs = [(n.name, n.dtype.numpy, n.shape) for n in inputs]
         self.steps, self._storages = lowering.steps, lowering.storages
@@ -117,6 +119,7 @@ class Program:
 
     def _prepare(self, given: Sequence[Array]) -> list[Array]:
         """Inputs as the native side takes them; fixes this run's sizes and where its results will lie."""
+        self._weights.finish()
         sizes: dict[str, int] = {}
         named = zip(given, self._specs, strict=True)
         arrays = [self._array(array, name, dtype, shape, sizes) for array, (name, dtype, shape) in named]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from puna.backends.cpu import cgroup
+
 
 def default_threads() -> int:
     """Physical cores within the process' affinity, and within its cgroup's limit."""
@@ -22,15 +24,10 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
-def quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """CPUs that the cgroup grants (version 2, then 1); None where there is no limit."""
-    try:
-        granted, period = (root / "cpu.max").read_text().split()
-        return None if granted == "max" else int(granted) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        granted, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return None if int(granted) <= 0 else int(granted) / int(period)
-    except (OSError, ValueError):
-        return None
+def quota(root: Path = cgroup.ROOT, own: Path = cgroup.OWN) -> float | None:
+    """CPUs that the control groups of this process grant, the least of them; None where there is no limit."""
+    pairs = [text.split() for text in cgroup.settings("cpu", "cpu.max", root, own)]
+    older = (cgroup.settings("cpu", f"cpu.cfs_{name}_us", root, own) for name in ("quota", "period"))
+    pairs += [list(pair) for pair in zip(*older, strict=False)]
+    granted = [int(pair[0]) / int(pair[1]) for pair in pairs if len(pair) == 2 and all(n.isdigit() for n in pair)]
+    return min(granted, default=None)

@@ -1,11 +1,13 @@
 """Weights in the layouts that kernels read: packed panels for matrices, float32 for the rest; made when first used.
 
-Bytes of a mapped file are read once and given back to the system; a matrix that is only looked up stays there.
+Bytes of a mapped file are read once and given back to the system; a matrix that is only looked up stays there. Packing
+goes on in the background while a program is made of the panels; whoever runs one waits for it.
 """
 
 from __future__ import annotations
 
 import mmap
+import threading
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from puna.backends.base import Progress
 from puna.backends.cpu import _native
+from puna.backends.cpu.memory import readable, require
 from puna.dtypes import DType, Stored
 from puna.errors import BackendError
 from puna.quants.iq_tables import GRIDS, grid_levels
@@ -22,6 +25,9 @@ from puna.quants.iq_tables import GRIDS, grid_levels
 Bytes = NDArray[np.uint8]
 BLOCK = 64 << 20
 """Bytes that packed matrices take from the system at a time: on huge pages, and used only where written."""
+
+PATIENCE = 0.05
+"""Seconds between two reports of progress."""
 
 
 class Weights:
@@ -34,7 +40,9 @@ class Weights:
         self._packed: dict[str, Bytes] = {}
         self._values: dict[str, NDArray[Any]] = {}
         self._free: Bytes = np.empty(0, np.uint8)
-        self._done = 0
+        self._jobs: list[tuple[int, int, int, int, Bytes, Bytes, bool]] = []  # not begun yet
+        self._packing: list[tuple[_native.Packing, int]] = []  # under way, each with the stored bytes of it
+        self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
@@ -55,24 +63,54 @@ class Weights:
         return name in self._packed
 
     def packed(self, name: str, shape: tuple[int, ...], dtype: DType) -> Bytes:
-        """The panels of a matrix, or of (E, N, K) matrices one after the other, packed now if they are not yet."""
+        """Where the panels of a matrix, or of (E, N, K) matrices one after the other, are or will be."""
         if name not in self._packed:
             raw, (*count, n, k), kind = self.raw(name, shape, dtype), shape, type_id(dtype)
-            matrices = raw.reshape(count[0] if count else 1, -1)
-            out = self._memory(len(matrices) * _native.packed_bytes(kind, n, k))
-            for matrix, part in zip(matrices, out.reshape(len(matrices), -1), strict=True):
-                _native.pack(self._pool, kind, n, k, matrix, part)
-            self._packed[name] = out
-            self._count(raw)
+            matrices = count[0] if count else 1
+            self._packed[name] = out = self._memory(matrices * _native.packed_bytes(kind, n, k))
+            self._jobs.append((kind, matrices, n, k, raw, out, mapped(raw) is not None))
+            if mapped(raw) is None:  # made for this: not to be kept
+                self.start()
+                self.finish()
         return self._packed[name]
 
+    def start(self) -> None:
+        """Begin to pack what was asked for."""
+        if jobs := self._jobs:
+            require(sum(out.nbytes for *_, out, _ in jobs), "the weights")
+            self._jobs = []
+            self._packing.append((_native.Packing(jobs, self._pool.size), sum(raw.nbytes for *_, raw, _, _ in jobs)))
+
+    def finish(self) -> None:
+        """Wait until all that was begun is packed, and report progress."""
+        with self._lock:
+            while self._packing:
+                packing, total = self._packing[0]
+                while not packing.wait(PATIENCE if self._progress else 1):
+                    self._report(packing.done, total)
+                self._report(total, total)
+                self._packing.pop(0)
+
+    def _report(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(done, total)
+
     def _memory(self, nbytes: int) -> Bytes:  # a multiple of 64
+        if nbytes <= self._free.nbytes:
+            taken, self._free = self._free[:nbytes], self._free[nbytes:]
+            return taken
+        try:
+            block = _native.allocate(max(nbytes, BLOCK) if nbytes <= BLOCK // 4 else nbytes, False)
+        except MemoryError as error:
+            so_far = sum(array.nbytes for array in self._packed.values())
+            raise BackendError(
+                f"loading: the system refuses {readable(nbytes)} for weights, with {readable(so_far)} taken; "
+                "a limit (ulimit -v) or overcommit may be set; a smaller quantization needs less"
+            ) from error
         if nbytes > BLOCK // 4:
-            return _native.allocate(nbytes, False)
-        if nbytes > self._free.nbytes:
-            self._free = _native.allocate(BLOCK, False)
-        taken, self._free = self._free[:nbytes], self._free[nbytes:]
-        return taken
+            return block
+        self._free = block[nbytes:]
+        return block[:nbytes]
 
     def raw(self, name: str, shape: tuple[int, ...], dtype: DType) -> Bytes:
         """The stored bytes, as they are."""
@@ -83,15 +121,8 @@ class Weights:
         if name not in self._values:
             tensor = self.stored(name, shape)
             self._values[name] = np.ascontiguousarray(tensor.numpy())
-            self._count(tensor.raw)
+            release(tensor.raw)
         return self._values[name]
-
-    def _count(self, raw: Bytes) -> None:
-        release(raw)
-        self._done += raw.nbytes
-        if self._progress is not None:
-            total = sum(tensor.dtype.nbytes(tuple(tensor.shape)) for tensor in self._stored.values())
-            self._progress(self._done, total)
 
 
 def type_id(dtype: DType) -> int:
