@@ -3,30 +3,104 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from puna.cli.options import threads_option
+from puna.cli.options import Command, backend_option, threads_option
+
+ALL = {"prefill": (512, 2048), "decode": (128,), "batched": (8, 32), "context": (8192, 32768)}
+"""What --all measures."""
+USUAL = {"prefill": (512,), "decode": (128,)}
+"""What is measured where nothing is asked for."""
+
+
+class Numbers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers above zero with commas between."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The numbers; a usage error for anything else."""
+        words = str(value).split(",")
+        if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+            self.fail(f"'{value}' is not a list like 512,2048", param, ctx)
+        return tuple(int(word) for word in words)
+
+
+def _numbers(name: str, text: str) -> Callable[[Command], Command]:
+    return click.option(f"--{name}", type=Numbers(), metavar="N,...", help=text)
 
 
 @click.command()
-@click.option("--limits", is_flag=True, help="Measure only what this machine can do at most.")
-@threads_option
+@click.argument("model", required=False)
+@_numbers("prefill", "Prompts of so many tokens. [default: 512]")
+@_numbers("decode", "So many tokens one after the other. [default: 128]")
+@_numbers("batched", "A token at a time in so many sequences at once: 8,32 ...")
+@_numbers("context", "A token at a time behind so many positions: 8192,32768 ...")
+@click.option("--all", "everything", is_flag=True, help="All of these, at the sizes that others publish.")
 @click.option(
-    "--json", "out", metavar="FILE", help="Write every figure to FILE; - is standard output, without the table."
+    "--kv-type", default="f16", show_default=True, metavar="TYPE,...", help="How K/V is kept: f16, q8_0, f32."
 )
-def command(limits: bool, threads: int | None, out: str | None) -> None:
-    """Measure how fast a model, the kernels and this machine are."""
-    from puna.backends import open_backend
+@click.option("--peer", is_flag=True, help="Let an installed llama-cpp-python take turns, at its better setting.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Turns; their median is told.")
+@backend_option
+@threads_option
+@click.option("--limits", is_flag=True, help="Measure only what this machine can do at most.")
+@click.option("--json", "out", metavar="FILE", help="Every figure as JSON; - is standard output, without the table.")
+def command(model: str | None, limits: bool, out: str | None, **options: Any) -> None:
+    """Measure how fast MODEL is: a name, a GGUF file or a checkpoint directory; or with an option, this machine alone.
 
-    open_backend("cpu", threads=threads)  # says so where it was not built
+    Each line says tokens a second (the median of all rounds, the least and the most), and which part that is of what
+    the machine can do: of the bytes it reads a second in decoding, of its arithmetic in prefill.
+    """
+    if limits:
+        _limits(options["threads"], out)
+    elif model is None:
+        raise click.UsageError("which model? `puna list` shows those in the store; --limits needs none")
+    else:
+        _model(model, out, **options)
+
+
+def _limits(threads: int | None, out: str | None) -> None:
+    _need_native(threads)
     from puna.bench import limits as machine
 
     found = machine.measure(threads)
     _tell(machine.table(found), found.to_dict(), out)
+
+
+def _model(
+    model: str,
+    out: str | None,
+    *,
+    kv_type: str,
+    everything: bool,
+    prefill: tuple[int, ...] | None,
+    decode: tuple[int, ...] | None,
+    batched: tuple[int, ...] | None,
+    context: tuple[int, ...] | None,
+    **options: Any,
+) -> None:
+    asked = {"prefill": prefill, "decode": decode, "batched": batched, "context": context}
+    given = {name: numbers for name, numbers in asked.items() if numbers}
+    chosen = {**ALL, **given} if everything else given or USUAL
+    from puna.bench import compare
+    from puna.bench.model import compared
+    from puna.bench.work import works
+
+    todo = works(**{name: chosen.get(name, ()) for name in asked}, kv_types=kv_type.split(","))
+    found = compared(model, todo, **options)
+    _tell(compare.lines(found), found.to_dict(), out)
+
+
+def _need_native(threads: int | None) -> None:
+    """An error that says how to get the native module, where it was not built."""
+    from puna.backends import open_backend
+
+    open_backend("cpu", threads=threads)
 
 
 def _tell(table: Iterable[str], figures: dict[str, Any], out: str | None) -> None:
