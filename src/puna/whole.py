@@ -6,7 +6,6 @@
 
 import errno
 import os
-import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -88,7 +87,7 @@ def _begun(target: Path, partials: list[Path], locks: ExitStack) -> BinaryIO:
     stem = os.fsencode(target.name)[:200].decode("utf-8", "ignore")
     _remove_stale(target, stem)
     while True:
-        partial = target.with_name(f".{stem}.{secrets.token_hex(4)}.partial")
+        partial = target.with_name(f".{stem}.{os.urandom(4).hex()}.partial")
         file = partial.open("xb", buffering=1 << 20)
         partials.append(partial)
         lock = os.dup(file.fileno())  # holds on after the file is closed, until it has its name

@@ -5,10 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from shutil import get_terminal_size
 from typing import TextIO
-
-from puna.store.blobs import readable_size
 
 REDRAW = 0.1
 """Seconds between two drawings of a line."""
@@ -86,11 +83,15 @@ def loading(out: TextIO | None = None, clock: Callable[[], float] = time.monoton
 
 def _fitted(status: str, figures: str) -> str:
     """Both on one line of the terminal, the status cut at its beginning if need be."""
+    from shutil import get_terminal_size
+
     room = max(get_terminal_size().columns - 1 - len(figures), 20)
     return (status if len(status) <= room else f"...{status[3 - room :]}") + figures
 
 
 def _figures(done: int, total: int, seconds: float, unit: str = "") -> str:
+    from puna.store.blobs import readable_size
+
     def amount(count: float) -> str:
         return f"{count:,.0f}" if unit else readable_size(count)
 

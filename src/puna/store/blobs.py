@@ -9,7 +9,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import sys
 import time
@@ -113,7 +112,7 @@ def temporary_folder(blobs: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     remove_stale(parent)
     while True:
-        folder = parent / secrets.token_hex(8)
+        folder = parent / os.urandom(8).hex()
         folder.mkdir()
         with own_folder(folder) as owned:
             if not owned:  # somebody's cleaning met it between mkdir and the lock
@@ -160,7 +159,7 @@ def add_stream(
 ) -> Blob:
     """Stores the bytes of `chunks`; DigestMismatch where `digest` is given and they do not hash to it."""
     require_space(what, blobs, size)
-    hasher, done, path = hashlib.sha256(), 0, temporary / secrets.token_hex(8)
+    hasher, done, path = hashlib.sha256(), 0, temporary / os.urandom(8).hex()
     with storing(what, blobs, size), removing(path):
         with path.open("xb") as file:
             for chunk in chunks:
@@ -188,7 +187,7 @@ def add_file(
     With `link` a hard link comes before the copy: right only for files that nobody writes to in place. Which of them it
     was is in the progress. The digest is that of the bytes stored, taken while they are copied or right after.
     """
-    path = temporary / secrets.token_hex(8)
+    path = temporary / os.urandom(8).hex()
     with storing(str(source), blobs, source.stat().st_size), removing(path):
         way = "a clone" if _clone(source, path) else "a hard link" if link and _hard_link(source, path) else ""
         if way:
