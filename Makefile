@@ -46,6 +46,9 @@ test-reference: $(VENV)/.reference $(VENV)/.native ## Compare live with torch an
 test-peers: $(VENV)/.peers $(VENV)/.native ## Compare with other programs and real models (downloads)
 	$(BIN)/python -m pytest -m peer $(PYTEST)
 
+sanitize: $(VENV)/.test ## Run the native code's tests under ASan, UBSan and TSan (SANITIZE= for one of them)
+	@./.ci/sanitize $(BIN)/python $(SANITIZE)
+
 lint: $(VENV)/.lint ## Check style, types and import layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -123,4 +126,4 @@ $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
 	    [ -n '$(NATIVE_OPTIONAL)' ] || ! command -v "$${CXX:-c++}" >/dev/null; \
 	fi
 
-.PHONY: help run dev test test-reference test-peers lint bench wheel native clean
+.PHONY: help run dev test test-reference test-peers sanitize lint bench wheel native clean
