@@ -17,7 +17,8 @@ namespace nb = nanobind;
 
 namespace puna {
 
-extern const LimitKernels generic_limit_kernels, avx2_limit_kernels, avx512_limit_kernels;
+extern const LimitKernels generic_limit_kernels, avx2_limit_kernels, avx512_limit_kernels, neon_limit_kernels,
+    neon_i8mm_limit_kernels;
 
 namespace {
 
@@ -26,14 +27,21 @@ using Bytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 constexpr size_t read_unit = 4096;
 
 const LimitKernels &limit_kernels(Isa isa) {
-#if defined(PUNA_HAVE_AVX512)
-    if (isa == Isa::avx512) return avx512_limit_kernels;
-#endif
+    switch (isa) {
 #if defined(PUNA_HAVE_AVX2)
-    if (isa == Isa::avx2) return avx2_limit_kernels;
+    case Isa::avx2: return avx2_limit_kernels;
 #endif
-    (void)isa;
-    return generic_limit_kernels;
+#if defined(PUNA_HAVE_AVX512)
+    case Isa::avx512: return avx512_limit_kernels;
+#endif
+#if defined(PUNA_HAVE_NEON)
+    case Isa::neon: return neon_limit_kernels;
+#endif
+#if defined(PUNA_HAVE_NEON_I8MM)
+    case Isa::neon_i8mm: return neon_i8mm_limit_kernels;
+#endif
+    default: return generic_limit_kernels;
+    }
 }
 
 double seconds() {

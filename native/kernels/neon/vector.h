@@ -13,7 +13,7 @@ namespace puna {
 namespace {
 
 struct Neon {
-    static constexpr int lanes = 4, tile_rows = 16;
+    static constexpr int lanes = 4, tile_rows = 16, band_vectors = 0;
     template <Scales> static constexpr int side = 2;
     static constexpr bool signed_bytes = true;
     using Bytes = uint8x16_t;
@@ -71,12 +71,21 @@ struct Neon {
     static PUNA_INLINE Floats load_high4(const uint8_t *p) {
         return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vshr_n_u8(small(p), 4)))));
     }
+    static PUNA_INLINE Floats load_e8m0(const uint8_t *p) {  // 2^(byte - 128); bytes 0 and 1 are denormals
+        const int32x4_t e = vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(small(p))))), one = vdupq_n_s32(1);
+        const int32x4_t denormal = vshlq_s32(vdupq_n_s32(0x00200000), vminq_s32(e, one));
+        return vreinterpretq_f32_s32(vmaxq_s32(vshlq_n_s32(vsubq_s32(e, one), 23), denormal));
+    }
+    static PUNA_INLINE Floats load_e4m3(const uint8_t *p) {  // as f16, whose exponents are 8 larger, times 2^7
+        const uint16x4_t half = vshl_n_u16(vget_low_u16(vmovl_u8(small(p))), 7);
+        return vmulq_n_f32(vcvt_f32_f16(vreinterpret_f16_u16(half)), 128);
+    }
     static PUNA_INLINE void store(float *p, Floats a) { vst1q_f32(p, a); }
     static PUNA_INLINE void prefetch(const uint8_t *p, int bytes) {
         for (int i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
     }
 
-private:
+protected:
     // Below 128 a byte is the same with a sign; of 8 bits the offset is taken away.
     template <int bits> static PUNA_INLINE int8x16_t signed_of(Bytes w) {
         return vreinterpretq_s8_u8(bits < 8 ? w : veorq_u8(w, bytes(0x80)));
