@@ -1,4 +1,4 @@
-"""Whole models whose matrices are of one stored type: products, experts and the tied embedding run as they are stored."""
+"""Whole models whose matrices are of one stored type: products, experts and the tied embedding."""
 
 from types import SimpleNamespace
 

@@ -232,6 +232,8 @@ def test_bad_arguments_are_refused():
     weight, _ = packed("Q8_0", 16, 64)
     with pytest.raises(ValueError, match="type 9999 is unknown"):
         native.linear_pack(9999, 1, 32, np.zeros(34, np.uint8))
+    with pytest.raises(ValueError, match="3 bytes are not the grid of type 19"):
+        native.take_grid(19, np.zeros(3, np.uint8))
     with pytest.raises(ValueError, match="33 bytes are not 1 rows of 32"):
         native.linear_pack(8, 1, 32, np.zeros(33, np.uint8))
     with pytest.raises(ValueError, match=r"x must be \(t, 64\)"):
