@@ -18,10 +18,12 @@ inline float half_e8m0(uint8_t exponent) {
     return value;
 }
 
-// Half of what the byte stands for: an f16 with the same bits is 2^-8 of it.
+// Half of what the byte, below 128, stands for.
 inline float half_e4m3(uint8_t code) {
-    const uint8_t half[2] = {static_cast<uint8_t>(code << 7), static_cast<uint8_t>(code >> 1)};
-    return half_to_float(half) * 128.0f;
+    const uint32_t bits = (code + (119u << 3)) << 20;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return code < 8 ? static_cast<float>(code) * 0x1p-10f : value;
 }
 
 constexpr int64_t columns_of(Type type) {

@@ -24,6 +24,7 @@ def random_weight(name, n, k, seed=0):
     """Return the stored bytes of a random weight: every bit of its integers and small scales is used."""
     rng = np.random.default_rng(seed)
     dtype = DTYPES[name]
+    assert has_product(dtype)
     if name in FLOATS:
         values = rng.standard_normal((n, k), dtype=np.float32)
         if name == "BF16":
@@ -47,7 +48,6 @@ def packed(name, n, k, threads=1, seed=0):
     """Return a random weight packed, and its values as float64 (n, k)."""
     raw = random_weight(name, n, k, seed)
     values = dequantize(raw, name, (n, k)).astype(np.float64)
-    assert has_product(DTYPES[name])
     return native.linear_pack(DTYPES[name].ggml_id, n, k, raw, threads), values
 
 
