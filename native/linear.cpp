@@ -1,5 +1,6 @@
 #include "linear.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/panels.h"
@@ -38,12 +39,31 @@ int log2_of(int width) { return width == 16 ? 4 : width == 8 ? 3 : width == 4 ? 
 // Tiles of t rows: the whole ones, then one per set bit of the rest.
 int64_t tile_count(int64_t t) { return t / 16 + __builtin_popcountll(static_cast<uint64_t>(t % 16)); }
 
-// How a product is cut: units of `panels` panels times `tiles` tiles, the tiles of the same panels after each other.
+// Whether activations lie and products are made in bands of many rows.
+bool in_bands(const LinearKernels &kernels, ActKind kind, int64_t t) {
+    return kind == ActKind::q8 && t > 16 && kernels.band[static_cast<int>(Type::Q8_0)];
+}
+
+// How a product is cut: units of `panels` panels times `tiles` tiles (or rows), those of the same panels in a row.
 struct Cut {
     int64_t panels, tiles, bands, units;
 };
 
-Cut cut(const Packed &weight, int64_t t, int threads) {
+// Whole multiples of the three panels that are done together.
+Cut cut_bands(const Packed &weight, int64_t t, int threads) {
+    const int64_t all = panels(weight.n), wanted = units_per_thread * threads;
+    int64_t group = band_panels, bands = (t + band_rows - 1) / band_rows;
+    const auto units = [&] { return (all + group - 1) / group * bands; };
+    if (units() < wanted) group /= 2;
+    while (units() < wanted && t / bands >= 64) bands++;
+    if (units() < wanted) group /= 2;
+    const int64_t rows = padded_rows((t + bands - 1) / bands);
+    bands = (t + rows - 1) / rows;
+    return {group, rows, bands, units()};
+}
+
+Cut cut(const LinearKernels &kernels, const Packed &weight, int64_t t, int threads) {
+    if (in_bands(kernels, act_kind(weight.type), t)) return cut_bands(weight, t, threads);
     const int64_t bytes = panel_bytes(layout_of(weight.type), weight.k), all = panels(weight.n), tiles = tile_count(t);
     const int64_t wanted = units_per_thread * threads;
     const int64_t least = t <= 4 && act_kind(weight.type) == ActKind::f32 ? float_panels_at_once : 1;
@@ -58,36 +78,70 @@ Cut cut(const Packed &weight, int64_t t, int threads) {
     return {group, band, bands, (all + group - 1) / group * bands};
 }
 
-// Panels [first, end) times tiles [first_tile, end_tile) of the t rows.
-void run_part(const LinearKernels &kernels, const LinearJob &job, int64_t t, int64_t first, int64_t end, int64_t first_tile,
-              int64_t end_tile) {
+// The job of panels [first, end), from the first row on.
+TileJob tile_job(const LinearJob &job, int64_t first, int64_t end) {
     const Packed &weight = *job.weight;
     const Layout layout = layout_of(weight.type);
-    const int64_t bytes = panel_bytes(layout, weight.k), row_act = act_row_bytes(act_kind(weight.type), weight.k);
+    const int64_t bytes = panel_bytes(layout, weight.k);
     TileJob tile{};
     tile.panel = weight.data + first * bytes;
     tile.panel_bytes = bytes;
     tile.count = end - first;
     tile.last_rows = std::min(panel_rows, weight.n - (end - 1) * panel_rows);
     tile.groups = group_count(layout, weight.k);
+    tile.act = static_cast<const uint8_t *>(job.act);
+    tile.y = job.y + first * panel_rows;
     tile.y_stride = job.y_stride;
     tile.bias = job.bias ? job.bias + first * panel_rows : nullptr;
     tile.add = job.add;
+    return tile;
+}
+
+// Panels [first, end) times tiles [first_tile, end_tile) of the t rows.
+void run_tiles(const LinearKernels &kernels, const LinearJob &job, int64_t t, int64_t first, int64_t end,
+               int64_t first_tile, int64_t end_tile) {
+    TileJob tile = tile_job(job, first, end);
+    const int64_t row_act = act_row_bytes(act_kind(job.weight->type), job.weight->k);
     int64_t row = std::min(first_tile * 16, t / 16 * 16);
     for (int64_t i = row / 16; i < first_tile; i++) row += tile_width(t, row);
     for (int64_t i = first_tile; i < end_tile; i++) {
         const int width = tile_width(t, row);
         tile.act = static_cast<const uint8_t *>(job.act) + row * row_act;
         tile.y = job.y + row * job.y_stride + first * panel_rows;
-        kernels.tile[static_cast<int>(weight.type)][log2_of(width)](tile);
+        kernels.tile[static_cast<int>(job.weight->type)][log2_of(width)](tile);
         row += width;
     }
 }
 
-void run_unit(const LinearKernels &kernels, const LinearJob &job, int64_t t, const Cut &cut, int64_t unit) {
+// Panels [first, end) times rows [row, end_row) of the t rows, in bands.
+void run_band(const LinearKernels &kernels, const LinearJob &job, int64_t t, int64_t first, int64_t end, int64_t row,
+              int64_t end_row, uint8_t *scratch) {
+    TileJob tile = tile_job(job, first, end);
+    tile.y += row * job.y_stride;
+    kernels.band[static_cast<int>(job.weight->type)](
+        {tile, band_blocks * padded_rows(t) * record_bytes, row, end_row - row, scratch});
+}
+
+void run_unit(const LinearKernels &kernels, const LinearJob &job, int64_t t, const Cut &cut, int64_t unit,
+              uint8_t *scratch) {
     const int64_t first = unit / cut.bands * cut.panels, end = std::min(panels(job.weight->n), first + cut.panels);
-    const int64_t first_tile = unit % cut.bands * cut.tiles, end_tile = std::min(tile_count(t), first_tile + cut.tiles);
-    run_part(kernels, job, t, first, end, first_tile, end_tile);
+    const int64_t begin = unit % cut.bands * cut.tiles, stop = begin + cut.tiles;
+    if (in_bands(kernels, act_kind(job.weight->type), t))
+        run_band(kernels, job, t, first, end, begin, std::min(t, stop), scratch);
+    else run_tiles(kernels, job, t, first, end, begin, std::min(tile_count(t), stop));
+}
+
+// Rows of x into the chunks of a band's layout, tile by tile.
+void quantize_bands(const LinearKernels &kernels, const float *x, int64_t stride, int64_t row_begin, int64_t row_end,
+                    int64_t t, int64_t k, uint8_t *act) {
+    for (int64_t row = row_begin; row < row_end;) {
+        const int64_t start = row / band_tile * band_tile, rows = std::min(row_end, start + band_tile) - row;
+        for (int64_t c = 0; c < k; c += 32 * band_blocks)
+            kernels.quantize(x + row * stride + c, stride, rows, std::min<int64_t>(k - c, 32 * band_blocks),
+                             act + padded_rows(t) * record_bytes * (c / 32) + start * record_bytes * chunk_blocks(k, c),
+                             band_tile, static_cast<int>(row - start));
+        row += rows;
+    }
 }
 
 void spread_rows(const float *x, int64_t stride, int64_t rows, int64_t k, float *tile, int width, int64_t first) {
@@ -105,11 +159,14 @@ Record record_of(ActKind kind) { return kind == ActKind::f32 ? Record{0, 1} : Re
 }  // namespace
 
 size_t act_bytes(ActKind kind, int64_t t, int64_t k) {
-    return static_cast<size_t>((t * act_row_bytes(kind, k) + 63) / 64 * 64);
+    const int64_t rows = kind == ActKind::q8 ? padded_rows(t) : t;
+    return static_cast<size_t>((rows * act_row_bytes(kind, k) + 63) / 64 * 64);
 }
 
 void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, int64_t stride, int64_t row_begin,
                    int64_t row_end, int64_t t, int64_t k, void *act) {
+    if (in_bands(kernels, kind, t))
+        return quantize_bands(kernels, x, stride, row_begin, row_end, t, k, static_cast<uint8_t *>(act));
     for (int64_t row = row_begin; row < row_end;) {
         const int width = tile_width(t, row);
         const int64_t start = row / width * width, rows = std::min(row_end, start + width) - row;
@@ -122,44 +179,45 @@ void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, i
     }
 }
 
-void place_row(ActKind kind, const void *alone, int64_t row, int64_t t, int64_t k, void *act) {
-    const int64_t width = tile_width(t, row), start = row / width * width, place = row - start;
-    const int64_t row_bytes = act_row_bytes(kind, k);
+void place_row(const LinearKernels &kernels, ActKind kind, const void *alone, int64_t row, int64_t t, int64_t k,
+               void *act) {
+    const bool bands = in_bands(kernels, kind, t);
+    const int64_t width = bands ? band_tile : tile_width(t, row), start = row / width * width, place = row - start;
+    const int64_t columns = bands ? 32 * band_blocks : k;  // whose tiles lie together
     const Record record = record_of(kind);
     const auto *from = static_cast<const uint8_t *>(alone);
-    const uint8_t *end = from + row_bytes;
-    for (auto *to = static_cast<uint8_t *>(act) + start * row_bytes; from < end; to += width * (record.bytes + 4 * record.words)) {
-        std::memcpy(to + place * record.bytes, from, static_cast<size_t>(record.bytes));
-        from += record.bytes;
-        for (int64_t w = 0; w < record.words; w++, from += 4)
-            std::memcpy(to + width * record.bytes + 4 * (w * width + place), from, 4);
+    for (int64_t c = 0; c < k; c += columns) {
+        const int64_t bytes = act_row_bytes(kind, std::min(columns, k - c));
+        const int64_t before = bands ? padded_rows(t) * act_row_bytes(kind, c) : 0;
+        auto *to = static_cast<uint8_t *>(act) + before + start * bytes;
+        for (const uint8_t *end = from + bytes; from < end; to += width * (record.bytes + 4 * record.words)) {
+            std::memcpy(to + place * record.bytes, from, static_cast<size_t>(record.bytes));
+            from += record.bytes;
+            for (int64_t w = 0; w < record.words; w++, from += 4)
+                std::memcpy(to + width * record.bytes + 4 * (w * width + place), from, 4);
+        }
     }
 }
 
-int64_t linear_units(const Packed &weight, int64_t t, int threads) { return cut(weight, t, threads).units; }
+int64_t linear_units(const LinearKernels &kernels, const Packed &weight, int64_t t, int threads) {
+    return cut(kernels, weight, t, threads).units;
+}
+
+size_t linear_scratch() { return band_scratch; }
 
 void linear(const LinearKernels &kernels, const LinearJob &job, int64_t t, int threads, int64_t unit_begin,
-            int64_t unit_end) {
-    const Cut pieces = cut(*job.weight, t, threads);
-    for (int64_t unit = unit_begin; unit < unit_end; unit++) run_unit(kernels, job, t, pieces, unit);
+            int64_t unit_end, uint8_t *scratch) {
+    const Cut pieces = cut(kernels, *job.weight, t, threads);
+    for (int64_t unit = unit_begin; unit < unit_end; unit++) run_unit(kernels, job, t, pieces, unit, scratch);
 }
 
-void linear_panels(const LinearKernels &kernels, const LinearJob &job, int64_t t, int64_t panel_begin, int64_t panel_end) {
-    run_part(kernels, job, t, panel_begin, panel_end, 0, tile_count(t));
-}
-
-void linear_step(const LinearKernels &kernels, const LinearJob *jobs, int count, int64_t t, Pool &pool, int thread) {
-    int64_t units = 0;
-    for (int i = 0; i < count; i++) units += linear_units(*jobs[i].weight, t, pool.size());
-    pool.split(thread, units, [&](int64_t begin, int64_t end) {
-        int64_t before = 0;
-        for (int i = 0; i < count && before < end; i++) {
-            const Cut pieces = cut(*jobs[i].weight, t, pool.size());
-            for (int64_t unit = std::max(begin, before); unit < std::min(end, before + pieces.units); unit++)
-                run_unit(kernels, jobs[i], t, pieces, unit - before);
-            before += pieces.units;
-        }
-    });
+void linear_panels(const LinearKernels &kernels, const LinearJob &job, int64_t t, int64_t panel_begin,
+                   int64_t panel_end, uint8_t *scratch) {
+    if (!in_bands(kernels, act_kind(job.weight->type), t))
+        return run_tiles(kernels, job, t, panel_begin, panel_end, 0, tile_count(t));
+    for (int64_t p = panel_begin; p < panel_end; p += band_panels)
+        for (int64_t row = 0; row < t; row += band_rows)
+            run_band(kernels, job, t, p, std::min(panel_end, p + band_panels), row, std::min(t, row + band_rows), scratch);
 }
 
 }  // namespace puna

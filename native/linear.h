@@ -10,7 +10,6 @@
 #include <cstdint>
 
 #include "isa.h"
-#include "threads.h"
 #include "types.h"
 
 namespace puna {
@@ -52,7 +51,8 @@ void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, i
                    int64_t row_end, int64_t t, int64_t k, void *act);
 
 // Copies a row that was converted alone (t = 1) to row `row` of an act buffer for t rows.
-void place_row(ActKind kind, const void *alone, int64_t row, int64_t t, int64_t k, void *act);
+void place_row(const LinearKernels &kernels, ActKind kind, const void *alone, int64_t row, int64_t t, int64_t k,
+               void *act);
 
 // ---- the product
 
@@ -66,16 +66,17 @@ struct LinearJob {
     bool add = false;             // add to what y holds
 };
 
-int64_t linear_units(const Packed &weight, int64_t t, int threads);  // pieces of about equal work to hand to `linear`
+// Pieces of about equal work to hand to `linear`.
+int64_t linear_units(const LinearKernels &kernels, const Packed &weight, int64_t t, int threads);
+
+// `scratch`: linear_scratch() bytes of the calling thread, 64-byte aligned.
+size_t linear_scratch();
 void linear(const LinearKernels &kernels, const LinearJob &job, int64_t t, int threads, int64_t unit_begin,
-            int64_t unit_end);
+            int64_t unit_end, uint8_t *scratch);
 
 // The same for panels [panel_begin, panel_end) only, of all t rows; for callers that cut the work themselves.
-void linear_panels(const LinearKernels &kernels, const LinearJob &job, int64_t t, int64_t panel_begin, int64_t panel_end);
-
-// One step of a program: several products of the same t computed together (q|k|v, gate|up), units shared among the
-// threads by Pool::split. Every thread of the pool's run must call it; a barrier must follow before y is read.
-void linear_step(const LinearKernels &kernels, const LinearJob *jobs, int count, int64_t t, Pool &pool, int thread);
+void linear_panels(const LinearKernels &kernels, const LinearJob &job, int64_t t, int64_t panel_begin,
+                   int64_t panel_end, uint8_t *scratch);
 
 // ---- row lookup (embedding)
 

@@ -13,6 +13,7 @@
 #include "grids.h"
 #include "linear.h"
 #include "memory.h"
+#include "threads.h"
 
 namespace nb = nanobind;
 
@@ -32,6 +33,24 @@ struct Weight {
 template <class F> void on_threads(Pool &pool, F &&f) {
     pool.run([](void *ctx, int thread, int) { (*static_cast<F *>(ctx))(thread); }, &f);
 }
+
+// One product on all threads; a barrier must follow before y is read.
+class Product {
+public:
+    Product(const LinearKernels &kernels, Pool &pool) : kernels_(kernels), pool_(pool) {
+        for (int i = 0; i < pool.size(); i++) scratch_.push_back(allocate(linear_scratch()));
+    }
+    void operator()(const LinearJob &job, int64_t t, int thread) const {
+        pool_.split(thread, linear_units(kernels_, *job.weight, t, pool_.size()), [&](int64_t begin, int64_t end) {
+            linear(kernels_, job, t, pool_.size(), begin, end, scratch_[static_cast<size_t>(thread)].get());
+        });
+    }
+
+private:
+    const LinearKernels &kernels_;
+    Pool &pool_;
+    std::vector<Memory> scratch_;
+};
 
 Type checked_type(int id) {
     if (!is_linear_type(id)) throw std::invalid_argument("linear: ggml type " + std::to_string(id) + " is unknown");
@@ -92,12 +111,13 @@ Result run_linear(const Weight &weight, const Floats &x, const std::string &isa,
     if (start) std::copy(start->data(), start->data() + t * n, y);
     const LinearJob job{&weight.packed, act.get(), y, n, bias ? bias->data() : nullptr, start.has_value()};
     Pool pool(threads);
+    const Product product(kernels, pool);
     on_threads(pool, [&](int thread) {
         pool.split(thread, t, [&](int64_t begin, int64_t end) {
             quantize_rows(kernels, kind, x.data(), k, begin, end, t, k, act.get());
         }, 16);
         pool.barrier(thread);
-        linear_step(kernels, &job, 1, t, pool, thread);
+        product(job, t, thread);
     });
     return array_of(y, t, n);
 }
@@ -144,6 +164,7 @@ std::vector<double> time_linear(const std::vector<Weight *> &weights, int64_t t,
     Memory act = allocate(act_bytes(kind, t, k));
     quantize_rows(kernels, kind, x.data(), k, 0, t, t, k, act.get());
     Pool pool(threads);
+    const Product product(kernels, pool);
     std::vector<double> times;
     nb::gil_scoped_release release;
     for (int round = 0; round < rounds; round++) {
@@ -151,7 +172,7 @@ std::vector<double> time_linear(const std::vector<Weight *> &weights, int64_t t,
         on_threads(pool, [&](int thread) {
             for (const Weight *weight : weights) {
                 const LinearJob job{&weight->packed, act.get(), y.data(), weight->packed.n};
-                linear_step(kernels, &job, 1, t, pool, thread);
+                product(job, t, thread);
                 pool.barrier(thread);
             }
         });

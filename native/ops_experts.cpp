@@ -105,9 +105,9 @@ size_t experts_act_scratch(const Step &step) {
     return row_room(step) + act_bytes(ActKind(step.ints[act_kind_of]), 1, step.operands[1].shape[1].factor);
 }
 
-// Where a slot's activations begin: what precedes it was rounded up to lines at most once for each slot.
+// Where a slot's activations begin: what precedes it was rounded up to lines and fours of rows at most once for each slot.
 uint8_t *act_of_slot(uint8_t *act, ActKind kind, const Route &route, int64_t slot, int64_t k) {
-    return act + act_bytes(kind, route.start[slot], k) + 64 * slot;
+    return act + act_bytes(kind, route.start[slot] + 3 * slot, k) + 64 * slot;
 }
 
 const float *row_at(const View &view, int64_t r) { return view.data ? view.as<float>() + r * view.strides[0] : nullptr; }
@@ -131,7 +131,7 @@ void experts_act(const Bound &bound, const Run &run, int64_t begin, int64_t end)
             const int64_t place = bound.integer(in_order) ? p : route.place[p], slot = route.slot[place];
             const int64_t at = place - route.start[slot], count = route.rows(slot);
             uint8_t *act = act_of_slot(out.data, kind, route, slot, k);
-            if (each > 1) place_row(kind, alone, at, count, k, act);
+            if (each > 1) place_row(*run.linear, kind, alone, at, count, k, act);
             else quantize_rows(*run.linear, kind, row, 0, at, at + 1, count, k, act);
         }
     }
@@ -182,7 +182,7 @@ void experts(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
         const LinearJob job{&weight, act_of_slot(bound.views[1].data, act_kind(weight.type), route, slot, weight.k),
                             y.as<float>() + route.start[slot] * y.strides[0], y.strides[0],
                             bias.data ? bias.as<float>() + expert * weight.n : nullptr};
-        linear_panels(*run.linear, job, route.rows(slot), first, std::min(cut.panels, first + cut.each));
+        linear_panels(*run.linear, job, route.rows(slot), first, std::min(cut.panels, first + cut.each), run.scratch);
     }
 }
 
@@ -228,7 +228,7 @@ const std::vector<Kernel> expert_kernels = {
     {"top_k", top_k_units, top_k},
     {"route", one_unit, route},
     {"experts_act", experts_act_units, experts_act, nullptr, experts_act_scratch},
-    {"experts", experts_units, experts},
+    {"experts", experts_units, experts, nullptr, [](const Step &) { return linear_scratch(); }},
     {"ungroup", ungroup_units, ungroup},
     {"combine", combine_units, combine},
 };

@@ -49,15 +49,17 @@ Packed packed(const Bound &bound, const View &view) {
 
 int64_t linear_step_units(const Bound &bound, const Run &run) {
     const int64_t t = bound.views[0].shape[0];
-    return t == 0 ? 0 : linear_units(packed(bound, bound.views[2]), t, run.threads);
+    return t == 0 ? 0 : linear_units(*run.linear, packed(bound, bound.views[2]), t, run.threads);
 }
 
 void linear_run(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const View &y = bound.views[0], &bias = bound.views[3];
     const Packed weight = packed(bound, bound.views[2]);
     const LinearJob job{&weight, bound.views[1].data, y.as<float>(), y.strides[0], bias.as<float>(), bound.integer(weight_add) != 0};
-    linear(*run.linear, job, y.shape[0], run.threads, begin, end);
+    linear(*run.linear, job, y.shape[0], run.threads, begin, end, run.scratch);
 }
+
+size_t product_scratch(const Step &) { return linear_scratch(); }
 
 // ---- embedding: views out (count, k), ids (count), weight; ints: as linear, `add` says whether the weight is packed
 
@@ -85,7 +87,7 @@ void embedding(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
 
 const std::vector<Kernel> matrix_kernels = {
     {"act", act_units, act, nullptr, act_scratch},
-    {"linear", linear_step_units, linear_run},
+    {"linear", linear_step_units, linear_run, nullptr, product_scratch},
     {"embedding", embedding_units, embedding},
 };
 

@@ -158,7 +158,8 @@ constexpr int64_t panel_bytes(Layout layout, int64_t k) {
 }
 
 // Activations. t rows are cut into tiles of 16 rows, the rest into tiles of 8, 4, 2, 1; within a tile everything has a
-// fixed place, so that kernels address it with constants.
+// fixed place, so that kernels address it with constants. Where there are more than 16 rows of q8, tiles are of 4
+// rows, the last padded with anything, and those of the first 256 columns lie before all of the next 256.
 //
 //     f32   per column: f32[width]
 //     q8    per 32 columns (a multiple of four of these, zero beyond k):
@@ -195,6 +196,19 @@ constexpr int tile_width(int64_t t, int64_t r) {
     return 1;
 }
 
+constexpr int band_tile = 4;           // rows of activations
+constexpr int band_blocks = 8;          // of 32 columns, which are unpacked at once
+constexpr int64_t band_rows = 256;      // at most, and a multiple of band_tile
+constexpr int64_t band_panels = 12;     // at most
+constexpr int64_t band_scratch = 32768 + 4 * band_panels * panel_rows * band_rows;  // bytes
+
+constexpr int64_t padded_rows(int64_t rows) { return (rows + band_tile - 1) / band_tile * band_tile; }
+
+// Blocks of 32 columns in the activations' chunk that starts at column c.
+constexpr int64_t chunk_blocks(int64_t k, int64_t c) {
+    return act_blocks(k - c < 32 * band_blocks ? k - c : 32 * band_blocks);
+}
+
 }  // namespace
 
 // One call of a kernel: `count` panels times one tile of rows.
@@ -213,10 +227,19 @@ struct TileJob {
 
 using TileKernel = void (*)(const TileJob &);
 
+// `count` panels (at most band_panels) times `rows` rows of activations (at most band_rows).
+struct BandJob {
+    TileJob tile;          // `act`: of all rows; `y`: the first row's
+    int64_t chunk_stride;  // bytes from one chunk of columns to the next
+    int64_t first, rows;   // `first` is a multiple of band_tile
+    uint8_t *scratch;  // band_scratch bytes
+};
+
 constexpr int tile_widths = 5;  // 1, 2, 4, 8, 16
 
 struct LinearKernels {
     TileKernel tile[type_slots][tile_widths];
+    void (*band[type_slots])(const BandJob &);  // for many rows, or null: all integer types or none
     // Rows of x into a tile of q8: row j of x at x + j * stride goes to place first + j.
     void (*quantize)(const float *x, int64_t stride, int64_t rows, int64_t k, uint8_t *tile, int width, int first);
 };

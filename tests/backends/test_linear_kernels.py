@@ -129,6 +129,28 @@ def test_a_row_is_bitwise_the_same_alone_and_in_a_batch(name, isa):
     np.testing.assert_array_equal(native.linear(weight, np.roll(x, 5, axis=0), isa), np.roll(alone, 5, axis=0))
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", SMALL + BIG)
+def test_a_row_is_bitwise_the_same_in_batches_of_up_to_forty(name, isa):
+    for n, k in [(97, 768)] + (
+        [(33, 96)] if name in SMALL else []
+    ):  # rows of 7 and 3 panels, and a part of a chunk of columns
+        weight, _ = packed(name, n, k)
+        x = inputs(40, k)
+        alone = np.concatenate([native.linear(weight, row[None], isa) for row in x])
+        for t in range(1, 41):
+            np.testing.assert_array_equal(native.linear(weight, x[:t], isa), alone[:t])
+
+
+@pytest.mark.parametrize("name", SMALL + BIG)
+def test_a_row_is_bitwise_the_same_in_a_batch_of_several_bands(name):
+    weight, _ = packed(name, 400, 512)
+    x = inputs(613, 512)
+    alone = np.concatenate([native.linear(weight, row[None]) for row in x[::9]])
+    for threads in (1, 3):
+        np.testing.assert_array_equal(native.linear(weight, x, threads=threads)[::9], alone)
+
+
 @pytest.mark.parametrize("name", SMALL + BIG)
 def test_vector_instruction_sets_agree_bitwise(name):
     weight, _ = packed(name, 48, 512)

@@ -8,7 +8,7 @@ namespace puna {
 namespace {
 
 struct Avx512 {
-    static constexpr int lanes = 16, tile_rows = 16;
+    static constexpr int lanes = 16, tile_rows = 16, band_vectors = 3;
     template <Scales scales> static constexpr int side = in_halves(scales) ? 2 : 4;
     static constexpr bool signed_bytes = false;
     using Bytes = __m512i;
@@ -21,6 +21,12 @@ struct Avx512 {
     static PUNA_INLINE Bytes bor(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
     template <int n> static PUNA_INLINE Bytes shl(Bytes a) { return _mm512_slli_epi16(a, n); }
     template <int n> static PUNA_INLINE Bytes shr(Bytes a) { return _mm512_srli_epi16(a, n); }
+
+    static PUNA_INLINE void store_bytes(uint8_t *p, Bytes a) { _mm512_storeu_si512(p, a); }
+    template <int by> static PUNA_INLINE Bytes moved(Bytes a) {
+        if constexpr (by == 0) return a;
+        else return _mm512_add_epi8(a, bytes(by));
+    }
 
     // Entries of a table of 16 bytes, for indices below 16.
     static PUNA_INLINE Bytes lookup(Bytes index, const uint8_t *table) {
@@ -37,6 +43,14 @@ struct Avx512 {
 #pragma GCC unroll 4
             for (int j = 0; j < side; j++)
                 sum[j] = _mm512_dpbusd_epi32(sum[j], w[i], _mm512_set1_epi32(word_at(q + 32 * j + 4 * i)));
+    }
+
+    static PUNA_INLINE Ints dot(Ints sum, Bytes w, Bytes x) { return _mm512_dpbusd_epi32(sum, w, x); }
+    // In a register, so that each use does not load it again.
+    static PUNA_INLINE Bytes splat_held(const uint8_t *p) {
+        Bytes x = _mm512_set1_epi32(word_at(p));
+        asm("" : "+v"(x));
+        return x;
     }
 
     static PUNA_INLINE Floats zero() { return _mm512_setzero_ps(); }
