@@ -103,7 +103,9 @@ def _activations(lowering: Lowering, node: Tensor, kind: int) -> View:
             operands = [lowering.reshaped(rows, (product(rows.shape[:-1]), rows.shape[-1]))]
         pairs = product(extents(ids.shape))
         each = 1 if len(x.shape) == 3 else numbers(ids.shape[1:])[0]
-        out = lowering.bytes_(lambda sizes: _native.act_bytes(kind, views.value(pairs, sizes) + 3 * count, k) + 64 * count)
+        out = lowering.bytes_(
+            lambda sizes: _native.act_bytes(kind, views.value(pairs, sizes) + 3 * count, k) + 64 * count
+        )
         lowering.shared[key] = lowering.step(
             "experts_act",
             out,
