@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/q8_pages.h"
 #include "program.h"
 
 namespace puna {
@@ -110,29 +111,20 @@ template <int size> void spread(const uint8_t *from, int64_t n, uint8_t *to) {  
     for (int64_t i = 0; i < n; i++) std::memcpy(to + i * size * page_slots, from + i * size, size);
 }
 
-// One slot's row, already in the kept type, to its place in a turned page.
-void turn(Kept kept, const uint8_t *row, int64_t n, uint8_t *page, int64_t slot) {
-    switch (kept) {
-    case Kept::f32: return spread<4>(row, n, page + 4 * slot);
-    case Kept::q8_0:
-        for (int64_t block = 0; block < n / 32; block++, row += 34, page += 34 * page_slots) {
-            spread<2>(row, 1, page + 2 * slot);
-            spread<1>(row + 2, 32, page + 2 * page_slots + slot);
-        }
-        return;
-    default: return spread<2>(row, n, page + 2 * slot);
-    }
+// One slot's row, already in the kept type, to its place in a page.
+void place(Kept kept, Order order, const uint8_t *row, int64_t n, uint8_t *page, int64_t slot) {
+    if (kept == Kept::q8_0) return order == Order::turned ? place_q8_key(row, n, page, slot) : place_q8_value(row, n, page, slot);
+    kept == Kept::f32 ? spread<4>(row, n, page + 4 * slot) : spread<2>(row, n, page + 2 * slot);
 }
 
 void keep(const Run &run, Kept kept, Order order, const float *x, int64_t n, uint8_t *state, int64_t slot, int64_t head, int64_t heads) {
     const int64_t part = kept_bytes(kept, n);
     if (order == Order::slots) return run.rows->keep(kept, x, state + (slot * heads + head) * part, n);
     uint8_t *page = state + (slot / page_slots * heads + head) * page_slots * part;
-    const int64_t place = slot % page_slots;
-    if (order == Order::pages) return run.rows->keep(kept, x, page + place * part, n);
+    if (order == Order::pages && kept != Kept::q8_0) return run.rows->keep(kept, x, page + slot % page_slots * part, n);
     uint8_t *row = run.scratch + n * int64_t(sizeof(float));
     run.rows->keep(kept, x, row, n);
-    turn(kept, row, n, page, place);
+    place(kept, order, row, n, page, slot % page_slots);
 }
 
 void write(const Bound &bound, const Run &run, int64_t begin, int64_t end) {

@@ -4,19 +4,14 @@
 
 #include "kernels/attention.h"
 #include "kernels/pages_body.h"
+#include "kernels/places_body.h"
+#include "kernels/short_body.h"
+#include "kernels/softmax_body.h"
 
 namespace puna::PUNA_ISA {
 namespace {
 
-constexpr int64_t tile = attention_tile;
 constexpr int64_t few = 2 * block_rows;  // rows for which reading keys and values as kept is cheaper than making floats
-
-struct Sum {  // what a row has summed up: weighted values, and beside them
-    float *o;
-    int64_t width;
-    float &most() const { return o[width]; }       // the largest score
-    float &total() const { return o[width + 1]; }  // the sum of weights
-};
 
 struct Scratch {  // rows: tokens of the span times heads of the group
     int64_t depth, width, stride;   // size and value_size, padded; from sum to sum
@@ -24,6 +19,7 @@ struct Scratch {  // rows: tokens of the span times heads of the group
     float *keys, *turned, *values;  // (tile, depth) (depth, tile) (tile, width)
     float *sums, *whole;            // (rows, stride): of this chunk, of the chunks before it
     int32_t *low, *high;            // (rows): positions that a row reads
+    Shorts short_q, short_weights;  // (rows, depth) (rows, tile), where keys or values are q8_0
 
     Sum sum(int64_t row) const { return {sums + row * stride, width}; }
 };
@@ -41,6 +37,11 @@ Scratch arrange(const AttentionArgs &args, int64_t rows, uint8_t *memory) {
     s.keys = take(tile * s.depth), s.turned = take(tile * s.depth), s.values = take(tile * s.width);
     s.sums = take(rows * s.stride), s.whole = take(rows * s.stride);
     s.low = reinterpret_cast<int32_t *>(take(rows)), s.high = reinterpret_cast<int32_t *>(take(rows));
+    const auto take_shorts = [&](int64_t row) {
+        int16_t *at = reinterpret_cast<int16_t *>(take(rows * row / 2));
+        return Shorts{at, row, take(rows)};
+    };
+    s.short_q = take_shorts(s.depth), s.short_weights = take_shorts(tile);
     if (s.depth != args.size) std::fill(s.keys, s.keys + tile * s.depth, 0.0f);
     if (s.width != args.value_size) std::fill(s.values, s.values + tile * s.width, 0.0f);
     return s;
@@ -59,62 +60,8 @@ void read_queries(const AttentionArgs &args, const Span &span, int64_t group, in
             float *to = s.q + row * s.depth;
             for (int64_t d = 0; d < args.size; d++) to[d] = from[d] * args.scale;
             s.low[row] = int32_t(low), s.high[row] = int32_t(high);
+            if (args.k_kept == Kept::q8_0) s.short_q.units[row] = shorten(to, args.size, s.short_q.rows + row * s.depth);
         }
-    }
-}
-
-int64_t slot_of(const AttentionArgs &args, const Span &span, int64_t position) {
-    const int64_t block = position / args.block_size;
-    int64_t slot = -1;
-    if (block < args.table_columns) {
-        slot = args.table[span.sequence * args.table_row + block * args.table_column] * args.block_size + position % args.block_size;
-    }
-    if (slot >= 0 && slot < args.capacity) return slot;
-    args.fault->store(args.fault_value, std::memory_order_relaxed);
-    return 0;
-}
-
-struct Part {  // of the states, for one group: keys, or values
-    const uint8_t *from;
-    Kept kept;
-    int64_t size, bytes;  // elements and bytes of a row
-    bool paged;
-    int64_t groups, group;
-
-    int64_t stride() const { return paged ? bytes : groups * bytes; }  // from slot to slot
-    const uint8_t *page(int64_t slot) const { return from + (slot / page_slots * groups + group) * page_slots * bytes; }
-    const uint8_t *row(int64_t slot) const {
-        return paged ? page(slot) + slot % page_slots * bytes : from + (slot * groups + group) * bytes;
-    }
-};
-
-Part keys_of(const AttentionArgs &args, int64_t group) {
-    return {args.k, args.k_kept, args.size, kept_bytes(args.k_kept, args.size), args.k_order == Order::turned, args.groups, group};
-}
-
-Part values_of(const AttentionArgs &args, int64_t group) {
-    return {args.v, args.v_kept, args.value_size, kept_bytes(args.v_kept, args.value_size), args.v_order == Order::pages, args.groups,
-            group};
-}
-
-// Where a position's row lies, and how many bytes further on that of the same place in the next tile, if it is read too.
-struct Row {
-    const uint8_t *from;
-    int64_t ahead;
-};
-
-Row row_of(const AttentionArgs &args, const Span &span, const Part &part, int64_t position) {
-    const uint8_t *from = part.row(slot_of(args, span, position));
-    return {from, position + tile < span.end ? part.row(slot_of(args, span, position + tile)) - from : 0};
-}
-
-// f(row, i, n) for places [begin, end) of the tile at `at`, in runs of slots that are neighbours: `row` is place i's.
-template <class F> void each_run(const AttentionArgs &args, const Span &span, const Part &part, int64_t at, int64_t begin, int64_t end,
-                                 F &&f) {
-    for (int64_t i = begin; i < end;) {
-        const int64_t position = at + i, n = std::min(end - i, args.block_size - position % args.block_size);
-        f(row_of(args, span, part, position), i, n);
-        i += n;
     }
 }
 
@@ -129,60 +76,51 @@ void read_rows(const AttentionArgs &args, const Span &span, const Part &part, in
     });
 }
 
-struct Places {  // of a tile: those that are read
-    int64_t begin, end;
-};
-
 Places places_of(const Scratch &s, int64_t row, int64_t at) {
     return {std::clamp<int64_t>(s.low[row] - at, 0, tile), std::clamp<int64_t>(s.high[row] - at, 0, tile)};
+}
+
+struct Page {  // of a tile: read where it lies, or as it was put together from slots
+    const uint8_t *from;
+    int64_t ahead;  // bytes to the next tile's, if it is read too
+};
+
+Page page_of(const AttentionArgs &args, const Span &span, const Part &part, int64_t first) {
+    const int64_t next = std::min<int64_t>(first + tile, span.end - 1);
+    const uint8_t *from = part.page(slot_of(args, span, first));
+    return {from, part.page(slot_of(args, span, next)) - from};
+}
+
+// A page of q8_0; `place` puts a row in its slot of one.
+Page q8_page(const AttentionArgs &args, const Span &span, const Part &part, int64_t at, Places places,
+             void (*place)(const uint8_t *, int64_t, uint8_t *, int64_t), float *memory) {
+    if (part.paged) return page_of(args, span, part, at + places.begin);
+    uint8_t *page = reinterpret_cast<uint8_t *>(memory);
+    each_run(args, span, part, at, places.begin, places.end, [&](const Row &row, int64_t i, int64_t n) {
+        for (int64_t j = 0; j < n; j++) place(row.from + j * part.stride(), part.size, page, i + j);
+    });
+    return {page, 0};
 }
 
 // Scores of every row with the keys of a tile; what they are outside `places` has no meaning.
 void score(const AttentionArgs &args, const Span &span, const Part &keys, int64_t rows, int64_t at, Places places, const Scratch &s) {
     const auto product = [&](const auto &factor) { multiply(s.q, s.depth, rows, factor, tile, s.scores, tile, args.size, false); };
+    if (keys.kept == Kept::q8_0) {
+        const Page page = q8_page(args, span, keys, at, places, place_q8_key, s.keys);
+        return score_shorts(s.short_q, rows, page.from, page.ahead, args.size, s.scores);
+    }
     if (!keys.paged) {
         read_rows(args, span, keys, at, places.begin, places.end, s.keys, s.depth);
         transpose(s.keys, s.depth, tile, s.depth, s.turned);
         return product(Floats{s.turned, tile});
     }
-    const int64_t first = at + places.begin, next = std::min<int64_t>(first + tile, span.end - 1);
-    const uint8_t *page = keys.page(slot_of(args, span, first));
-    const int64_t ahead = keys.page(slot_of(args, span, next)) - page;
+    const Page page = page_of(args, span, keys, at + places.begin);
     if (rows <= few) {
-        return with_turned(keys.kept, page, [&](const auto &factor) { product(Fetching{factor, ahead}); });
+        return with_turned(keys.kept, page.from, [&](const auto &factor) { product(Fetching{factor, page.ahead}); });
     }
-    if (keys.kept == Kept::f32) return with_turned(keys.kept, page, product);
-    recall_turned(keys.kept, page, args.size, s.turned);
+    if (keys.kept == Kept::f32) return with_turned(keys.kept, page.from, product);
+    recall_turned(keys.kept, page.from, args.size, s.turned);
     product(Floats{s.turned, tile});
-}
-
-// One row's scores of a tile become weights; what the row has summed up is scaled to the new maximum.
-void weigh(const AttentionArgs &args, float *scores, Places places, const Sum &row) {
-    if (args.softcap != 0) {
-        for (int64_t j = 0; j < tile; j += W) store(scores + j, tanh(load(scores + j) / set(args.softcap)) * set(args.softcap));
-    }
-    std::fill(scores, scores + places.begin, -INFINITY);
-    std::fill(scores + places.end, scores + tile, -INFINITY);
-    V tops = load(scores);
-    for (int64_t j = W; j < tile; j += W) tops = vmax(load(scores + j), tops);
-    const float top = std::max(row.most(), largest(tops));
-    if (top == -INFINITY) {
-        std::fill(scores, scores + tile, 0.0f);
-        return;
-    }
-    if (top != row.most() && row.most() != -INFINITY) {
-        const float factor = std::exp(row.most() - top);
-        row.total() *= factor;
-        for (int64_t e = 0; e < row.width; e += W) store(row.o + e, load(row.o + e) * set(factor));
-    }
-    row.most() = top;
-    V sums = set(0);
-    for (int64_t j = 0; j < tile; j += W) {
-        const V weight = exp(load(scores + j) - set(top));
-        sums = sums + weight;
-        store(scores + j, weight);
-    }
-    row.total() += sum(sums);
 }
 
 // Adds the weighted values of `places` to rows [first, first + n). Values were made floats in s.values, or not.
@@ -197,6 +135,20 @@ void add_values(const AttentionArgs &args, const Span &span, const Part &values,
     each_run(args, span, values, at, places.begin, places.end, [&](const Row &row, int64_t i, int64_t count) {
         with_rows(values.kept, row.from, values.stride(), [&](const auto &factor) { add(Fetching{factor, row.ahead}, i, count); });
     });
+}
+
+// The same for all rows and q8_0, whose integers are harmless where a row does not read: its weights are zeros there.
+void add_q8_values(const AttentionArgs &args, const Span &span, const Part &values, int64_t rows, int64_t at, Places all, const Scratch &s) {
+    const Page page = q8_page(args, span, values, at, all, place_q8_value, s.values);
+    for (int64_t e = 0; e < values.size; e += 32) {
+        const uint8_t *block = page.from + e / 32 * q8_page_block;
+        for (int64_t row = 0; row < rows; row++) {
+            const Places places = places_of(s, row, at);
+            const Shorts to = s.short_weights.from(row);
+            *to.units = shorten_weights(s.scores + row * tile, block, places.begin, places.end, to.rows);
+        }
+        add_shorts(s.short_weights, rows, block, page.ahead, s.sums + e, s.stride);
+    }
 }
 
 bool readable_as_kept(const Part &values, int64_t rows) {
@@ -215,6 +167,7 @@ void read_tile(const AttentionArgs &args, const Span &span, const Part &keys, co
         if (places.begin < places.end) weigh(args, s.scores + row * tile, places, s.sum(row));
         alike = alike && places.begin == all.begin && places.end == all.end;
     }
+    if (values.kept == Kept::q8_0) return add_q8_values(args, span, values, rows, at, all, s);
     const bool made = !readable_as_kept(values, rows);
     if (made) read_rows(args, span, values, at, all.begin, all.end, s.values, s.width);
     if (alike) return add_values(args, span, values, 0, rows, at, all, made, s);
@@ -237,34 +190,6 @@ void read_chunk(const AttentionArgs &args, const Span &span, int64_t group, int6
     for (int64_t at = begin; at < end; at += tile) read_tile(args, span, keys, values, share, at, s);
 }
 
-// Adds the sums of a later chunk; one in which a row read nothing changes nothing.
-void combine(float *to, const float *from, int64_t rows, const Scratch &s) {
-    for (int64_t row = 0; row < rows; row++, to += s.stride, from += s.stride) {
-        const float before = to[s.width], later = from[s.width], top = std::max(before, later);
-        if (later == -INFINITY) continue;
-        if (before == -INFINITY) {
-            std::copy(from, from + s.stride, to);
-            continue;
-        }
-        const float a = std::exp(before - top), b = std::exp(later - top);
-        for (int64_t e = 0; e < s.width; e++) to[e] = to[e] * a + from[e] * b;
-        to[s.width] = top;
-        to[s.width + 1] = to[s.width + 1] * a + from[s.width + 1] * b;
-    }
-}
-
-void finish_row(const AttentionArgs &args, int64_t token, int64_t head, const Sum &row) {
-    float factor = 1, total = row.total();
-    if (args.sinks && total != 0) {
-        const float sink = args.sinks[head], top = std::max(row.most(), sink);
-        factor = std::exp(row.most() - top);
-        total = total * factor + std::exp(sink - top);
-    }
-    factor = total == 0 ? 0 : factor / total;  // nothing to read: zeros
-    float *out = args.out + (token * args.heads + head) * args.value_size;
-    for (int64_t e = 0; e < args.value_size; e++) out[e] = row.o[e] * factor;
-}
-
 void finish(const AttentionArgs &args, const Span &span, int64_t group, int64_t share, float *sums, const Scratch &s) {
     for (int64_t row = 0; row < span.tokens * share; row++) {
         finish_row(args, span.token + row / share, group * share + row % share, {sums + row * s.stride, s.width});
@@ -281,7 +206,7 @@ void attend_chunk(const AttentionArgs &args, const Span &span, int64_t group, in
     std::atomic<int32_t> &done = args.done[span.slot * args.groups + group];
     if (done.fetch_add(1, std::memory_order_acq_rel) + 1 < span.chunks) return;
     done.store(0, std::memory_order_relaxed);
-    for (int64_t c = 1; c < span.chunks; c++) combine(first, chunk(c), rows, s);
+    for (int64_t c = 1; c < span.chunks; c++) combine(first, chunk(c), rows, s.stride, s.width);
     finish(args, span, group, share, first, s);
 }
 
@@ -290,7 +215,7 @@ void attend_whole(const AttentionArgs &args, const Span &span, int64_t group, in
     clear(s.whole, rows, s);
     for (int64_t c = 0; c < span.chunks; c++) {
         read_chunk(args, span, group, share, first + c, s);
-        combine(s.whole, s.sums, rows, s);
+        combine(s.whole, s.sums, rows, s.stride, s.width);
     }
     finish(args, span, group, share, s.whole, s);
 }

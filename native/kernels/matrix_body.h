@@ -12,6 +12,14 @@ constexpr int block_rows = 6, block_vectors = 4;
 constexpr int block_rows = 4, block_vectors = 2;
 #endif
 
+inline void fetch(const void *p) {
+#if defined(__GNUC__)
+    __builtin_prefetch(p, 0, 3);
+#else
+    (void)p;
+#endif
+}
+
 // The second factor of a product, by vectors: element (k, j) and its right neighbours.
 struct Floats {
     const float *from;

@@ -1,5 +1,5 @@
-// Keys and values of attention as factors of products, read from the states as they are kept. Text compiled once for
-// each instruction set.
+// Keys and values of attention as factors of float products, read from the states as they are kept (q8_0: short_body.h).
+// Text compiled once for each instruction set.
 #pragma once
 
 #include "kernels/kept_body.h"
@@ -7,14 +7,6 @@
 
 namespace puna::PUNA_ISA {
 namespace {
-
-inline void fetch(const void *p) {
-#if defined(__GNUC__)
-    __builtin_prefetch(p, 0, 3);
-#else
-    (void)p;
-#endif
-}
 
 // A factor that asks for what lies `ahead` bytes further on, which is wanted next: rows of one group lie far from those
 // of the next page, which the processor does not foresee.
@@ -27,35 +19,11 @@ template <class B> struct Fetching {
     }
 };
 
-constexpr int64_t q8_block = 34;  // bytes: a scale and 32 integers
-
-struct QuantizedRows {  // q8_0 values: element (slot, j)
-    const uint8_t *from;
-    int64_t row;  // bytes
-    const uint8_t *at(int64_t k, int64_t j) const { return from + k * row + j / 32 * q8_block; }
-    V operator()(int64_t k, int64_t j) const {
-        const uint8_t *block = at(k, j);
-        uint16_t scale;
-        std::memcpy(&scale, block, 2);
-        return splat_half(scale) * load_int8(reinterpret_cast<const int8_t *>(block) + 2 + j % 32);
-    }
-};
-
-struct QuantizedTurned {  // q8_0 keys: element (j, slot)
-    const uint8_t *from;
-    const uint8_t *at(int64_t k, int64_t slot) const { return from + (k / 32 * q8_block + 2 + k % 32) * page_slots + slot; }
-    V operator()(int64_t k, int64_t slot) const {
-        const uint8_t *block = from + k / 32 * q8_block * page_slots;
-        return load_half(reinterpret_cast<const uint16_t *>(block) + slot) * load_int8(reinterpret_cast<const int8_t *>(at(k, slot)));
-    }
-};
-
 // f(factor) for n rows of values `row` bytes apart, whose size is a whole number of vectors; false where there is none.
 template <class F> bool with_rows(Kept kept, const uint8_t *from, int64_t row, F &&f) {
     switch (kept) {
     case Kept::f32: f(Floats{reinterpret_cast<const float *>(from), row / 4}); return true;
     case Kept::f16: f(Halves{reinterpret_cast<const uint16_t *>(from), row / 2}); return true;
-    case Kept::q8_0: f(QuantizedRows{from, row}); return true;
     default: return false;
     }
 }
@@ -64,7 +32,6 @@ template <class F> bool with_rows(Kept kept, const uint8_t *from, int64_t row, F
 template <class F> void with_turned(Kept kept, const uint8_t *page, F &&f) {
     switch (kept) {
     case Kept::f32: return f(Floats{reinterpret_cast<const float *>(page), page_slots});
-    case Kept::q8_0: return f(QuantizedTurned{page});
     default: return f(Halves{reinterpret_cast<const uint16_t *>(page), page_slots});
     }
 }
