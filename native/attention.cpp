@@ -29,7 +29,7 @@ int64_t attention_scratch(int64_t share, int64_t size, int64_t value_size) {
     const int64_t rows = std::max(share, attention_rows), depth = attention_padded(size), width = attention_padded(value_size);
     const int64_t keys = attention_tile * (2 * depth + width), sums = 2 * attention_partial(rows, value_size);
     const int64_t shorts = rows * ((depth + attention_tile) / 2 + 2);
-    return (rows * (depth + attention_tile + 2) + shorts + keys + sums + 16 * 16) * int64_t(sizeof(float));
+    return (rows * (depth + attention_chunk + 2) + shorts + keys + sums + 16 * 16) * int64_t(sizeof(float));
 }
 
 int64_t attention_plan_bytes(int64_t t) { return 64 + (t + attention_slots) * int64_t(sizeof(Span)); }

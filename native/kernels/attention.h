@@ -4,8 +4,8 @@
 // one group (a K/V head with the query heads that share it): each tile of keys and values is read once for all of them.
 //
 // What one token gets does not depend, to the last bit, on what is computed beside it. Tiles and *chunks* of tiles begin
-// at fixed positions; a row is summed up tile by tile within a chunk, its chunks are combined in order, and positions
-// that it does not read leave no trace. So a span of a small batch may be cut: its chunks are then units of their own,
+// at fixed positions; a row is weighed by chunks and its values summed up tile by tile, its chunks are combined in order,
+// and positions that it does not read leave no trace. So a span of a small batch may be cut: its chunks are then units of their own,
 // and the thread that ends the last one combines them.
 #pragma once
 

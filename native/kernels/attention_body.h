@@ -15,7 +15,7 @@ constexpr int64_t few = 2 * block_rows;  // rows for which reading keys and valu
 
 struct Scratch {  // rows: tokens of the span times heads of the group
     int64_t depth, width, stride;   // size and value_size, padded; from sum to sum
-    float *q, *scores;              // (rows, depth) (rows, tile)
+    float *q, *scores;              // (rows, depth) (rows, chunk)
     float *keys, *turned, *values;  // (tile, depth) (depth, tile) (tile, width)
     float *sums, *whole;            // (rows, stride): of this chunk, of the chunks before it
     int32_t *low, *high;            // (rows): positions that a row reads
@@ -33,7 +33,7 @@ Scratch arrange(const AttentionArgs &args, int64_t rows, uint8_t *memory) {
         memory += (n + 15) / 16 * 64;
         return at;
     };
-    s.q = take(rows * s.depth), s.scores = take(rows * tile);
+    s.q = take(rows * s.depth), s.scores = take(rows * attention_chunk);
     s.keys = take(tile * s.depth), s.turned = take(tile * s.depth), s.values = take(tile * s.width);
     s.sums = take(rows * s.stride), s.whole = take(rows * s.stride);
     s.low = reinterpret_cast<int32_t *>(take(rows)), s.high = reinterpret_cast<int32_t *>(take(rows));
@@ -76,45 +76,64 @@ void read_rows(const AttentionArgs &args, const Span &span, const Part &part, in
     });
 }
 
-Places places_of(const Scratch &s, int64_t row, int64_t at) {
-    return {std::clamp<int64_t>(s.low[row] - at, 0, tile), std::clamp<int64_t>(s.high[row] - at, 0, tile)};
-}
+// Positions of one group that a unit of work reads at a stretch: all keys are scored before values are added.
+struct Chunk {
+    Part keys, values;
+    int64_t at;     // where it begins
+    Places places;  // positions
+    const uint8_t *after;  // keys that are read next, or null
+
+    int64_t begin() const { return std::max(at, places.begin / tile * tile); }
+    Places within(int64_t tile_at) const { return places.within(tile_at, tile); }
+};
+
+Places row_places(const Scratch &s, int64_t row) { return {s.low[row], s.high[row]}; }
 
 struct Page {  // of a tile: read where it lies, or as it was put together from slots
     const uint8_t *from;
-    int64_t ahead;  // bytes to the next tile's, if it is read too
+    int64_t ahead;  // bytes to what is read next
 };
 
-Page page_of(const AttentionArgs &args, const Span &span, const Part &part, int64_t first) {
-    const int64_t next = std::min<int64_t>(first + tile, span.end - 1);
-    const uint8_t *from = part.page(slot_of(args, span, first));
-    return {from, part.page(slot_of(args, span, next)) - from};
+Page page_of(const AttentionArgs &args, const Span &span, const Chunk &chunk, const Part &part, int64_t at) {
+    const uint8_t *from = start_of(args, span, part, std::max(at, chunk.places.begin)), *next = chunk.after;
+    if (at + tile < chunk.places.end) {
+        next = start_of(args, span, part, at + tile);
+    } else if (part.from == chunk.keys.from) {
+        next = start_of(args, span, chunk.values, chunk.places.begin);
+    }
+    return {from, next ? next - from : 0};
 }
 
 // A page of q8_0; `place` puts a row in its slot of one.
-Page q8_page(const AttentionArgs &args, const Span &span, const Part &part, int64_t at, Places places,
+Page q8_page(const AttentionArgs &args, const Span &span, const Chunk &chunk, const Part &part, int64_t at,
              void (*place)(const uint8_t *, int64_t, uint8_t *, int64_t), float *memory) {
-    if (part.paged) return page_of(args, span, part, at + places.begin);
+    if (part.paged) return page_of(args, span, chunk, part, at);
     uint8_t *page = reinterpret_cast<uint8_t *>(memory);
+    const Places places = chunk.within(at);
     each_run(args, span, part, at, places.begin, places.end, [&](const Row &row, int64_t i, int64_t n) {
         for (int64_t j = 0; j < n; j++) place(row.from + j * part.stride(), part.size, page, i + j);
     });
     return {page, 0};
 }
 
-// Scores of every row with the keys of a tile; what they are outside `places` has no meaning.
-void score(const AttentionArgs &args, const Span &span, const Part &keys, int64_t rows, int64_t at, Places places, const Scratch &s) {
-    const auto product = [&](const auto &factor) { multiply(s.q, s.depth, rows, factor, tile, s.scores, tile, args.size, false); };
+// Scores of every row with the keys of a tile; what they are outside its places has no meaning.
+void score(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t rows, int64_t at, const Scratch &s) {
+    const Part &keys = chunk.keys;
+    float *scores = s.scores + (at - chunk.at);
+    const auto product = [&](const auto &factor) {
+        multiply(s.q, s.depth, rows, factor, tile, scores, attention_chunk, args.size, false);
+    };
     if (keys.kept == Kept::q8_0) {
-        const Page page = q8_page(args, span, keys, at, places, place_q8_key, s.keys);
-        return score_shorts(s.short_q, rows, page.from, page.ahead, args.size, s.scores);
+        const Page page = q8_page(args, span, chunk, keys, at, place_q8_key, s.keys);
+        return score_shorts(s.short_q, rows, page.from, page.ahead, args.size, scores, attention_chunk);
     }
     if (!keys.paged) {
+        const Places places = chunk.within(at);
         read_rows(args, span, keys, at, places.begin, places.end, s.keys, s.depth);
         transpose(s.keys, s.depth, tile, s.depth, s.turned);
         return product(Floats{s.turned, tile});
     }
-    const Page page = page_of(args, span, keys, at + places.begin);
+    const Page page = page_of(args, span, chunk, keys, at);
     if (rows <= few) {
         return with_turned(keys.kept, page.from, [&](const auto &factor) { product(Fetching{factor, page.ahead}); });
     }
@@ -123,29 +142,36 @@ void score(const AttentionArgs &args, const Span &span, const Part &keys, int64_
     product(Floats{s.turned, tile});
 }
 
-// Adds the weighted values of `places` to rows [first, first + n). Values were made floats in s.values, or not.
-void add_values(const AttentionArgs &args, const Span &span, const Part &values, int64_t first, int64_t n, int64_t at, Places places,
+// The weighted values of `places` of a tile for rows [first, first + n). Values were made floats in s.values, or not.
+void add_values(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t first, int64_t n, int64_t at, Places places,
                 bool made, const Scratch &s) {
+    const Part &values = chunk.values;
     float *sums = s.sums + first * s.stride;
-    const float *weights = s.scores + first * tile;
+    const float *weights = s.scores + first * attention_chunk + (at - chunk.at);
     const auto add = [&](const auto &factor, int64_t i, int64_t count) {
-        multiply(weights + i, tile, n, factor, made ? s.width : values.size, sums, s.stride, count, true);
+        multiply(weights + i, attention_chunk, n, factor, made ? s.width : values.size, sums, s.stride, count, true);
     };
     if (made) return add(Floats{s.values + places.begin * s.width, s.width}, places.begin, places.end - places.begin);
-    each_run(args, span, values, at, places.begin, places.end, [&](const Row &row, int64_t i, int64_t count) {
-        with_rows(values.kept, row.from, values.stride(), [&](const auto &factor) { add(Fetching{factor, row.ahead}, i, count); });
-    });
+    const auto add_kept = [&](const uint8_t *from, int64_t ahead, int64_t i, int64_t count) {
+        with_rows(values.kept, from, values.stride(), [&](const auto &factor) { add(Fetching{factor, ahead}, i, count); });
+    };
+    if (values.paged) {
+        const Page page = page_of(args, span, chunk, values, at);
+        return add_kept(page.from + places.begin * values.stride(), page.ahead, places.begin, places.end - places.begin);
+    }
+    each_run(args, span, values, at, places.begin, places.end,
+             [&](const Row &row, int64_t i, int64_t count) { add_kept(row.from, row.ahead, i, count); });
 }
 
 // The same for all rows and q8_0, whose integers are harmless where a row does not read: its weights are zeros there.
-void add_q8_values(const AttentionArgs &args, const Span &span, const Part &values, int64_t rows, int64_t at, Places all, const Scratch &s) {
-    const Page page = q8_page(args, span, values, at, all, place_q8_value, s.values);
-    for (int64_t e = 0; e < values.size; e += 32) {
+void add_q8_values(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t rows, int64_t at, const Scratch &s) {
+    const Page page = q8_page(args, span, chunk, chunk.values, at, place_q8_value, s.values);
+    for (int64_t e = 0; e < chunk.values.size; e += 32) {
         const uint8_t *block = page.from + e / 32 * q8_page_block;
         for (int64_t row = 0; row < rows; row++) {
-            const Places places = places_of(s, row, at);
+            const Places places = row_places(s, row).within(at, tile);
             const Shorts to = s.short_weights.from(row);
-            *to.units = shorten_weights(s.scores + row * tile, block, places.begin, places.end, to.rows);
+            *to.units = shorten_weights(s.scores + row * attention_chunk + (at - chunk.at), block, places.begin, places.end, to.rows);
         }
         add_shorts(s.short_weights, rows, block, page.ahead, s.sums + e, s.stride);
     }
@@ -155,25 +181,22 @@ bool readable_as_kept(const Part &values, int64_t rows) {
     return values.size % W == 0 && (values.kept == Kept::f32 || (rows <= few && values.kept != Kept::bf16));
 }
 
-// One tile for all rows. A row takes part with the places that it reads only: others may hold anything, even NaN.
-void read_tile(const AttentionArgs &args, const Span &span, const Part &keys, const Part &values, int64_t share, int64_t at,
-               const Scratch &s) {
+// Values of one tile for all rows. A row takes part with the places that it reads only: others may hold anything, even NaN.
+void add_tile(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t share, int64_t at, const Scratch &s) {
     const int64_t rows = span.tokens * share;
-    const Places all{std::max<int64_t>(0, span.begin - at), std::min<int64_t>(tile, span.end - at)};
-    score(args, span, keys, rows, at, all, s);
+    const Places all = chunk.within(at);
+    if (chunk.values.kept == Kept::q8_0) return add_q8_values(args, span, chunk, rows, at, s);
+    const bool made = !readable_as_kept(chunk.values, rows);
+    if (made) read_rows(args, span, chunk.values, at, all.begin, all.end, s.values, s.width);
     bool alike = true;
-    for (int64_t row = 0; row < rows; row++) {
-        const Places places = places_of(s, row, at);
-        if (places.begin < places.end) weigh(args, s.scores + row * tile, places, s.sum(row));
+    for (int64_t row = 0; row < rows; row += share) {
+        const Places places = row_places(s, row).within(at, tile);
         alike = alike && places.begin == all.begin && places.end == all.end;
     }
-    if (values.kept == Kept::q8_0) return add_q8_values(args, span, values, rows, at, all, s);
-    const bool made = !readable_as_kept(values, rows);
-    if (made) read_rows(args, span, values, at, all.begin, all.end, s.values, s.width);
-    if (alike) return add_values(args, span, values, 0, rows, at, all, made, s);
+    if (alike) return add_values(args, span, chunk, 0, rows, at, all, made, s);
     for (int64_t row = 0; row < rows; row += share) {
-        const Places places = places_of(s, row, at);
-        if (places.begin < places.end) add_values(args, span, values, row, share, at, places, made, s);
+        const Places places = row_places(s, row).within(at, tile);
+        if (places.begin < places.end) add_values(args, span, chunk, row, share, at, places, made, s);
     }
 }
 
@@ -182,12 +205,23 @@ void clear(float *sums, int64_t rows, const Scratch &s) {
     for (int64_t row = 0; row < rows; row++) sums[row * s.stride + s.width] = -INFINITY;
 }
 
-void read_chunk(const AttentionArgs &args, const Span &span, int64_t group, int64_t share, int64_t chunk, const Scratch &s) {
-    const Part keys = keys_of(args, group), values = values_of(args, group);
-    clear(s.sums, span.tokens * share, s);
-    const int64_t begin = std::max<int64_t>(chunk * attention_chunk, span.begin / tile * tile);
-    const int64_t end = std::min<int64_t>((chunk + 1) * attention_chunk, span.end);
-    for (int64_t at = begin; at < end; at += tile) read_tile(args, span, keys, values, share, at, s);
+// The keys that this thread most likely reads after a chunk: the next ones, or those of the next group.
+const uint8_t *after_chunk(const AttentionArgs &args, const Span &span, int64_t group, Places places) {
+    if (span.chunk < 0) return places.end < span.end ? start_of(args, span, keys_of(args, group), places.end) : nullptr;
+    return group + 1 < args.groups ? start_of(args, span, keys_of(args, group + 1), places.begin) : nullptr;
+}
+
+void read_chunk(const AttentionArgs &args, const Span &span, int64_t group, int64_t share, int64_t number, const Scratch &s) {
+    const int64_t rows = span.tokens * share, first = number * attention_chunk;
+    const Places places{std::max<int64_t>(first, span.begin), std::min<int64_t>(first + attention_chunk, span.end)};
+    const Chunk chunk{keys_of(args, group), values_of(args, group), first, places, after_chunk(args, span, group, places)};
+    clear(s.sums, rows, s);
+    for (int64_t at = chunk.begin(); at < places.end; at += tile) score(args, span, chunk, rows, at, s);
+    for (int64_t row = 0; row < rows; row++) {
+        const Places read = row_places(s, row).within(first, attention_chunk);
+        if (read.begin < read.end) weigh(args, s.scores + row * attention_chunk, read, s.sum(row));
+    }
+    for (int64_t at = chunk.begin(); at < places.end; at += tile) add_tile(args, span, chunk, share, at, s);
 }
 
 void finish(const AttentionArgs &args, const Span &span, int64_t group, int64_t share, float *sums, const Scratch &s) {

@@ -11,8 +11,9 @@ namespace {
 
 constexpr int64_t tile = attention_tile;
 
-struct Places {  // of a tile: those that are read
+struct Places {  // that are read: positions, or counted from where a chunk or tile begins
     int64_t begin, end;
+    Places within(int64_t at, int64_t n) const { return {std::clamp<int64_t>(begin - at, 0, n), std::clamp<int64_t>(end - at, 0, n)}; }
 };
 
 int64_t slot_of(const AttentionArgs &args, const Span &span, int64_t position) {
@@ -58,6 +59,11 @@ struct Row {
 Row row_of(const AttentionArgs &args, const Span &span, const Part &part, int64_t position) {
     const uint8_t *from = part.row(slot_of(args, span, position));
     return {from, position + tile < span.end ? part.row(slot_of(args, span, position + tile)) - from : 0};
+}
+
+// Where the tile at a position begins in the states, if they are paged.
+const uint8_t *start_of(const AttentionArgs &args, const Span &span, const Part &part, int64_t position) {
+    return part.page(slot_of(args, span, position));
 }
 
 // f(row, i, n) for places [begin, end) of the tile at `at`, in runs of slots that are neighbours: `row` is place i's.

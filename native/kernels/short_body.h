@@ -28,20 +28,16 @@ struct Shorts {  // rows of 16-bit integers; row r stands for its integers times
 
 // x (n, a multiple of W) as integers; their unit. A row that is not finite becomes zeros times NaN.
 inline float shorten(const float *x, int64_t n, int16_t *out) {
-    V tops = set(0), rest = set(0);
-    for (int64_t i = 0; i < n; i += W) {
-        tops = vmax(vabs(load(x + i)), tops);
-        rest = fma(load(x + i), set(0), rest);
-    }
-    const float top = largest(tops);
-    const bool finite = sum(rest) == 0;
-    if (!finite || top < 1e-30f) {
+    V tops = set(0);
+    for (int64_t i = 0; i < n; i += W) tops = top_magnitudes(tops, load(x + i));
+    const float top = top_magnitude(tops);
+    if (!(top >= 1e-30f && top < INFINITY)) {
         std::fill(out, out + n, int16_t(0));
-        return finite ? 0 : NAN;
+        return top < 1e-30f ? 0 : NAN;
     }
     const V inverse = set(short_top / top);
     for (int64_t i = 0; i < n; i += W) store_rounded(out + i, load(x + i) * inverse);
-    return top / short_top;
+    return top * (1 / short_top);
 }
 
 // Asks for the same place of the next page, once a line.
@@ -51,7 +47,7 @@ inline void fetch_line(const uint8_t *from, int64_t ahead, int64_t within) {
 
 template <int R, int C>
 inline __attribute__((always_inline)) void score_block(const Shorts &q, const uint8_t *block, int64_t ahead, int64_t slot, float *scores,
-                                                       bool add) {
+                                                       int64_t scores_row, bool add) {
     Sums sums[R][C];
     for (int r = 0; r < R; r++) {
         for (int j = 0; j < C; j++) sums[r][j] = zero_sums();
@@ -71,28 +67,29 @@ inline __attribute__((always_inline)) void score_block(const Shorts &q, const ui
     for (int j = 0; j < C; j++) {
         const V scale = load_half(reinterpret_cast<const uint16_t *>(block) + slot + j * W);
         for (int r = 0; r < R; r++) {
-            float *to = scores + r * page_slots + slot + j * W;
+            float *to = scores + r * scores_row + slot + j * W;
             store(to, fma(to_floats(sums[r][j]), scale * set(q.units[r]), add ? load(to) : set(0)));
         }
     }
 }
 
 template <int R, int C>
-void score_rows(const Shorts &q, int64_t rows, const uint8_t *block, int64_t ahead, int64_t slot, float *scores, bool add) {
+void score_rows(const Shorts &q, int64_t rows, const uint8_t *block, int64_t ahead, int64_t slot, float *scores, int64_t scores_row,
+                bool add) {
     int64_t r = 0;
-    for (; r + R <= rows; r += R) score_block<R, C>(q.from(r), block, ahead, slot, scores + r * page_slots, add);
+    for (; r + R <= rows; r += R) score_block<R, C>(q.from(r), block, ahead, slot, scores + r * scores_row, scores_row, add);
     if constexpr (R > 1) {
-        if (r < rows) score_rows<R - 1, C>(q.from(r), rows - r, block, ahead, slot, scores + r * page_slots, add);
+        if (r < rows) score_rows<R - 1, C>(q.from(r), rows - r, block, ahead, slot, scores + r * scores_row, scores_row, add);
     }
 }
 
-// scores (rows, page_slots) of a turned page, whose successor lies `ahead` bytes further on.
-inline void score_shorts(const Shorts &q, int64_t rows, const uint8_t *page, int64_t ahead, int64_t size, float *scores) {
+// scores (rows, page_slots) of a turned page; what is read next lies `ahead` bytes further on.
+inline void score_shorts(const Shorts &q, int64_t rows, const uint8_t *page, int64_t ahead, int64_t size, float *scores, int64_t scores_row) {
     for (int64_t e = 0; e < size; e += 32, page += q8_page_block) {
         for (int64_t i = 0; i < q8_page_scales; i += 64) fetch(page + i + ahead);
         const Shorts part{q.rows + e, q.row, q.units};
         for (int64_t slot = 0; slot < page_slots; slot += block_vectors * W) {
-            score_rows<block_rows, block_vectors>(part, rows, page, ahead, slot, scores, e > 0);
+            score_rows<block_rows, block_vectors>(part, rows, page, ahead, slot, scores, scores_row, e > 0);
         }
     }
 }

@@ -2,6 +2,8 @@
 // all instruction sets agree.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/vec.h"
 
 namespace puna::PUNA_ISA {
@@ -21,10 +23,28 @@ inline Pairs splat_pair(const int16_t *p) {
     return {_mm512_set1_epi32(both)};
 }
 inline Sums zero_sums() { return {_mm512_setzero_si512()}; }
-inline Sums add_products(Sums sums, Pairs a, Pairs b) { return {_mm512_dpwssd_epi32(sums.v, a.v, b.v)}; }
+inline Sums add_products(Sums sums, Pairs a, Pairs b) {
+#if defined(__GNUC__) && !defined(__clang__)  // GCC 12 copies every sum that its intrinsic adds to, through the stack
+    asm("vpdpwssd %2, %1, %0" : "+v"(sums.v) : "v"(a.v), "v"(b.v));
+    return sums;
+#else
+    return {_mm512_dpwssd_epi32(sums.v, a.v, b.v)};
+#endif
+}
 inline V to_floats(Sums a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline void store_rounded(int16_t *p, V a) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(a.v)));
+}
+
+inline V top_magnitudes(V tops, V x) {  // by lanes, the larger; NaN counts as the largest of all
+    const __m512i bits = _mm512_castps_si512(vabs(x).v);
+    return {_mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(tops.v), bits))};
+}
+inline float top_magnitude(V tops) {
+    const int32_t bits = _mm512_reduce_max_epi32(_mm512_castps_si512(tops.v));
+    float out;
+    std::memcpy(&out, &bits, 4);
+    return out;
 }
 
 #elif defined(__AVX2__)
@@ -105,6 +125,26 @@ inline void store_rounded(int16_t *p, V a) {
     float x[W];
     store(x, a);
     for (int i = 0; i < W; i++) p[i] = int16_t(std::lrint(x[i]));
+}
+
+#endif
+
+#if !defined(__AVX512VNNI__)
+
+inline V top_magnitudes(V tops, V x) {
+    int32_t a[W], b[W];
+    float out[W];
+    std::memcpy(a, &tops, sizeof(a)), std::memcpy(b, &x, sizeof(b));
+    for (int i = 0; i < W; i++) a[i] = std::max(a[i], b[i] & 0x7fffffff);
+    std::memcpy(out, a, sizeof(a));
+    return load(out);
+}
+inline float top_magnitude(V tops) {
+    int32_t bits[W];
+    float out;
+    std::memcpy(bits, &tops, sizeof(bits));
+    std::memcpy(&out, std::max_element(bits, bits + W), 4);
+    return out;
 }
 
 #endif

@@ -18,33 +18,32 @@ struct Sum {  // what a row has summed up: weighted values, and beside them
     float &total() const { return o[width + 1]; }  // the sum of weights
 };
 
-// One row's scores of a tile become weights; what the row has summed up is scaled to the new maximum.
+// A row whose scores are all -inf, or NaN: nothing to weigh.
+void weigh_nothing(float *scores, Places places, const Sum &row) {
+    const bool nan = std::any_of(scores + places.begin, scores + places.end, [](float x) { return x != x; });
+    if (nan) row.most() = 0, row.total() = NAN;
+    std::fill(scores + places.begin, scores + places.end, 0.0f);
+}
+
+// One row's scores of a chunk become weights; vectors without places that are read stay as they are.
 void weigh(const AttentionArgs &args, float *scores, Places places, const Sum &row) {
+    const int64_t begin = places.begin / W * W, end = (places.end + W - 1) / W * W;
     if (args.softcap != 0) {
-        for (int64_t j = 0; j < tile; j += W) store(scores + j, tanh(load(scores + j) / set(args.softcap)) * set(args.softcap));
+        for (int64_t j = begin; j < end; j += W) store(scores + j, tanh(load(scores + j) / set(args.softcap)) * set(args.softcap));
     }
-    std::fill(scores, scores + places.begin, -INFINITY);
-    std::fill(scores + places.end, scores + tile, -INFINITY);
-    V tops = load(scores);
-    for (int64_t j = W; j < tile; j += W) tops = vmax(load(scores + j), tops);
-    const float top = std::max(row.most(), largest(tops));
-    if (top == -INFINITY) {
-        std::fill(scores, scores + tile, 0.0f);
-        return;
-    }
-    if (top != row.most() && row.most() != -INFINITY) {
-        const float factor = std::exp(row.most() - top);
-        row.total() *= factor;
-        for (int64_t e = 0; e < row.width; e += W) store(row.o + e, load(row.o + e) * set(factor));
-    }
-    row.most() = top;
+    std::fill(scores + begin, scores + places.begin, -INFINITY);
+    std::fill(scores + places.end, scores + end, -INFINITY);
+    V tops = load(scores + begin);
+    for (int64_t j = begin + W; j < end; j += W) tops = vmax(load(scores + j), tops);
+    const float top = largest(tops);
+    if (top == -INFINITY) return weigh_nothing(scores, places, row);
     V sums = set(0);
-    for (int64_t j = 0; j < tile; j += W) {
+    for (int64_t j = begin; j < end; j += W) {
         const V weight = exp(load(scores + j) - set(top));
         sums = sums + weight;
         store(scores + j, weight);
     }
-    row.total() += sum(sums);
+    row.most() = top, row.total() = sum(sums);
 }
 
 // Adds the sums of a later chunk; one in which a row read nothing changes nothing.
@@ -56,10 +55,9 @@ void combine(float *to, const float *from, int64_t rows, int64_t stride, int64_t
             std::copy(from, from + stride, to);
             continue;
         }
-        const float a = std::exp(before - top), b = std::exp(later - top);
-        for (int64_t e = 0; e < width; e++) to[e] = to[e] * a + from[e] * b;
+        const V a = exp(set(before - top)), b = exp(set(later - top));
+        for (int64_t e = 0; e < stride; e += W) store(to + e, fma(load(to + e), a, load(from + e) * b));  // total too
         to[width] = top;
-        to[width + 1] = to[width + 1] * a + from[width + 1] * b;
     }
 }
 
