@@ -46,8 +46,8 @@ inline void fetch_line(const uint8_t *from, int64_t ahead, int64_t within) {
 }
 
 template <int R, int C>
-inline __attribute__((always_inline)) void score_block(const Shorts &q, const uint8_t *block, int64_t ahead, int64_t slot, float *scores,
-                                                       int64_t scores_row, bool add) {
+inline __attribute__((always_inline)) void score_block(const Shorts &q, const uint8_t *block, int64_t ahead, int64_t slot,
+                                                       float *scores, int64_t scores_row, bool add) {
     Sums sums[R][C];
     for (int r = 0; r < R; r++) {
         for (int j = 0; j < C; j++) sums[r][j] = zero_sums();
@@ -105,8 +105,8 @@ inline float shorten_weights(const float *weights, const uint8_t *block, int64_t
 }
 
 template <int R, int C>
-inline __attribute__((always_inline)) void add_block(const Shorts &weights, const uint8_t *block, int64_t ahead, int64_t element, float *to,
-                                                     int64_t to_row) {
+inline __attribute__((always_inline)) void add_block(const Shorts &weights, const uint8_t *block, int64_t ahead, int64_t element,
+                                                     float *to, int64_t to_row) {
     Sums sums[R][C];
     for (int r = 0; r < R; r++) {
         for (int j = 0; j < C; j++) sums[r][j] = zero_sums();

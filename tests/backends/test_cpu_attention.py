@@ -24,7 +24,7 @@ def kept(x):
 
 
 def attended(keys, values, queries, positions, window=0, *, isa="auto", block=BLOCK):
-    n, groups, size = keys.shape
+    n, _, size = keys.shape
     capacity = -(-n // block) * block
     shapes = {"positions": (T,), "sequence": (T,), "table": (S, capacity // block), "lengths": (S,)}
     read = [input_(name, dims, dtypes.I32) for name, dims in shapes.items()]
