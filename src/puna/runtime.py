@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 DEFAULT_CONTEXT = 8192
 """Positions, where neither the caller nor the model says less; memory for them is taken as they fill."""
 
-SEQUENCES = 8
-"""Sequences that one loaded model advances at once."""
+SEQUENCES = 32
+"""Sequences that one loaded model advances at once; they share the room of four contexts."""
 
 
 class Runtime:

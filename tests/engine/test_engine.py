@@ -5,6 +5,7 @@ import pytest
 
 from puna.backends.best import best
 from puna.cache import BLOCK
+from puna.engine.blocks import Blocks
 from puna.engine.engine import Engine
 from puna.engine.runner import Limits
 from puna.engine.sampler import Sampling
@@ -128,6 +129,29 @@ def test_when_blocks_run_out_the_youngest_waits_and_says_the_same():
         assert [c.token for c in sequence.choices] == expected(prompt, 60, SAMPLING)
     computed_once = 2 * (100 + 59)
     assert sum(map(sum, runner.steps)) > computed_once
+
+
+def test_a_prompt_that_has_no_room_yet_is_not_begun():
+    engine, runner = engine_of(context=320, blocks=5)
+    first = engine.submit(prompt_of(2 * BLOCK - 8), SAMPLING, limit=2)
+    second = engine.submit(prompt_of(4 * BLOCK, seed=1), SAMPLING, limit=2)
+    while not first.ended:
+        engine.step()
+    assert second.computed == 0
+    while not second.ended:
+        engine.step()
+    assert [c.token for c in second.choices] == expected(prompt_of(4 * BLOCK, seed=1), 2, SAMPLING)
+    assert sum(map(sum, runner.steps)) == (2 * BLOCK - 8 + 1) + (4 * BLOCK + 1)
+
+
+def test_what_only_kept_conversations_hold_is_spare():
+    blocks, mine = Blocks(4), []
+    assert blocks.extend(mine, 3 * BLOCK)
+    assert blocks.spare() == 1
+    blocks.keep(list(range(3 * BLOCK)), mine)
+    assert blocks.spare() == 4
+    blocks.reuse(list(range(2 * BLOCK)))
+    assert blocks.spare() == 2
 
 
 def test_more_sequences_than_fit_wait_for_their_turn():

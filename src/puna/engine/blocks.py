@@ -5,6 +5,7 @@ A block may be held by several sequences whose tokens up to its end are the same
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -44,6 +45,11 @@ class Blocks:
             self.holders[block] = 1
             blocks.append(block)
         return True
+
+    def spare(self) -> int:
+        """How many blocks are free, or would be if kept conversations gave way."""
+        kept = Counter(block for k in self.kept for block in k.blocks)
+        return len(self.free) + sum(self.holders[block] == count for block, count in kept.items())
 
     def release(self, blocks: Sequence[int]) -> None:
         """One holder lets go of `blocks`."""

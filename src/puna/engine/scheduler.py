@@ -1,7 +1,8 @@
 """Which tokens go into the next step: one for every sequence that is generating, the rest of the room for prompts.
 
-Sequences are admitted in order of arrival. When blocks run out the youngest gives up its own and waits to be computed
-again; its tokens and its sampler stay, so its text does not change.
+Sequences are admitted in order of arrival, the first always, others where their tokens have room. When blocks run out
+the youngest gives up its own and waits to be computed again; its tokens and its sampler stay, so its text does not
+change.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from puna.cache import BLOCK
 from puna.engine.blocks import Blocks
 from puna.engine.sequence import Sequence
 
@@ -38,11 +40,18 @@ class Scheduler:
 
     def _admit(self) -> None:
         while self.waiting and len(self.running) < self.max_sequences:
+            if self.running and not self._room_for(self.waiting[0]):
+                return  # its prompt would be computed in part, and given up again
             sequence = self.waiting.popleft()
             if not sequence.blocks:
                 sequence.blocks, sequence.computed = self.blocks.reuse(sequence.tokens[:-1])
                 sequence.cached = sequence.cached or sequence.computed
             self.running.append(sequence)
+
+    def _room_for(self, sequence: Sequence) -> bool:
+        """Whether its tokens have room beside those of all that run."""
+        missing = (-(-len(s.tokens) // BLOCK) - len(s.blocks) for s in (*self.running, sequence))
+        return sum(max(count, 0) for count in missing) <= self.blocks.spare()
 
     def _allot(self, sequence: Sequence, positions: int) -> bool:
         """Blocks for `positions`, taken from younger sequences if need be; False if it must wait itself."""
