@@ -2,6 +2,10 @@
 
 #include <chrono>
 
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #endif
@@ -37,21 +41,53 @@ void wait_for_change(const std::atomic<uint32_t> &value, uint32_t old) {
     while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
 }
 
-}  // namespace
+std::atomic<uint32_t> forks{0};  // that this process is away from the first one
 
-Pool::Pool(int threads)
-    : threads_(std::max(1, threads)), shares_(new Share[2 * threads_]), phases_(new Phase[threads_]) {
-    for (int i = 1; i < threads_; i++) workers_.emplace_back([this, i] { work(i); });
+void count_forks() {
+#if defined(__unix__) || defined(__APPLE__)
+    [[maybe_unused]] static const int once = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1); });
+#endif
 }
 
-Pool::~Pool() {
+}  // namespace
+
+Pool::Pool(int threads) : threads_(std::max(1, threads)), shares_(new Share[2 * threads_]), phases_(new Phase[threads_]) {
+    count_forks();
+    start();
+}
+
+void Pool::start() {
+    const uint32_t epoch = epoch_.load(std::memory_order_relaxed);
+    forks_ = forks.load(std::memory_order_relaxed);
+    try {
+        for (int i = 1; i < threads_; i++) workers_.emplace_back([this, i, epoch] { work(i, epoch); });
+    } catch (...) {  // the system has no room for so many
+        stop();
+        throw;
+    }
+}
+
+void Pool::stop() {
     stop_ = true;
     epoch_.fetch_add(1, std::memory_order_release);
     epoch_.notify_all();
     for (auto &worker : workers_) worker.join();
+    workers_.clear();
+}
+
+bool Pool::has_workers() const { return forks_ == forks.load(std::memory_order_relaxed); }
+
+void Pool::forget_workers() {
+    for (auto &worker : workers_) worker.detach();  // they are not there to be joined
+    workers_.clear();
+}
+
+Pool::~Pool() {
+    has_workers() ? stop() : forget_workers();
 }
 
 void Pool::run(void (*fn)(void *ctx, int thread, int threads), void *ctx) {
+    if (!has_workers()) forget_workers(), start();
     fn_ = fn;
     ctx_ = ctx;
     if (threads_ > 1) {
@@ -62,8 +98,8 @@ void Pool::run(void (*fn)(void *ctx, int thread, int threads), void *ctx) {
     barrier(0);
 }
 
-void Pool::work(int thread) {
-    for (uint32_t seen = 0;; seen++) {
+void Pool::work(int thread, uint32_t seen) {
+    for (;; seen++) {
         wait_for_change(epoch_, seen);
         if (stop_) return;
         fn_(ctx_, thread, threads_);

@@ -5,6 +5,9 @@
 //     pool.split(thread, units, [&](int64_t begin, int64_t end) { ... });   // at most one split between two barriers
 //     pool.barrier(thread);
 //
+// After a fork the child's pool has no workers, as only the thread that forked lives on there; its first run() starts new
+// ones. A fork must not happen while another thread is in run().
+//
 // Idle workers spin for about a millisecond (yielding to whoever else wants the core), then sleep until the next run().
 #pragma once
 
@@ -59,7 +62,11 @@ private:
     };
 
     Share *shares_of_phase(int thread) { return &shares_[(phases_[thread].count & 1) * threads_]; }
-    void work(int thread);
+    void work(int thread, uint32_t seen);
+    void start();  // std::system_error where the system starts no more threads
+    void stop();
+    bool has_workers() const;  // false in a child of the process that started them
+    void forget_workers();
 
     const int threads_;
     std::unique_ptr<Share[]> shares_;  // two sets, used in turn: one is reset while the other is in use
@@ -70,6 +77,7 @@ private:
     void (*fn_)(void *, int, int) = nullptr;
     void *ctx_ = nullptr;
     bool stop_ = false;
+    uint32_t forks_ = 0;  // of this process and those before it, when the workers were started
     std::vector<std::thread> workers_;
 };
 

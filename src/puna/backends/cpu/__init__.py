@@ -33,7 +33,10 @@ class CpuBackend:
         if not 0 < self.threads <= MOST_THREADS:
             raise BackendError(f"backend 'cpu': {self.threads} threads; 1 to {MOST_THREADS} work")
         self.isa = isa
-        self._pool = native.Pool(self.threads)
+        try:
+            self._pool = native.Pool(self.threads)
+        except RuntimeError as error:
+            raise BackendError(f"backend 'cpu': starting {self.threads} threads: {error}; fewer may work") from error
         self.best = native.best
 
     def supports(self, node: Tensor) -> bool:
