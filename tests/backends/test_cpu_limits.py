@@ -2,6 +2,7 @@
 
 import pytest
 
+from puna.backends.cpu import open_backend
 from puna.backends.cpu.cgroup import settings
 from puna.backends.cpu.memory import require
 from puna.backends.cpu.threads import default_threads, quota
@@ -30,6 +31,16 @@ def test_threads_are_at_least_one_and_follow_the_cgroups_limit(tmp_path):
     group(tmp_path, ".", cpu__max="max 100000")
     assert quota(tmp_path) is None
     assert quota(tmp_path / "nowhere") is None
+
+
+def test_the_environment_says_how_many_threads(monkeypatch):
+    monkeypatch.setenv("PUNA_THREADS", "3")
+    assert open_backend().threads == 3
+    assert open_backend(1).threads == 1
+    for wrong, message in {"many": "PUNA_THREADS is 'many'; a whole", "0": "0 threads; 1 to 512 work"}.items():
+        monkeypatch.setenv("PUNA_THREADS", wrong)
+        with pytest.raises(BackendError, match=message):
+            open_backend()
 
 
 def test_the_least_limit_of_a_group_and_those_above_it_counts(tmp_path):

@@ -22,7 +22,9 @@ dtype_option = click.option(
 backend_option = click.option(
     "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What computes."
 )
-threads_option = click.option("-t", "--threads", type=click.IntRange(1), help="Threads; else one for each core.")
+threads_option = click.option(
+    "-t", "--threads", type=click.IntRange(1), help="Threads; else $PUNA_THREADS, or one for each core."
+)
 
 _FILE = click.Path(path_type=Path)
 _QUANTIZING = (

@@ -1,4 +1,4 @@
-"""How many threads to use: one for each physical core that this process may use."""
+"""How many threads to use: as $PUNA_THREADS says, else one for each physical core that this process may use."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 from puna.backends.cpu import cgroup
+from puna.errors import BackendError
 
 
 def default_threads() -> int:
-    """Physical cores within the process' affinity, and within its cgroup's limit."""
+    """$PUNA_THREADS, else physical cores within the process' affinity, and within what its control groups grant."""
+    if wanted := os.environ.get("PUNA_THREADS"):
+        if not wanted.isdecimal():
+            raise BackendError(f"backend 'cpu': PUNA_THREADS is {wanted!r}; a whole number works")
+        return int(wanted)
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     siblings = {_siblings(cpu) for cpu in usable}
     limit = quota()
