@@ -6,7 +6,7 @@ Nobody samples in what is measured: a contender computes logits and throws them 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -81,6 +81,7 @@ class Puna:
         runtime = self.runtime(work.kv_type)
         begun = time.perf_counter()
         runner = runtime.observer(sizes(work), lambda output: [output])
+        runner.step([([0], 0, [0])], [0])  # weights may be packed until then
         self.load_seconds = self.load_seconds or time.perf_counter() - begun
         return PunaSession(runner, work, runtime.vocab_size)
 
@@ -115,14 +116,32 @@ class PunaSession:
         return timed(self._decode if self.work.decodes else self._prefill)
 
     def _prefill(self) -> None:
+        for _ in self._chunks():
+            pass
+
+    def _chunks(self) -> Iterator[None]:
         for start in range(0, self.work.tokens, CHUNK):
             chunk = self._prompt[start : min(start + CHUNK, self.work.tokens)]
             last = start + CHUNK >= self.work.tokens
             self.runner.step([(chunk, start, self._blocks[0])], [len(chunk) - 1] if last else [])
+            yield
+
+    def steps(self) -> Iterator[tuple[float, float]]:
+        """Do the work a step at a time: seconds of each, and those of them within the program, on the cpu backend."""
+        for i in range(self.work.steps):
+            inside = 0.0
+            begun = time.perf_counter()
+            for _ in self._only(i) if self.work.decodes else self._chunks():
+                inside += self.runner.program.seconds  # type: ignore[attr-defined]  # which that backend has
+            yield time.perf_counter() - begun, inside
 
     def _decode(self) -> None:
         for i in range(self.work.steps):
             self.step(i)
+
+    def _only(self, i: int) -> Iterator[None]:
+        self.step(i)
+        yield
 
     def step(self, i: int) -> None:
         """One token more in each sequence, the i-th behind `start`."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from puna.bench import compare
 from puna.bench.compare import Comparison, Possible
 from puna.bench.contender import Puna, PunaSession, Session
-from puna.bench.limits import measure
+from puna.bench.limits import Limits, measure
+from puna.bench.profile import Profile, points, profiled, python_share
+from puna.bench.roofline import svg
 from puna.bench.work import Cost, Work, cost
+from puna.engine.engine import limits
 from puna.errors import ModelError
 from puna.opened import open_model
 from puna.runtime import Runtime
@@ -58,6 +63,41 @@ def compared(
     compare.rounds(lines, sessions, rounds, possible or (lambda work: None), tick)
     bandwidth = possible.bandwidth if possible else []
     return Comparison(Path(ref).name, count, lines, loaded, memory, bandwidth, builds)
+
+
+@dataclass(frozen=True, slots=True)
+class Profiles:
+    """A model's profiles, Python's seconds outside and inside the program, and the limits to hold them against."""
+
+    model: str
+    found: list[Profile]
+    engine: tuple[float, float]
+    limits: Limits
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        engine = {"outside": self.engine[0], "inside": self.engine[1]}
+        found = [profile.to_dict() for profile in self.found]
+        return {"model": self.model, "profiles": found, "engine_seconds": engine, "limits": self.limits.to_dict()}
+
+    def plot(self) -> str:
+        """All kinds of steps under the machine's roofs, as SVG."""
+        threads, groups = self.limits.threads, {p.work.name: points(p) for p in self.found}
+        peaks = {kind: rates[threads] for kind, rates in self.limits.peaks[self.limits.isa].items()}
+        title = f"{self.model}, {threads} thread{'s' if threads > 1 else ''}, {self.limits.isa}"
+        return svg(title, self.limits.read["memory"][threads], peaks, groups)
+
+
+def profiles(
+    ref: str | PathLike[str], works: Sequence[Work], *, rounds: int = 5, threads: int | None = None
+) -> Profiles:
+    """Where the time of `works` goes, on the cpu backend."""
+    puna = Puna(lambda kv: Runtime(open_model(ref), backend="cpu", context_length=None, kv_type=kv, threads=threads))
+    runtime = puna.runtime(works[0].kv_type)
+    found = [profiled(puna.session(work), cost_of(runtime), rounds) for work in works]
+    context = min(64, runtime.hparams.context_length)
+    runner = runtime.observer(limits(context, 1), lambda output: [output])
+    return Profiles(Path(ref).name, found, python_share(runner, context), measure(runtime.backend.threads))  # type: ignore[attr-defined]
 
 
 def cost_of(runtime: Runtime) -> Cost:

@@ -6,6 +6,7 @@ Settings: weights repacked or not (`use_extra_bufts`, the command line's --repac
 from __future__ import annotations
 
 import ctypes
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +54,9 @@ class LlamaCpp:
 
     def __init__(self, path: str, threads: int) -> None:
         self._lib, self._path, self._threads = open_library(), path, threads
-        self._silence = self._lib.llama_log_callback(lambda level, text, data: None)
-        self._lib.llama_log_set(self._silence, None)
+        silence = self._lib.llama_log_callback(lambda level, text, data: None)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(silence))  # the library calls it until the process has ended
+        self._lib.llama_log_set(silence, None)
         self._lib.llama_backend_init()
         self._models: dict[bool, Any] = {}
         self.load_seconds = timed(lambda: self._model(True))
@@ -108,14 +110,10 @@ class LlamaSession:
             raise PeerError(f"--peer: llama.cpp makes no context for '{work.name}' with {setting}")
         self._memory = lib.llama_get_memory(self._context)
         self._batch = lib.llama_batch_init(CHUNK, 0, 1)
+        weakref.finalize(self, _free, lib, self._context, self._batch)  # at exit too, while the library is whole
         vocabulary = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
         self._prompt = prompt(max(work.tokens, work.steps, CHUNK), vocabulary)
         (self._fill_long if self._long else self._fill)()
-
-    def __del__(self) -> None:
-        if getattr(self, "_batch", None):
-            self._lib.llama_batch_free(self._batch)
-            self._lib.llama_free(self._context)
 
     def run(self) -> float:
         """Prefill in an empty context, or decode from `start`."""
@@ -167,3 +165,8 @@ class LlamaSession:
         if status := self._lib.llama_decode(self._context, batch):
             raise PeerError(f"--peer: llama.cpp refused '{self._work.name}' with status {status}")
         self._lib.llama_synchronize(self._context)
+
+
+def _free(lib: Any, context: Any, batch: Any) -> None:
+    lib.llama_batch_free(batch)
+    lib.llama_free(context)

@@ -89,11 +89,24 @@ class Cost:
         kept = sum(numbers * (min(at, window) if window else at) for window, numbers in self.caches)
         return self.body[1] + self.head[1] + work.sequences * kept * kv_bytes
 
+    def attention(self, work: Work, kv_bytes: float) -> tuple[float, float]:
+        """Operations, and bytes of K/V, of all attention in one step."""
+        if not work.decodes:
+            operations = 4 * self._seen(work.tokens) * self.query
+            return operations, sum(numbers for _, numbers in self.caches) * work.tokens * kv_bytes
+        at = work.start + work.steps // 2
+        seen = sum(min(at, window) if window else at for window, _ in self.caches)
+        nbytes = self.read(work, kv_bytes) - self.body[1] - self.head[1]
+        return 4.0 * work.sequences * seen * self.query, nbytes
+
+    def _seen(self, n: int) -> float:
+        """Positions that `n` tokens of one prompt read, in all blocks together."""
+        return sum(n * min(n, window) - min(n, window) ** 2 / 2 if window else n * n / 2 for window, _ in self.caches)
+
     def operations(self, work: Work) -> float:
         """Multiplications and additions of one prefill: matrices, and attention to what comes before each token."""
         n = work.tokens
-        seen = sum(n * min(n, window) - min(n, window) ** 2 / 2 if window else n * n / 2 for window, _ in self.caches)
-        return 2 * (n * self.body[0] + self.head[0]) + 4 * seen * self.query
+        return 2 * (n * self.body[0] + self.head[0]) + 4 * self._seen(n) * self.query
 
 
 def cost(tensors: Mapping[str, Stored], specs: Sequence[Spec], heads: int, experts: float = 1) -> Cost:

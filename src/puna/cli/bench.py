@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from puna.cli.options import Command, backend_option, threads_option
+
+if TYPE_CHECKING:
+    from puna.bench.work import Work
 
 ALL = {"prefill": (512, 2048), "decode": (128,), "batched": (8, 32), "context": (8192, 32768)}
 """What --all measures."""
@@ -49,19 +52,23 @@ def _numbers(name: str, text: str) -> Callable[[Command], Command]:
 @backend_option
 @threads_option
 @click.option("--limits", is_flag=True, help="Measure only what this machine can do at most.")
+@click.option("--profile", is_flag=True, help="Say where the time goes instead: kernels, barriers, Python.")
+@click.option("--svg", type=click.Path(path_type=Path), help="With --profile, write a roofline plot.")
 @click.option("--json", "out", metavar="FILE", help="Every figure as JSON; - is standard output, without the table.")
-def command(model: str | None, limits: bool, out: str | None, **options: Any) -> None:
+def command(model: str | None, limits: bool, profile: bool, svg: Path | None, out: str | None, **options: Any) -> None:
     """Measure how fast MODEL is: a name, a GGUF file or a checkpoint directory; or with an option, this machine alone.
 
     Each line says tokens a second (the median of all rounds, the least and the most), and which part that is of what
     the machine can do: of the bytes it reads a second in decoding, of its arithmetic in prefill.
     """
+    if svg and not profile:
+        raise click.UsageError("--svg goes with --profile")
     if limits:
         _limits(options["threads"], out)
     elif model is None:
         raise click.UsageError("which model? `puna list` shows those in the store; --limits needs none")
     else:
-        _model(model, out, **options)
+        (_profile if profile else _compare)(model, _works(options), svg, out, options)
 
 
 def _limits(threads: int | None, out: str | None) -> None:
@@ -72,28 +79,34 @@ def _limits(threads: int | None, out: str | None) -> None:
     _tell(machine.table(found), found.to_dict(), out)
 
 
-def _model(
-    model: str,
-    out: str | None,
-    *,
-    kv_type: str,
-    everything: bool,
-    prefill: tuple[int, ...] | None,
-    decode: tuple[int, ...] | None,
-    batched: tuple[int, ...] | None,
-    context: tuple[int, ...] | None,
-    **options: Any,
-) -> None:
-    asked = {"prefill": prefill, "decode": decode, "batched": batched, "context": context}
-    given = {name: numbers for name, numbers in asked.items() if numbers}
-    chosen = {**ALL, **given} if everything else given or USUAL
-    from puna.bench import compare
-    from puna.bench.model import compared
+def _works(options: dict[str, Any]) -> list[Work]:
+    """What is to be measured; takes the options that say so out of `options`."""
     from puna.bench.work import works
 
-    todo = works(**{name: chosen.get(name, ()) for name in asked}, kv_types=kv_type.split(","))
-    found = compared(model, todo, **options)
+    given = {name: numbers for name in ALL if (numbers := options.pop(name))}
+    chosen = {**ALL, **given} if options.pop("everything") else given or USUAL
+    return works(**{name: chosen.get(name, ()) for name in ALL}, kv_types=options.pop("kv_type").split(","))
+
+
+def _compare(model: str, works: list[Work], svg: Path | None, out: str | None, options: dict[str, Any]) -> None:
+    from puna.bench import compare
+    from puna.bench.model import compared
+
+    found = compared(model, works, **options)
     _tell(compare.lines(found), found.to_dict(), out)
+
+
+def _profile(model: str, works: list[Work], svg: Path | None, out: str | None, options: dict[str, Any]) -> None:
+    if options["backend"] == "numpy" or options["peer"]:
+        raise click.UsageError("--profile is of the cpu backend alone: without --backend numpy, and without --peer")
+    _need_native(options["threads"])
+    from puna.bench.model import profiles
+    from puna.bench.profile import lines
+
+    found = profiles(model, works, rounds=options["rounds"], threads=options["threads"])
+    _tell(lines(found.found, found.engine), found.to_dict(), out)
+    if svg:
+        svg.write_text(found.plot(), "utf-8")
 
 
 def _need_native(threads: int | None) -> None:
