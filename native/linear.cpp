@@ -66,14 +66,16 @@ Cut cut(const LinearKernels &kernels, const Packed &weight, int64_t t, int threa
     if (in_bands(kernels, act_kind(weight.type), t)) return cut_bands(weight, t, threads);
     const int64_t bytes = panel_bytes(layout_of(weight.type), weight.k), all = panels(weight.n), tiles = tile_count(t);
     const int64_t wanted = units_per_thread * threads;
-    const int64_t least = t <= 4 && act_kind(weight.type) == ActKind::f32 ? float_panels_at_once : 1;
+    const int64_t floats = t <= 4 ? float_panels_at_once : float_panels_at_once / 2;
+    const int64_t least = act_kind(weight.type) == ActKind::q8 ? 1 : floats;
     int64_t group = std::max(least, (t <= 4 ? weight_bytes_per_unit : cached_bytes) / bytes);
     int64_t band = tiles;
     if (t > 4) {
         while (group > 4 && (all + group - 1) / group < wanted) group /= 2;
         while (band > 4 && (all + group - 1) / group * ((tiles + band - 1) / band) < wanted) band = (band + 1) / 2;
-        while (group > 1 && (all + group - 1) / group * ((tiles + band - 1) / band) < wanted) group /= 2;
+        while (group > least && (all + group - 1) / group * ((tiles + band - 1) / band) < wanted) group /= 2;
     }
+    group = (group + least - 1) / least * least;
     const int64_t bands = (tiles + band - 1) / band;
     return {group, band, bands, (all + group - 1) / group * bands};
 }
@@ -154,7 +156,10 @@ struct Record {
     int64_t bytes, words;  // of one row; words of 4 bytes
 };
 
-Record record_of(ActKind kind) { return kind == ActKind::f32 ? Record{0, 1} : Record{32, word_count}; }
+Record record_of(ActKind kind) {
+    if (kind == ActKind::q16) return {64, 1};
+    return kind == ActKind::f32 ? Record{0, 1} : Record{32, word_count};
+}
 
 }  // namespace
 
@@ -174,7 +179,8 @@ void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, i
         if (kind == ActKind::f32)
             spread_rows(x + row * stride, stride, rows, k, reinterpret_cast<float *>(tile), width, row - start);
         else
-            kernels.quantize(x + row * stride, stride, rows, k, tile, width, static_cast<int>(row - start));
+            (kind == ActKind::q16 ? kernels.quantize16 : kernels.quantize)(x + row * stride, stride, rows, k, tile, width,
+                                                                           static_cast<int>(row - start));
         row += rows;
     }
 }

@@ -19,6 +19,7 @@ size_t row_bytes(Type type, int64_t k);      // bytes of one row as stored in a 
 int64_t block_size(Type type);               // k must be a multiple of it
 
 ActKind act_kind(Type type);
+bool keeps_values(Type type);                // whether rows of the packed weight are exactly the stored ones
 
 struct LinearKernels;
 const LinearKernels &linear_kernels(Isa isa);
@@ -81,7 +82,7 @@ void linear_panels(const LinearKernels &kernels, const LinearJob &job, int64_t t
 // ---- row lookup (embedding)
 
 // out[i, 0..k) = row ids[i], exactly as ggml dequantizes it. From file bytes, and from a packed weight (tied embedding).
-// Ids must be in [0, n).
+// Ids must be in [0, n); the packed weight must keep its values.
 void embed_rows(Type type, const uint8_t *src, int64_t k, const int32_t *ids, int64_t count, float *out,
                 int64_t out_stride);
 void embed_rows(const Packed &weight, const int32_t *ids, int64_t count, float *out, int64_t out_stride);

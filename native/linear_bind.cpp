@@ -123,6 +123,7 @@ Result run_linear(const Weight &weight, const Floats &x, const std::string &isa,
 }
 
 Result embed_packed(const Weight &weight, const Ids &ids) {
+    if (!keeps_values(weight.packed.type)) throw std::invalid_argument("embed: panels of this type are rounded");
     for (size_t i = 0; i < ids.size(); i++)
         if (ids(i) < 0 || ids(i) >= weight.packed.n) throw std::out_of_range("embed: id beyond the rows");
     const auto count = static_cast<int64_t>(ids.size());

@@ -182,6 +182,7 @@ NB_MODULE(_native, m) {
     m.def("zeros", array_of_zeros);
     m.def("best", best_ids, "Ids of the largest logits, largest first.");
     m.def("act_kind", [](int type) { return int(act_kind(Type(type))); });
+    m.def("keeps_values", [](int type) { return keeps_values(Type(type)); });
     m.def("act_bytes", [](int kind, int64_t t, int64_t k) { return act_bytes(ActKind(kind), t, k); });
     m.def("packed_bytes", [](int type, int64_t n, int64_t k) { return packed_bytes(Type(type), n, k); });
     m.def("attention_plan_bytes", attention_plan_bytes);

@@ -148,6 +148,9 @@ template <Type type> void pack_rows(const uint8_t *src, int64_t rows, int64_t k,
         for (int64_t c = 0; c < k; c++)
             for (int64_t r = 0; r < rows; r++)
                 std::memcpy(panel + (c * panel_rows + r) * size, src + r * stride + c * size, size);
+    } else if constexpr (layout.scales == Scales::power) {
+        static const LinearKernels &kernels = linear_kernels(best_isa());  // all make the same bytes
+        (type == Type::F16 ? kernels.pack_halves : kernels.pack_bfloats)(src, rows, k, panel);
     } else {
         const int64_t groups = group_count(layout, k), bytes = panel_bytes(layout, k) / groups;
         for (int64_t g = 0; g < groups; g++)
@@ -158,13 +161,7 @@ template <Type type> void pack_rows(const uint8_t *src, int64_t rows, int64_t k,
 template <Type type> void unpack_row(const uint8_t *panel, int64_t r, int64_t k, float *out) {
     constexpr Layout layout = layout_of(type);
     if constexpr (layout.scales == Scales::none) {
-        constexpr int size = layout.bits / 8;
-        for (int64_t c = 0; c < k; c++) {
-            const uint8_t *p = panel + (c * panel_rows + r) * size;
-            const uint8_t widened[4] = {0, 0, p[0], p[1]};
-            if constexpr (type == Type::F16) out[c] = half_to_float(p);
-            else std::memcpy(out + c, type == Type::F32 ? p : widened, 4);
-        }
+        for (int64_t c = 0; c < k; c++) std::memcpy(out + c, panel + 4 * (c * panel_rows + r), 4);
     } else {
         constexpr int blocks = group_columns(layout.scales) / 32;
         const int64_t bytes = panel_bytes(layout, k) / group_count(layout, k);
@@ -184,12 +181,23 @@ template <Type type> void unpack_row(const uint8_t *panel, int64_t r, int64_t k,
     }
 }
 
+template <Type type> void widen_row(const uint8_t *src, int64_t k, float *out) {
+    for (int64_t c = 0; c < k; c++) {
+        const uint8_t *p = src + 2 * c, wide[4] = {0, 0, p[0], p[1]};
+        if constexpr (type == Type::F16) out[c] = half_to_float(p);
+        else std::memcpy(out + c, wide, 4);
+    }
+}
+
 struct TypeFunctions {
     void (*pack_rows)(const uint8_t *src, int64_t rows, int64_t k, uint8_t *panel);
     void (*unpack_row)(const uint8_t *panel, int64_t r, int64_t k, float *out);
 };
 
-template <Type type> constexpr TypeFunctions functions() { return {pack_rows<type>, unpack_row<type>}; }
+template <Type type> constexpr TypeFunctions functions() {
+    if constexpr (layout_of(type).scales == Scales::power) return {pack_rows<type>, nullptr};  // its panels are rounded
+    else return {pack_rows<type>, unpack_row<type>};
+}
 
 TypeFunctions functions_of(Type type) {
     switch (type) {
@@ -210,9 +218,8 @@ bool is_linear_type(int32_t ggml_id) {
 size_t row_bytes(Type type, int64_t k) { return static_cast<size_t>(k / columns_of(type) * bytes_of(type)); }
 int64_t block_size(Type type) { return columns_of(type); }
 
-ActKind act_kind(Type type) {
-    return layout_of(type).scales == Scales::none ? ActKind::f32 : ActKind::q8;
-}
+ActKind act_kind(Type type) { return act_kind_of(layout_of(type).scales); }
+bool keeps_values(Type type) { return functions_of(type).unpack_row != nullptr; }
 
 int64_t panels(int64_t n) { return (n + panel_rows - 1) / panel_rows; }
 
@@ -244,9 +251,15 @@ void embed_rows(const Packed &weight, const int32_t *ids, int64_t count, float *
 void embed_rows(Type type, const uint8_t *src, int64_t k, const int32_t *ids, int64_t count, float *out,
                 int64_t out_stride) {
     const auto functions = functions_of(type);
+    const auto stride = static_cast<int64_t>(row_bytes(type, k));
+    if (!keeps_values(type)) {
+        const auto widen = type == Type::F16 ? widen_row<Type::F16> : widen_row<Type::BF16>;
+        for (int64_t i = 0; i < count; i++) widen(src + ids[i] * stride, k, out + i * out_stride);
+        return;
+    }
     std::vector<uint8_t> panel(static_cast<size_t>(panel_bytes(layout_of(type), k)));
     for (int64_t i = 0; i < count; i++) {
-        functions.pack_rows(src + ids[i] * static_cast<int64_t>(row_bytes(type, k)), 1, k, panel.data());
+        functions.pack_rows(src + ids[i] * stride, 1, k, panel.data());
         functions.unpack_row(panel.data(), 0, k, out + i * out_stride);
     }
 }

@@ -1,40 +1,39 @@
-// The matrix kernel for float weights: columns one by one, in f32.
+// The matrix kernels for float weights: f32 here, column by column; 16-bit floats as integers in shorts.h.
 //
-// Several neighbouring vectors of weight rows are done at a time where there are few activation rows, since one chain of
-// sums would wait for itself. The order of operations for one output is the same for every count.
+// A tile is `across` vectors of weight rows times `count` activation rows, with as many sums as the registers hold (2 x 8
+// with AVX-512, 4 x 1 in decode): a weight or an activation loaded serves several multiplications, since loads are the
+// second limit, and no chain of sums waits for itself. The order of operations for one output is the same in every tile.
 #pragma once
 
-#include "sums.h"
+#include "shorts.h"
 
 namespace puna {
 namespace {
 
-// Rows first..first+count of a tile `width` wide, for `across` neighbouring vectors of weight rows; `v` counts vectors of
-// rows from the first panel.
-template <class V, Type type, int width, int count, int across>
+// Rows first..first+count of a tile `width` wide; `v` counts vectors of weight rows from the first panel.
+template <class V, int width, int count, int across>
 PUNA_INLINE void panel_floats(const TileJob &job, int64_t v, int first) {
-    constexpr int size = type == Type::F32 ? 4 : 2;
     constexpr int64_t vectors = panel_rows / V::lanes;
     const uint8_t *weight[across];
     typename V::Floats sum[across][count];
 #pragma GCC unroll 8
     for (int a = 0; a < across; a++) {
-        weight[a] = job.panel + (v + a) / vectors * job.panel_bytes + size * V::lanes * ((v + a) % vectors);
+        weight[a] = job.panel + (v + a) / vectors * job.panel_bytes + 4 * V::lanes * ((v + a) % vectors);
 #pragma GCC unroll 16
         for (int j = 0; j < count; j++) sum[a][j] = V::zero();
     }
     const uint8_t *x = job.act + 4 * first;
     for (int64_t c = 0; c < job.groups; c++) {
+        typename V::Floats w[across];
 #pragma GCC unroll 8
         for (int a = 0; a < across; a++) {
-            const uint8_t *p = weight[a] + c * size * panel_rows;
-            V::prefetch(p + prefetch_distance, 64);
-            typename V::Floats w;
-            if constexpr (type == Type::F32) w = V::load_f32(p);
-            else if constexpr (type == Type::F16) w = V::load_f16(p);
-            else w = V::load_bf16(p);
+            if constexpr (count <= 4) V::prefetch(weight[a] + 64 * c + prefetch_distance, 64);  // with more, they are cached
+            w[a] = V::load_f32(weight[a] + 64 * c);
+        }
 #pragma GCC unroll 16
-            for (int j = 0; j < count; j++) sum[a][j] = V::fma(w, V::splat(x + 4 * j), sum[a][j]);
+        for (int j = 0; j < count; j++) {
+#pragma GCC unroll 8
+            for (int a = 0; a < across; a++) sum[a][j] = V::fma(w[a], V::splat(x + 4 * j), sum[a][j]);
         }
         x += 4 * width;
     }
@@ -43,18 +42,22 @@ PUNA_INLINE void panel_floats(const TileJob &job, int64_t v, int first) {
         finish<V, count>(job, (v + a) / vectors, static_cast<int>((v + a) % vectors) * V::lanes, first, sum[a]);
 }
 
-template <class V, Type type, int width, int count> PUNA_INLINE void float_panels(const TileJob &job) {
-    constexpr int most = float_panels_at_once * panel_rows / V::lanes, wanted = 8 / count > 1 ? 8 / count : 1;
-    constexpr int across = wanted < most ? wanted : most;
-    const int64_t vectors = job.count * (panel_rows / V::lanes);
-    int64_t v = 0;
-    for (; v + across <= vectors; v += across)
+template <class V, Type type, int width, int count, int across>
+PUNA_INLINE void float_tiles(const TileJob &job, int64_t v) {
 #pragma GCC unroll 1
-        for (int first = 0; first < width; first += count) panel_floats<V, type, width, count, across>(job, v, first);
+    for (int first = 0; first < width; first += count)
+        if constexpr (type == Type::F32) panel_floats<V, width, count, across>(job, v, first);
+        else panel_shorts<V, width, count, across>(job, v, first);
+}
+
+template <class V, Type type, int width> PUNA_INLINE void float_panels(const TileJob &job) {
+    constexpr int count = width < V::float_rows ? width : V::float_rows;
+    constexpr int64_t most = float_panels_at_once * panel_rows / V::lanes, fit = V::float_sums / count;
+    constexpr int across = static_cast<int>(fit < most ? fit : most);
+    const int64_t vectors = job.count * (panel_rows / V::lanes), whole = vectors / across * across;
+    for (int64_t v = 0; v < whole; v += across) float_tiles<V, type, width, count, across>(job, v);
     if constexpr (across > 1)
-        for (; v < vectors; v++)
-#pragma GCC unroll 1
-            for (int first = 0; first < width; first += count) panel_floats<V, type, width, count, 1>(job, v, first);
+        for (int64_t v = whole; v < vectors; v++) float_tiles<V, type, width, count, 1>(job, v);
 }
 
 }  // namespace

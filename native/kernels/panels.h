@@ -26,8 +26,11 @@
 //     1     one line whose bit j is line j
 //
 // Integers are unsigned with an offset: value = scale x (q - offset) + min; or they are indices of up to 4 bits, and the
-// level found there takes the place of q - offset. Float weights: one column of 16 rows after
-// the other, in their own type. Rows past n and columns past k are zero.
+// level found there takes the place of q - offset. Float weights of 32 bits: one column of 16 rows after the other.
+//
+// Float weights of 16 bits become int16 that share a power of two per 32 columns of a row (how is said in shorts.h): the
+// panel's powers come first, u8[16] per 32 columns, then for every 32 columns 16 lines, each of 2 columns of the 16 rows.
+// Rows past n and columns past k are zero.
 //
 // Everything here has internal linkage: objects for different instruction sets must not share a copy of a function.
 #pragma once
@@ -40,7 +43,7 @@
 namespace puna {
 namespace {
 
-enum class Scales { none, d, dm, df, k32, k16, k16m, s32, e32, e16 };
+enum class Scales { none, power, d, dm, df, k32, k16, k16m, s32, e32, e16 };
 
 struct Levels {
     int at[16];
@@ -88,8 +91,8 @@ constexpr int byte_bits(Layout layout) {
 constexpr Layout layout_of(Type type) {
     switch (type) {
     case Type::F32: return {32, 0, Scales::none};
-    case Type::F16: return {16, 0, Scales::none};
-    case Type::BF16: return {16, 0, Scales::none};
+    case Type::F16: return {16, 0, Scales::power};
+    case Type::BF16: return {16, 0, Scales::power};
     case Type::Q4_0: return {4, 8, Scales::d};
     case Type::Q4_1: return {4, 0, Scales::dm};
     case Type::Q5_0: return {5, 16, Scales::d};
@@ -119,10 +122,14 @@ constexpr Layout layout_of(Type type) {
     return {0, 0, Scales::none};
 }
 
+constexpr ActKind act_kind_of(Scales scales) {
+    return scales == Scales::none ? ActKind::f32 : scales == Scales::power ? ActKind::q16 : ActKind::q8;
+}
+
 constexpr int group_columns(Scales scales) {
     switch (scales) {
     case Scales::none: return 1;
-    case Scales::dm: return 32;
+    case Scales::dm: case Scales::power: return 32;
     case Scales::d: case Scales::e16: return 64;
     case Scales::e32: return 128;
     default: return 256;
@@ -131,7 +138,7 @@ constexpr int group_columns(Scales scales) {
 
 constexpr int header_bytes(Scales scales) {
     switch (scales) {
-    case Scales::none: return 0;
+    case Scales::none: case Scales::power: return 0;
     case Scales::k32: case Scales::k16: case Scales::k16m: return 320;
     case Scales::s32: return 192;
     default: return 64;
@@ -143,7 +150,7 @@ constexpr bool in_halves(Scales scales) {
     return scales == Scales::k16 || scales == Scales::k16m || scales == Scales::e16;
 }
 
-constexpr int float_panels_at_once = 4;  // with few activation rows
+constexpr int float_panels_at_once = 4;  // with few activation rows; with many, half of it
 
 constexpr int plane_bytes(int bits) { return 64 * bits; }  // per 32 columns
 
@@ -151,8 +158,13 @@ constexpr int64_t group_count(Layout layout, int64_t k) {
     return (k + group_columns(layout.scales) - 1) / group_columns(layout.scales);
 }
 
+// Of the powers of two at a panel's start.
+constexpr int64_t power_bytes(int64_t groups) { return (groups * panel_rows + 63) / 64 * 64; }
+
 constexpr int64_t panel_bytes(Layout layout, int64_t k) {
     if (layout.scales == Scales::none) return (k * panel_rows * (layout.bits / 8) + 63) / 64 * 64;
+    if (layout.scales == Scales::power)
+        return power_bytes(group_count(layout, k)) + group_count(layout, k) * plane_bytes(layout.bits);
     const int group = group_columns(layout.scales);
     return group_count(layout, k) * (header_bytes(layout.scales) + group / 32 * plane_bytes(layout.bits));
 }
@@ -164,6 +176,7 @@ constexpr int64_t panel_bytes(Layout layout, int64_t k) {
 //     f32   per column: f32[width]
 //     q8    per 32 columns (a multiple of four of these, zero beyond k):
 //           i8 q[width][32], then 8 words of [width]: see Word; x = d q
+//     q16   per 32 columns: i16 q[width][32], then f32 d[width]; x = d q
 enum Word {
     word_d,      // f32 d
     word_ds,     // f32 d x sum of the 32
@@ -177,10 +190,12 @@ enum Word {
 };
 
 constexpr int record_bytes = 32 + 4 * word_count;  // of one row, 32 columns
+constexpr int record16_bytes = 64 + 4;
 
 constexpr int64_t act_blocks(int64_t k) { return (k + 127) / 128 * 4; }
 
 constexpr int64_t act_row_bytes(ActKind kind, int64_t k) {
+    if (kind == ActKind::q16) return (k + 31) / 32 * record16_bytes;
     return kind == ActKind::q8 ? act_blocks(k) * record_bytes : k * 4;
 }
 
@@ -242,6 +257,10 @@ struct LinearKernels {
     void (*band[type_slots])(const BandJob &);  // for many rows, or null: all integer types or none
     // Rows of x into a tile of q8: row j of x at x + j * stride goes to place first + j.
     void (*quantize)(const float *x, int64_t stride, int64_t rows, int64_t k, uint8_t *tile, int width, int first);
+    void (*quantize16)(const float *x, int64_t stride, int64_t rows, int64_t k, uint8_t *tile, int width, int first);
+    // `rows` rows of stored 16-bit floats to a panel; every instruction set makes the same bytes.
+    void (*pack_halves)(const uint8_t *src, int64_t rows, int64_t k, uint8_t *panel);
+    void (*pack_bfloats)(const uint8_t *src, int64_t rows, int64_t k, uint8_t *panel);
 };
 
 }  // namespace puna

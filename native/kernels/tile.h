@@ -8,6 +8,7 @@
 
 #include "band.h"
 #include "floats.h"
+#include "q16.h"
 
 namespace puna {
 namespace {
@@ -82,7 +83,7 @@ PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int fir
 
 template <class V, Type type, int width> void tile(const TileJob &job) {
     constexpr int count = width < V::tile_rows ? width : V::tile_rows;
-    if constexpr (layout_of(type).scales == Scales::none) return float_panels<V, type, width, count>(job);
+    if constexpr (act_kind_of(layout_of(type).scales) != ActKind::q8) return float_panels<V, type, width>(job);
     else
         for (int64_t p = 0; p < job.count; p++)
 #pragma GCC unroll 1
@@ -108,6 +109,7 @@ template <class V> constexpr LinearKernels table() {
 #define PUNA_FILL(name, number) fill_type<V, Type::name>(kernels);
     PUNA_TYPES(PUNA_FILL)
 #undef PUNA_FILL
+    fill_shorts<V>(kernels);
     return kernels;
 }
 

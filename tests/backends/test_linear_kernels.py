@@ -9,6 +9,7 @@ from puna.dtypes import DTYPES
 from puna.quants import dequantize
 
 FLOATS = ("F32", "F16", "BF16")
+SHORTS = ("F16", "BF16")
 SMALL = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q1_0")
 BIG = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K", "TQ1_0", "TQ2_0")
 BIG += ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS")
@@ -45,10 +46,28 @@ def random_weight(name, n, k, seed=0):
 
 
 def packed(name, n, k, threads=1, seed=0):
-    """Return a random weight packed, and its values as float64 (n, k)."""
+    """Return a random weight packed, and its values as the kernels see them, float64 (n, k)."""
     raw = random_weight(name, n, k, seed)
     values = dequantize(raw, name, (n, k)).astype(np.float64)
+    if name in SHORTS:
+        values = in_shorts(values, lambda most, peak: np.exp2(np.floor(np.log2(most / peak))))
     return native.linear_pack(DTYPES[name].ggml_id, n, k, raw, threads), values
+
+
+def in_shorts(x, scale_of):
+    """Return `x` as int16 with one scale per 32 columns, none larger than 32767, their Euclidean norm below 46337."""
+    columns, f = x.shape[1], np.float32
+    blocks = np.pad(x.astype(f), ((0, 0), (0, -columns % 32))).reshape(len(x), -1, 32)
+    peak = np.abs(blocks).max(axis=-1, keepdims=True)
+    whole = np.where(peak < 1e-30, f(1), peak)
+    squares = (blocks * (f(1) / whole)) ** 2
+    for width in (16, 8, 4, 2, 1):  # in pairs: an order of its own would round some integers otherwise
+        squares = squares[..., :width] + squares[..., width:]
+    most = np.minimum(f(32767), f(46336) / np.sqrt(np.maximum(squares, f(1))))
+    scale = scale_of(most, whole)
+    integers = np.where(peak < 1e-30, 0, np.rint(blocks * scale)).astype(np.float64)
+    assert np.sqrt((integers**2).sum(axis=-1)).max() < 2**15.5
+    return (integers / scale.astype(np.float64)).reshape(len(x), -1)[:, :columns]
 
 
 def inputs(t, k, seed=1):
@@ -56,9 +75,11 @@ def inputs(t, k, seed=1):
 
 
 def rounded(name, x):
-    """Return `x` as the kernels see it: int8 with one scale per 32 for integer weights, float64."""
-    if name in FLOATS:
+    """Return `x` as the kernels see it: integers with one scale per 32 but for F32 weights, float64."""
+    if name == "F32":
         return x.astype(np.float64)
+    if name in SHORTS:
+        return in_shorts(x, lambda most, peak: np.floor(most) / peak)
     blocks = x.reshape(len(x), -1, 32)
     peak = np.abs(blocks).max(axis=-1, keepdims=True)
     scale = np.float32(127) / np.where(peak < 1e-30, np.float32(np.inf), peak)
@@ -214,7 +235,11 @@ def test_embedding_rows_are_the_dequantized_rows(name):
     w = dequantize(raw, name, (n, k))
     ids = np.array([34, 0, 17, 16, 15, 17], np.int32)
     weight = native.linear_pack(DTYPES[name].ggml_id, n, k, raw, 2)
-    np.testing.assert_array_equal(native.linear_embed(weight, ids), w[ids])
+    if name in SHORTS:
+        with pytest.raises(ValueError, match="rounded"):
+            native.linear_embed(weight, ids)
+    else:
+        np.testing.assert_array_equal(native.linear_embed(weight, ids), w[ids])
     np.testing.assert_array_equal(native.linear_embed_raw(DTYPES[name].ggml_id, raw, n, k, ids), w[ids])
 
 
@@ -241,7 +266,7 @@ def test_every_byte_of_an_eight_bit_scale_is_read_exactly(name, isa):
 def test_packed_weights_take_about_the_bits_of_stored_ones():
     bits = {name: packed(name, 64, 1536)[0].nbytes * 8 / (64 * 1536) for name in TYPES}
     assert bits == {
-        **{"F32": 32, "F16": 16, "BF16": 16, "Q4_0": 4.5, "Q4_1": 5, "Q5_0": 5.5, "Q5_1": 6, "Q8_0": 8.5},
+        **{"F32": 32, "F16": 16.25, "BF16": 16.25, "Q4_0": 4.5, "Q4_1": 5, "Q5_0": 5.5, "Q5_1": 6, "Q8_0": 8.5},
         **{"Q2_K": 2.625, "Q3_K": 3.625, "Q4_K": 4.625, "Q5_K": 5.625, "Q6_K": 6.625, "Q8_K": 8.125},
         **{"IQ1_S": 2.375, "IQ1_M": 3.625, "IQ2_XXS": 3.375, "IQ2_XS": 3.625, "IQ2_S": 3.625, "IQ3_XXS": 4.375},
         **{"IQ3_S": 4.375, "IQ4_NL": 4.5, "IQ4_XS": 4.375, "MXFP4": 4.25, "NVFP4": 4.5},

@@ -11,7 +11,7 @@ namespace puna {
 namespace {
 
 struct Avx2 {
-    static constexpr int lanes = 8, tile_rows = 4;
+    static constexpr int lanes = 8, tile_rows = 4, float_rows = 4, float_sums = 8;
     template <Scales> static constexpr int side = 1;
     static constexpr bool signed_bytes = true;
     using Bytes = __m256i;
@@ -46,6 +46,11 @@ struct Avx2 {
         }
     }
 
+    static PUNA_INLINE void dot_pairs(Ints &sum, const uint8_t *line, const uint8_t *pair) {
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(load(line), _mm256_set1_epi32(word_at(pair))));
+        __asm__("" : "+x"(sum));  // or the compiler adds up many products first, more than there are registers for
+    }
+
     static PUNA_INLINE Floats zero() { return _mm256_setzero_ps(); }
     static PUNA_INLINE Floats splat(const uint8_t *p) { return _mm256_castsi256_ps(_mm256_set1_epi32(word_at(p))); }
     static PUNA_INLINE Floats to_float(Ints a) { return _mm256_cvtepi32_ps(a); }
@@ -58,6 +63,9 @@ struct Avx2 {
         return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves(p)), 16));
     }
     static PUNA_INLINE Floats load_u8(const uint8_t *p) { return to_float(_mm256_cvtepu8_epi32(small(p))); }
+    static PUNA_INLINE Floats load_power(const uint8_t *p) {
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu8_epi32(small(p)), 23));
+    }
     static PUNA_INLINE Floats load_i8(const uint8_t *p) { return to_float(_mm256_cvtepi8_epi32(small(p))); }
     static PUNA_INLINE Floats load_low4(const uint8_t *p) {
         return to_float(_mm256_and_si256(_mm256_cvtepu8_epi32(small(p)), _mm256_set1_epi32(15)));

@@ -8,7 +8,7 @@ namespace puna {
 namespace {
 
 struct Avx512 {
-    static constexpr int lanes = 16, tile_rows = 16, band_vectors = 3;
+    static constexpr int lanes = 16, tile_rows = 16, float_rows = 8, float_sums = 16, band_vectors = 3;
     template <Scales scales> static constexpr int side = in_halves(scales) ? 2 : 4;
     static constexpr bool signed_bytes = false;
     using Bytes = __m512i;
@@ -52,6 +52,9 @@ struct Avx512 {
         asm("" : "+v"(x));
         return x;
     }
+    static PUNA_INLINE void dot_pairs(Ints &sum, const uint8_t *line, const uint8_t *pair) {
+        sum = _mm512_dpwssd_epi32(sum, load(line), _mm512_set1_epi32(word_at(pair)));
+    }
 
     static PUNA_INLINE Floats zero() { return _mm512_setzero_ps(); }
     static PUNA_INLINE Floats splat(const uint8_t *p) { return _mm512_set1_ps(*reinterpret_cast<const float *>(p)); }
@@ -65,6 +68,9 @@ struct Avx512 {
         return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves(p)), 16));
     }
     static PUNA_INLINE Floats load_u8(const uint8_t *p) { return to_float(_mm512_cvtepu8_epi32(small(p))); }
+    static PUNA_INLINE Floats load_power(const uint8_t *p) {
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu8_epi32(small(p)), 23));
+    }
     static PUNA_INLINE Floats load_i8(const uint8_t *p) { return to_float(_mm512_cvtepi8_epi32(small(p))); }
     static PUNA_INLINE Floats load_low4(const uint8_t *p) {
         return to_float(_mm512_and_si512(_mm512_cvtepu8_epi32(small(p)), _mm512_set1_epi32(15)));

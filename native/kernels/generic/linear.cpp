@@ -33,7 +33,7 @@ constexpr auto pick = pick_singly;
 #endif
 
 struct Plain {
-    static constexpr int lanes = 16, tile_rows = 1;
+    static constexpr int lanes = 16, tile_rows = 1, float_rows = 1, float_sums = 1;
     template <Scales> static constexpr int side = 1;
     static constexpr bool signed_bytes = false;
     struct Bytes {
@@ -101,6 +101,23 @@ struct Plain {
         }
     }
 
+    // Two columns of 16 rows.
+    static PUNA_INLINE void dot_pairs(Ints &sum, const uint8_t *line, const uint8_t *pair) {
+#if defined(__SSE2__)
+        const __m128i x = _mm_set1_epi32(static_cast<int32_t>(word_at(pair)));
+        for (int v = 0; v < 4; v++) {
+            auto *place = reinterpret_cast<__m128i *>(sum.at + 4 * v);
+            const __m128i w = _mm_loadu_si128(reinterpret_cast<const __m128i *>(line + 16 * v));
+            _mm_storeu_si128(place, _mm_add_epi32(_mm_loadu_si128(place), _mm_madd_epi16(w, x)));
+        }
+#else
+        int16_t w[32], x[2];
+        std::memcpy(w, line, 64);
+        std::memcpy(x, pair, 4);
+        for (int r = 0; r < 16; r++) sum.at[r] += w[2 * r] * x[0] + w[2 * r + 1] * x[1];
+#endif
+    }
+
     static PUNA_INLINE Floats zero() { return Floats{}; }
     static PUNA_INLINE Floats splat(const uint8_t *p) {
         float value;
@@ -119,10 +136,12 @@ struct Plain {
     static PUNA_INLINE Floats fma(const Floats &a, const Floats &b, const Floats &c) {
         return each<Floats>([&](int i) { return a.at[i] * b.at[i] + c.at[i]; });
     }
-    static PUNA_INLINE Floats load_f32(const void *p) {
-        Floats result;
-        std::memcpy(result.at, p, 64);
-        return result;
+    static PUNA_INLINE Floats load_f32(const void *p) {  // one by one, or compilers keep the vector in memory
+        return each<Floats>([&](int i) {
+            float value;
+            std::memcpy(&value, static_cast<const uint8_t *>(p) + 4 * i, 4);
+            return value;
+        });
     }
     static PUNA_INLINE Floats load_f16(const uint8_t *p) {
         return each<Floats>([&](int i) { return half_to_float(p + 2 * i); });
@@ -134,6 +153,11 @@ struct Plain {
     }
     static PUNA_INLINE Floats load_u8(const uint8_t *p) {
         return each<Floats>([&](int i) { return static_cast<float>(p[i]); });
+    }
+    static PUNA_INLINE Floats load_power(const uint8_t *p) {
+        uint32_t words[16];
+        for (int i = 0; i < 16; i++) words[i] = static_cast<uint32_t>(p[i]) << 23;
+        return load_f32(words);
     }
     static PUNA_INLINE Floats load_i8(const uint8_t *p) {
         return each<Floats>([&](int i) { return static_cast<float>(static_cast<int8_t>(p[i])); });

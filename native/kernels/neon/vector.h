@@ -13,7 +13,7 @@ namespace puna {
 namespace {
 
 struct Neon {
-    static constexpr int lanes = 4, tile_rows = 16, band_vectors = 0;
+    static constexpr int lanes = 4, tile_rows = 16, float_rows = 4, float_sums = 16, band_vectors = 0;
     template <Scales> static constexpr int side = 2;
     static constexpr bool signed_bytes = true;
     using Bytes = uint8x16_t;
@@ -52,6 +52,12 @@ struct Neon {
         }
     }
 
+    static PUNA_INLINE void dot_pairs(Ints &sum, const uint8_t *line, const uint8_t *pair) {
+        const int32x4_t w = vld1q_s32(reinterpret_cast<const int32_t *>(line));
+        const int16x4_t x = vreinterpret_s16_s32(vld1_dup_s32(reinterpret_cast<const int32_t *>(pair)));
+        sum = vmlal_lane_s16(vmlal_lane_s16(sum, vmovn_s32(w), x, 0), vshrn_n_s32(w, 16), x, 1);
+    }
+
     static PUNA_INLINE Floats zero() { return vdupq_n_f32(0); }
     static PUNA_INLINE Floats splat(const uint8_t *p) { return vld1q_dup_f32(reinterpret_cast<const float *>(p)); }
     static PUNA_INLINE Floats to_float(Ints a) { return vcvtq_f32_s32(a); }
@@ -64,6 +70,9 @@ struct Neon {
     static PUNA_INLINE Floats load_u8(const uint8_t *p) { return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(small(p))))); }
     static PUNA_INLINE Floats load_i8(const uint8_t *p) {
         return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(small(p))))));
+    }
+    static PUNA_INLINE Floats load_power(const uint8_t *p) {
+        return vreinterpretq_f32_u32(vshlq_n_u32(vmovl_u16(vget_low_u16(vmovl_u8(small(p)))), 23));
     }
     static PUNA_INLINE Floats load_low4(const uint8_t *p) {
         return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vand_u8(small(p), vdup_n_u8(15))))));

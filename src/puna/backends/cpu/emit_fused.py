@@ -99,11 +99,14 @@ def add(lowering: Lowering, node: Tensor) -> View:
 
 @emits("embedding")
 def embedding(lowering: Lowering, node: Tensor) -> View:
-    """Rows by id: of the panels where a product reads the weight too, else of the stored bytes."""
+    """Rows by id: of the panels where a product reads the weight too and they are exact, else of the stored bytes."""
     ids, w = node.sources
     n, k = numbers(w.shape)
-    tied = lowering.weights.is_packed(w.name) or any(
-        r.op == "linear" for other, readers in lowering.consumers.items() if other.name == w.name for r in readers
+    tied = _native.keeps_values(type_id(w.dtype)) and (
+        lowering.weights.is_packed(w.name)
+        or any(
+            r.op == "linear" for other, readers in lowering.consumers.items() if other.name == w.name for r in readers
+        )
     )
     array = lowering.weights.packed(w.name, (n, k), w.dtype) if tied else lowering.weights.raw(w.name, (n, k), w.dtype)
     table = lowering.outside(array, dtypes.U8, (number(array.nbytes),))
