@@ -25,9 +25,12 @@ WORK = 1e10  # operations per round at most
 def weights_of(dtype: DType, n: int, k: int) -> list[_native.LinearWeight]:
     """Return as many packed weights of random bytes as exceed the caches."""
     from puna.backends.cpu import _native as native
+    from puna.backends.cpu.weights import has_product
 
-    assert dtype.ggml_id is not None
+    assert dtype.ggml_id is not None and has_product(dtype)
     raw = np.random.default_rng(0).integers(0, 60, dtype.nbytes((n, k)), dtype=np.uint8)
+    if dtype.name == "MXFP4":
+        raw[:: dtype.block_bytes] = 120  # small exponents would make denormals of the products
     first = native.linear_pack(dtype.ggml_id, n, k, raw, 2)
     count = max(1, ROTATED // first.nbytes)
     return [first] + [native.linear_pack(dtype.ggml_id, n, k, raw, 2) for _ in range(count - 1)]
