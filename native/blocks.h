@@ -84,11 +84,17 @@ inline uint32_t trit_word(const uint8_t *p, uint32_t power) {
 }
 
 // TQ1_0: stripes of 32 bytes, five times; of 16, five times; of 4, four times.
-inline uint32_t trits_at(const uint8_t *block, int column) {
+inline void trit_words(const uint8_t *block, int sub, uint32_t q[8]) {
     constexpr uint32_t powers[] = {1, 3, 9, 27, 81};
-    if (column < 160) return trit_word(block + column % 32, powers[column / 32]);
-    if (column < 240) return trit_word(block + 32 + column % 16, powers[(column - 160) / 16]);
-    return trit_word(block + 48, powers[(column - 240) / 4]);
+    if (sub < 5) {
+        for (int i = 0; i < 8; i++) q[i] = trit_word(block + 4 * i, powers[sub]);
+        return;
+    }
+    for (int h = 0; h < 2; h++)
+        for (int i = 0; i < 4; i++) {
+            const int stripe = 2 * (sub - 5) + h;
+            q[4 * h + i] = stripe < 5 ? trit_word(block + 32 + 4 * i, powers[stripe]) : trit_word(block + 48, powers[i]);
+        }
 }
 
 // The integers of columns 32 * sub .. 32 * sub + 31 of a block.
@@ -97,6 +103,7 @@ template <Type type> void block_integers(const uint8_t *block, int sub, uint32_t
     if constexpr (has_points(type)) grid_integers<type>(block, sub, q);
     if constexpr (type == Type::Q4_0 || type == Type::IQ4_NL) nibble_words(block + 2, q);
     if constexpr (type == Type::MXFP4) nibble_words(block + 1, q);
+    if constexpr (type == Type::TQ1_0) trit_words(block, sub, q);
     if constexpr (type == Type::IQ4_XS) nibble_words(block + 8 + 16 * sub, q);
     if constexpr (type == Type::NVFP4) {
         uint32_t words[8];
@@ -115,7 +122,6 @@ template <Type type> void block_integers(const uint8_t *block, int sub, uint32_t
     }
     for (int i = 0; i < 8; i++) {
         if constexpr (type == Type::Q1_0) q[i] = spread(word_at(block + 2 + 4 * sub) >> 4 * i);
-        if constexpr (type == Type::TQ1_0) q[i] = trits_at(block, 32 * sub + 4 * i);
         if constexpr (type == Type::TQ2_0) q[i] = word_at(block + 32 * n + 4 * i) >> 2 * j & 0x03030303u;
         if constexpr (type == Type::Q2_K) q[i] = word_at(block + 16 + 32 * n + 4 * i) >> 2 * j & 0x03030303u;
         if constexpr (type == Type::Q3_K)
