@@ -27,7 +27,8 @@ def weights_of(dtype: DType, n: int, k: int) -> list[_native.LinearWeight]:
     from puna.backends.cpu import _native as native
     from puna.backends.cpu.weights import has_product
 
-    assert dtype.ggml_id is not None and has_product(dtype)
+    assert dtype.ggml_id is not None
+    assert has_product(dtype)
     raw = np.random.default_rng(0).integers(0, 60, dtype.nbytes((n, k)), dtype=np.uint8)
     if dtype.name == "MXFP4":
         raw[:: dtype.block_bytes] = 120  # small exponents would make denormals of the products
