@@ -57,7 +57,7 @@ lint: $(VENV)/.lint ## Check style, types and import layers
 
 bench: $(VENV)/.peers $(VENV)/.native ## Measure Puna beside llama.cpp and the machine's limits
 	@$(FETCH)
-	$(BIN)/python -m benchmarks generate "$$($(BIN)/puna show $(MODEL) | sed -n 's/^file  *//p')"
+	$(BIN)/puna bench $(MODEL) --peer
 
 wheel: $(BIN)/python ## Build a wheel for this machine into dist/
 	PUNA_REQUIRE_NATIVE=1 $(PIP) wheel --no-deps --wheel-dir dist .

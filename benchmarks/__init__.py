@@ -1,1 +1,1 @@
-"""Measurements beside llama.cpp and the machine's limits. `python -m benchmarks --help`."""
+"""Whole processes, and codecs: `python -m benchmarks --help`. `puna bench` measures models and kernels."""

@@ -2,10 +2,7 @@
 
 import click
 
-from benchmarks import convert, generate, kernels, program, quantize, start
+from benchmarks import convert, quantize, start
 
-FILES = {
-    **{"convert": convert, "generate": generate, "kernels": kernels, "program": program, "quantize": quantize},
-    "start": start,
-}
+FILES = {"convert": convert, "quantize": quantize, "start": start}
 click.Group("benchmarks", commands={name: file.command for name, file in FILES.items()})()

@@ -182,31 +182,6 @@ std::vector<double> time_linear(const std::vector<Weight *> &weights, int64_t t,
     return times;
 }
 
-// Seconds of every round of reading all the weights' bytes: the limit of decoding on this machine, this minute.
-std::vector<double> time_read(const std::vector<Weight *> &weights, int threads, int rounds) {
-    Pool pool(threads);
-    std::vector<double> times;
-    std::atomic<uint64_t> sink{0};
-    nb::gil_scoped_release release;
-    for (int round = 0; round < rounds; round++) {
-        const double start = seconds();
-        on_threads(pool, [&](int thread) {
-            uint64_t sum[8] = {};
-            for (const Weight *weight : weights) {
-                const auto *words = reinterpret_cast<const uint64_t *>(weight->packed.data);
-                pool.split(thread, static_cast<int64_t>(weight->packed.bytes / 64), [&](int64_t begin, int64_t end) {
-                    for (int64_t i = begin * 8; i < end * 8; i += 8)
-                        for (int j = 0; j < 8; j++) sum[j] += words[i + j];
-                }, 1024);
-                pool.barrier(thread);
-            }
-            for (uint64_t value : sum) sink += value;
-        });
-        times.push_back(seconds() - start);
-    }
-    return times;
-}
-
 // Seconds per barrier, best of a few hundred rounds.
 double time_barrier(int threads) {
     Pool pool(threads);
@@ -245,7 +220,6 @@ void bind_linear(nb::module_ &m) {
           nb::arg("ids"));
     m.def("time_linear", &time_linear, nb::arg("weights"), nb::arg("t"), nb::arg("isa") = "auto",
           nb::arg("threads") = 1, nb::arg("rounds") = 5);
-    m.def("time_read", &time_read, nb::arg("weights"), nb::arg("threads") = 1, nb::arg("rounds") = 5);
     m.def("time_barrier", &time_barrier, nb::arg("threads") = 2);
 }
 

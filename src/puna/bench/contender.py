@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
+from puna.backends.base import Program
 from puna.bench.work import Work
 from puna.cache import BLOCK
 from puna.engine.engine import CHUNK
@@ -109,7 +110,7 @@ class PunaSession:
         self._prompt = prompt(max(work.tokens, work.steps), vocabulary)
         self._blocks = [[s + work.sequences * i for i in range(runner.limits.table)] for s in range(work.sequences)]
         if work.start:
-            _write(runner)
+            write_states(runner.program)
 
     def run(self) -> float:
         """Prefill from the beginning, or decode from `start`."""
@@ -149,10 +150,10 @@ class PunaSession:
         self.runner.step(parts, list(range(len(parts))))
 
 
-def _write(runner: Runner) -> None:
+def write_states(program: Program) -> None:
     """Fill the states with bytes that are small numbers in any type, so that memory of its own is read."""
     some = np.random.default_rng(2).integers(0x20, 0x3C, 1 << 20, np.uint8)
-    for state in runner.program.states:
+    for state in program.states:
         flat = state.reshape(-1).view(np.uint8)
         for start in range(0, flat.size, some.size):
             part = flat[start : start + some.size]

@@ -52,10 +52,13 @@ def _numbers(name: str, text: str) -> Callable[[Command], Command]:
 @backend_option
 @threads_option
 @click.option("--limits", is_flag=True, help="Measure only what this machine can do at most.")
+@click.option("--ops", is_flag=True, help="Measure each kernel beside its own roofline instead.")
 @click.option("--profile", is_flag=True, help="Say where the time goes instead: kernels, barriers, Python.")
 @click.option("--svg", type=click.Path(path_type=Path), help="With --profile, write a roofline plot.")
 @click.option("--json", "out", metavar="FILE", help="Every figure as JSON; - is standard output, without the table.")
-def command(model: str | None, limits: bool, profile: bool, svg: Path | None, out: str | None, **options: Any) -> None:
+def command(
+    model: str | None, limits: bool, ops: bool, profile: bool, svg: Path | None, out: str | None, **options: Any
+) -> None:
     """Measure how fast MODEL is: a name, a GGUF file or a checkpoint directory; or with an option, this machine alone.
 
     Each line says tokens a second (the median of all rounds, the least and the most), and which part that is of what
@@ -63,10 +66,10 @@ def command(model: str | None, limits: bool, profile: bool, svg: Path | None, ou
     """
     if svg and not profile:
         raise click.UsageError("--svg goes with --profile")
-    if limits:
-        _limits(options["threads"], out)
+    if limits or ops:
+        (_ops if ops else _limits)(options["threads"], out)
     elif model is None:
-        raise click.UsageError("which model? `puna list` shows those in the store; --limits needs none")
+        raise click.UsageError("which model? `puna list` shows those in the store; --limits and --ops need none")
     else:
         (_profile if profile else _compare)(model, _works(options), svg, out, options)
 
@@ -77,6 +80,17 @@ def _limits(threads: int | None, out: str | None) -> None:
 
     found = machine.measure(threads)
     _tell(machine.table(found), found.to_dict(), out)
+
+
+def _ops(threads: int | None, out: str | None) -> None:
+    _need_native(threads)
+    from puna.bench import limits as machine
+    from puna.bench import ops
+
+    limits = machine.measure(threads)
+    found = list(ops.measure(limits))
+    figures = {"limits": limits.to_dict(), "kernels": [each.to_dict() for each in found]}
+    _tell(ops.lines(found), figures, out)
 
 
 def _works(options: dict[str, Any]) -> list[Work]:
