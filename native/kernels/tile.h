@@ -100,7 +100,7 @@ template <class V, Type type> constexpr void fill_type(LinearKernels &kernels) {
     row[2] = tile<V, type, 4>;
     row[3] = tile<V, type, 8>;
     row[4] = tile<V, type, 16>;
-    if constexpr (has_band<V> && layout_of(type).scales != Scales::none)
+    if constexpr (has_band<V> && act_kind_of(layout_of(type).scales) == ActKind::q8)
         kernels.band[static_cast<int>(type)] = band<V, type>;
 }
 

@@ -13,7 +13,7 @@ namespace puna {
 namespace {
 
 struct Neon {
-    static constexpr int lanes = 4, tile_rows = 16, float_rows = 4, float_sums = 16, band_vectors = 0;
+    static constexpr int lanes = 4, tile_rows = 16, float_rows = 4, float_sums = 16;
     template <Scales> static constexpr int side = 2;
     static constexpr bool signed_bytes = true;
     using Bytes = uint8x16_t;
