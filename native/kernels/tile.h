@@ -1,4 +1,5 @@
-// The matrix kernel: one panel (16 rows of the weight) times `count` rows of activations, accumulated in registers.
+// The matrix kernel for few activation rows (for many, see band.h): one panel (16 rows of the weight) times `count` of
+// them, accumulated in registers.
 //
 // Per 32 columns the weight is 8 registers of bytes, used for every activation row: 8 integer dot products, then one
 // multiply and one fused add per row fold in the scales. With AVX-512, 8 weights + 16 sums fill the 32 registers (16 x 16
@@ -54,6 +55,7 @@ PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int fir
     constexpr int blocks = group_columns(layout.scales) / 32, header = header_bytes(layout.scales);
     constexpr int block_bytes = plane_bytes(layout.bits), most = V::template side<layout.scales>;
     constexpr int side = most < count ? most : count;
+    constexpr int ahead = count == 1 ? 6144 : 8192;  // bytes: latency times 30 GB/s, and room for where work bunches
     const uint8_t *weight = job.panel + p * job.panel_bytes;
     const uint8_t *q = job.act + 32 * first, *words = job.act + 32 * width + 4 * first;
     typename V::Floats sum[count];
@@ -62,13 +64,14 @@ PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int fir
     for (int64_t g = 0; g < job.groups; g++) {
         GroupScales<V> group;
         read_group<V, layout.scales>(weight, lane, group);
+        if (lane == 0) V::prefetch(weight + ahead, header);
 #pragma GCC unroll 1
         for (int b = 0; b < blocks; b++) {
             BlockScales<V> scales;
             read_block<V, layout.scales>(weight, lane, b, group, scales);
             typename V::Bytes w[8];
             const uint8_t *planes = weight + header + b * block_bytes + 4 * lane;
-            V::prefetch(planes + prefetch_distance, block_bytes);
+            V::prefetch(planes + ahead, block_bytes);
             lines<V, type>(planes, w);
 #pragma GCC unroll 16
             for (int j = 0; j < count; j += side)
