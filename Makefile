@@ -11,6 +11,12 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+ARM := build/aarch64
+# An emulator is slow: every kernel once, and what must not differ between one token at a time and many.
+EMULATED = tests/conformance/test_conformance.py tests/backends/test_linear_kernels.py tests/arch/test_forward.py \
+    tests/quants/test_native_decode.py -k "test_conformance or exact_for_the_rounded or same_alone or agree_bitwise or \
+    any_bits_are_read or (one_token and cpu and (llama3 or gemma3 or mixtral or deepseek_v2))"
+BEST = import sys; from puna.backends.cpu import _native; print(_native.isas()); assert _native.isas()[-1] == sys.argv[1]
 MODEL := smollm2
 QUESTION := Why is the sky blue?
 PYTEST :=
@@ -39,6 +45,27 @@ dev: $(VENV)/.lint $(VENV)/.native ## Make .venv with Puna (editable) and all th
 
 test: $(VENV)/.test $(VENV)/.native ## Run the default tests
 	$(BIN)/python -m pytest $(PYTEST)
+
+emulators: $(ARM)/python
+	@./.ci/emulators
+
+test-emulated: test-arm test-old-cpu ## Test on ARM and on old x86 processors with an emulator
+
+# The cross build and its tests; generic, neon and neon_i8mm all run there. Some tests only: an emulator is slow.
+test-arm: $(ARM)/.native
+	PYTHONPATH=src $(ARM)/python -m pytest -q -p no:cacheprovider $(EMULATED) $(PYTEST)
+	for cpu in cortex-a53:generic neoverse-n1:neon max:neon_i8mm; do \
+	    QEMU_CPU=$${cpu%:*} PYTHONPATH=src $(ARM)/python -c "$(BEST)" $${cpu#*:} || exit 1; \
+	done
+
+# The modules as they are, on processors that lack most of what they were compiled with.
+test-old-cpu: $(VENV)/.test $(VENV)/.native
+	./.ci/emulators
+	for cpu in Nehalem:generic Haswell:avx2; do \
+	    export QEMU_CPU=$${cpu%:*} OPENBLAS_CORETYPE=Prescott; \
+	    PYTHONPATH=src qemu-x86_64 $(BIN)/python -c "$(BEST)" $${cpu#*:} && \
+	    qemu-x86_64 $(BIN)/python -m pytest -q -p no:cacheprovider tests/conformance/test_conformance.py $(PYTEST) || exit 1; \
+	done
 
 test-reference: $(VENV)/.reference $(VENV)/.native ## Compare live with torch and transformers
 	$(BIN)/python -m pytest -m reference $(PYTEST)
@@ -71,6 +98,21 @@ native: ## Build the native code (CPU backend, quantization) in place (PYTHON=, 
 	    -DPython_EXECUTABLE="$$python" -Dnanobind_DIR="$$("$$python" -m nanobind --cmake_dir)" \
 	    -DPUNA_OUTPUT_DIR="$(CURDIR)/src/puna" -DPUNA_SANITIZE="$(SANITIZE)" >/dev/null && \
 	cmake --build "build/native-$$tag"
+
+# A Python for ARM with what the tests import, and the modules for it beside those for this machine. That Python calls the
+# emulator itself: what CMake is given as one does nothing.
+$(ARM)/python: .ci/aarch64-python | $(BIN)/python
+	@./.ci/emulators
+	./.ci/aarch64-python $(ARM) $(BIN)/python hypothesis numpy pytest tokenizers
+
+$(ARM)/.native: $(shell find native -type f) $(ARM)/python | $(VENV)/.test
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S native -B $(ARM)/native -G Ninja --log-level=WARNING \
+	    -DCMAKE_TOOLCHAIN_FILE="$(CURDIR)/native/aarch64.cmake" -DPUNA_OUTPUT_DIR="$(CURDIR)/src/puna" \
+	    -DCMAKE_CROSSCOMPILING_EMULATOR=env -DCMAKE_CXX_FLAGS="-idirafter $(CURDIR)/$(ARM)/root/usr/include" -DPython_EXECUTABLE="$(CURDIR)/$(ARM)/python" \
+	    -DPython_INCLUDE_DIR="$$($(ARM)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
+	    -Dnanobind_DIR="$$($(BIN)/python -m nanobind --cmake_dir)" >/dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build $(ARM)/native
+	@touch $@
 
 clean: ## Remove everything that was built or installed here
 	rm -rf $(VENV) build dist wheelhouse .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -126,4 +168,4 @@ $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
 	    [ -n '$(NATIVE_OPTIONAL)' ] || ! command -v "$${CXX:-c++}" >/dev/null; \
 	fi
 
-.PHONY: help run dev test test-reference test-peers sanitize lint bench wheel native clean
+.PHONY: help run dev test test-emulated emulators test-arm test-old-cpu test-reference test-peers sanitize lint bench wheel native clean
