@@ -41,9 +41,9 @@ int64_t attention_partial_bytes(int64_t groups, int64_t share, int64_t value_siz
 namespace {
 
 // ---- attention_plan: views plan (bytes), positions (t), sequence (t), lengths (s)
-// ints: causal, window, share. The plan: the number of spans in the first 64 bytes, then the spans.
+// ints: causal, window, share, positions that a table has room for. The plan: the number of spans in the first 64 bytes, then the spans.
 
-enum { plan_causal, plan_window, plan_share };
+enum { plan_causal, plan_window, plan_share, plan_room };
 constexpr int64_t plan_header = 64;
 
 struct Reader {
@@ -99,9 +99,14 @@ void attention_plan(const Bound &bound, const Run &run, int64_t, int64_t) {
             run.fail(bound);
             sequence = 0;
         }
+        int64_t length = read.at(3, sequence);
+        if (length < 0 || length > bound.integer(plan_room)) {
+            run.fail(bound);
+            length = 0;
+        }
         for (; first < end;) {
             int64_t n = std::min(most, end - first);
-            spans.add(span_of(bound, first, n, sequence, read.at(3, sequence)), t);
+            spans.add(span_of(bound, first, n, sequence, length), t);
             first += n;
         }
     }

@@ -126,10 +126,12 @@ def test_attention_refuses_slots_and_sequences_that_are_not_there():
     for bad in (
         {"table": np.array([[0, 2]])},
         {"table": np.array([[0, -1]])},
-        {"lengths": np.array([9]), "positions": np.array([8])},
     ):
         with pytest.raises(BackendError, match="attention: an index lies outside"):
             program.run(fine | bad)
+    for length in (9, -1, 2**31 - 1, -(2**31)):
+        with pytest.raises(BackendError, match="attention_plan: an index lies outside"):
+            program.run(fine | {"lengths": np.array([length]), "positions": np.array([8])})
     with pytest.raises(BackendError, match="attention_plan: an index lies outside"):
         program.run(fine | {"sequence": np.array([1])})
 

@@ -176,12 +176,13 @@ def _spans(lowering: Lowering, node: Tensor, share: int) -> View:
     """What the tokens of the batch read, found once a run for all layers alike."""
     leaves = [node.inputs[i] for i in (3, 4, 6)]  # positions, sequence, lengths
     causal, window = int(node.attrs["causal"]), int(node.attrs["window"])
-    key = ("spans", *leaves, causal, window, share)
+    room = numbers(node.inputs[5].shape)[-1] * int(node.attrs["block_size"])
+    key = ("spans", *leaves, causal, window, share, room)
     if key not in lowering.shared:
         inputs = [lowering.view(i) for i in leaves]
         tokens = inputs[0].shape[0]
         out = lowering.bytes_(lambda sizes: _native.attention_plan_bytes(views.value(tokens, sizes)))
-        lowering.shared[key] = lowering.step("attention_plan", out, *inputs, ints=(causal, window, share))
+        lowering.shared[key] = lowering.step("attention_plan", out, *inputs, ints=(causal, window, share, room))
     return lowering.shared[key]
 
 
