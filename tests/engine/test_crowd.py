@@ -14,6 +14,7 @@ from puna.cache import BLOCK
 from puna.engine.engine import Engine
 from puna.engine.runner import Limits, Runner
 from puna.engine.sampler import Sampling
+from puna.engine.scheduler import Scheduler
 from puna.formats import write_gguf
 from puna.opened import open_model
 
@@ -93,10 +94,12 @@ def test_a_sequence_says_the_same_alone_and_among_seventeen(model, isa):
 
 
 @pytest.mark.parametrize("isa", _native.isas())
-def test_a_sequence_that_lost_its_blocks_says_the_same(model, isa):
-    crowd, runner = engine(model, isa, blocks=9)
+def test_a_sequence_that_lost_its_blocks_says_the_same(model, isa, monkeypatch):
+    lost, give_up = [], Scheduler._preempt
+    monkeypatch.setattr(Scheduler, "_preempt", lambda self, s: lost.append(s.computed) or give_up(self, s))
+    crowd, _ = engine(model, isa, blocks=9)
     assert said(crowd, prompts())[0] == alone(model, isa)
-    assert sum(map(sum, runner.steps)) > sum(LENGTHS) + (LIMIT - 1) * len(LENGTHS)  # some was computed again
+    assert max(lost) > 0  # what was computed again
 
 
 @pytest.mark.parametrize("isa", _native.isas())
