@@ -147,7 +147,7 @@ def lines(found: Comparison) -> Iterator[str]:
         yield from (f"{line.work.name}: {name} with {how}" for name, how in line.settings.items() if how)
     if found.bandwidth:
         rates = [value / 1e9 for value in found.bandwidth]
-        yield f"read {number(median(rates))} GB/s {spread(rates)} with {found.threads} threads, beside each round"
+        yield f"read {number(median(rates))} GB/s {spread(rates)} on {found.threads} thread(s), beside each round"
     yield ", ".join(f"{name} loaded in {seconds:.2f} s" for name, seconds in found.load_seconds.items())
     if found.memory:
         millions = {name: f"{value / 1e6:.0f}" for name, value in found.memory.items()}
