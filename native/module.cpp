@@ -74,8 +74,8 @@ struct Loading {  // weights being packed, and the arrays that are read and writ
         for (nb::handle item : jobs) {
             const int type = nb::cast<int>(item[0]);
             if (!is_linear_type(type)) throw std::invalid_argument("packing: type " + std::to_string(type) + " has no kernel");
-            const auto from = nb::cast<Source>(item[4]);
-            const auto to = nb::cast<Bytes>(item[5]);
+            const auto from = nb::cast<Source>(item[4], false);  // the array itself: a copy would be gone before it is read
+            const auto to = nb::cast<Bytes>(item[5], false);
             const PackJob job{Type(type), nb::cast<int64_t>(item[1]), nb::cast<int64_t>(item[2]), nb::cast<int64_t>(item[3]),
                               from.data(), to.data(), nb::cast<bool>(item[6])};
             if (job.count < 1 || job.n < 1 || job.k < 1 || job.k % block_size(job.type) ||
@@ -151,7 +151,7 @@ struct Loaded {  // a program, and the arrays that it reads and writes
         std::vector<uint8_t *> pointers;
         for (nb::handle array : outside) {
             uint8_t *pointer = nullptr;
-            if (!array.is_none()) pointer = const_cast<uint8_t *>(nb::cast<Source>(array).data());
+            if (!array.is_none()) pointer = const_cast<uint8_t *>(nb::cast<Source>(array, false).data());
             pointers.push_back(pointer);
             keep.push_back(nb::borrow(array));
         }

@@ -2,6 +2,7 @@
 #include "packing.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include "linear.h"
 
@@ -38,7 +39,14 @@ Packing::Packing(std::vector<PackJob> jobs, int threads) : jobs_(std::move(jobs)
                 pieces_.push_back({&job, matrix, begin, std::min(all, begin + step)});
     }
     left_ = pieces_.size();
-    for (int i = 0; i < threads; i++) workers_.emplace_back([this] { work(); });
+    for (int i = 0; i < threads; i++) {
+        try {
+            workers_.emplace_back([this] { work(); });
+        } catch (const std::system_error &) {  // the system has no room for so many: fewer do it too
+            if (workers_.empty()) throw;
+            break;
+        }
+    }
 }
 
 Packing::~Packing() {

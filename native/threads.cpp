@@ -58,13 +58,14 @@ Pool::Pool(int threads) : threads_(std::max(1, threads)), shares_(new Share[2 * 
 
 void Pool::start() {
     const uint32_t epoch = epoch_.load(std::memory_order_relaxed);
-    forks_ = forks.load(std::memory_order_relaxed);
+    stop_ = false;
     try {
         for (int i = 1; i < threads_; i++) workers_.emplace_back([this, i, epoch] { work(i, epoch); });
     } catch (...) {  // the system has no room for so many
         stop();
         throw;
     }
+    forks_ = forks.load(std::memory_order_relaxed);  // last: without workers the next run tries again
 }
 
 void Pool::stop() {
@@ -87,6 +88,7 @@ Pool::~Pool() {
 }
 
 void Pool::run(void (*fn)(void *ctx, int thread, int threads), void *ctx) {
+    const std::lock_guard turn(running_);
     if (!has_workers()) forget_workers(), start();
     fn_ = fn;
     ctx_ = ctx;

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -29,8 +30,8 @@ public:
 
     int size() const { return threads_; }
 
-    // Calls fn(ctx, thread, threads) on every thread and returns when all have; the caller is thread 0. Not reentrant:
-    // one run at a time, from one thread at a time. `fn` must not throw.
+    // Calls fn(ctx, thread, threads) on every thread and returns when all have; the caller is thread 0. Runs from several
+    // threads (two programs of one model) take turns. Not reentrant, and `fn` must not throw.
     void run(void (*fn)(void *ctx, int thread, int threads), void *ctx);
 
     // Waits until every thread of the current run is here. Every thread must make the same number of calls.
@@ -69,6 +70,7 @@ private:
     void forget_workers();
 
     const int threads_;
+    std::mutex running_;
     std::unique_ptr<Share[]> shares_;  // two sets, used in turn: one is reset while the other is in use
     std::unique_ptr<Phase[]> phases_;
     alignas(64) std::atomic<uint32_t> epoch_{0};    // one up per run

@@ -136,5 +136,7 @@ def test_buffers_of_another_size_are_refused():
     for job in [(2, 1, 17, 32, raw, out), (2, 1, 16, 64, raw, out), (2, 2, 16, 32, raw, out), (2, 1, 16, 33, raw, out)]:
         with pytest.raises(ValueError, match="does not have the size"):
             _native.Packing([(*job, False)], 1)
+    with pytest.raises(RuntimeError, match="bad_cast"):
+        _native.Packing([(2, 1, 16, 32, np.zeros(2 * 18 * 16, np.uint8)[::2], out, False)], 1)
     with pytest.raises(ValueError, match="type 77 has no kernel"):
         _native.Packing([(77, 1, 16, 32, raw, out, False)], 1)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import os, resource, sys
 import numpy as np
 from puna import dtypes
 from puna.backends.base import Bounds
-from puna.backends.cpu import open_backend
+from puna.backends.cpu import _native, open_backend
 from puna.errors import BackendError
 from puna.graph import T, input_
 
@@ -39,8 +40,8 @@ def run(text):
     return done.stdout.split()
 
 
-def doubled(threads):
-    backend = open_backend(threads)
+def doubled(threads, backend=None):
+    backend = backend or open_backend(threads)
     x = input_("x", (T, 512), dtypes.F32)
     return backend.compile([x * 2.0], backend.load({}), Bounds(T=64, O=1, S=1))
 
@@ -61,6 +62,17 @@ def test_any_number_of_threads_works_also_after_they_slept(threads):
         for rows in (1, 64, 3):
             np.testing.assert_array_equal(program.run({"x": x[:rows]})[0], x[:rows] * 2)
         time.sleep(pause)
+
+
+def test_programs_of_one_backend_take_turns_when_several_threads_run_them():
+    backend = open_backend(3)
+
+    def right(factor):
+        program, x = doubled(3, backend), np.full((64, 512), factor, np.float32)
+        return all((program.run({"x": x})[0] == 2 * factor).all() for _ in range(300))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(right, range(1, 5))) == [True] * 4
 
 
 def test_a_forked_child_starts_threads_of_its_own_and_the_parent_keeps_its():
@@ -93,3 +105,13 @@ def test_threads_that_the_system_refuses_are_an_error():
     )
     assert " ".join(found[:5]) == "backend 'cpu': starting 512 threads:"
     assert found[-1] == "True"
+
+
+def test_weights_are_packed_without_threads_that_the_system_refuses():
+    found = run(
+        "raw, out = np.zeros(18 * 64, np.uint8), np.zeros(_native.packed_bytes(2, 64, 32), np.uint8)\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)\n"
+        "print(_native.Packing([(2, 1, 64, 32, raw, out, False)], 512).wait(60))\n"
+    )
+    assert found == ["True"]

@@ -18,8 +18,8 @@ def require(nbytes: int, what: str, meminfo: Path = MEMINFO, root: Path = cgroup
     if not have:
         return
     granted = [int(text) for text in _limits(root, own) if text.isdigit()]
-    most = min([have["MemTotal"], *granted]) + have["SwapTotal"]
-    free = min([have.get("MemAvailable", most), *granted]) + have["SwapFree"]
+    most = min([have["MemTotal"], *granted]) + have.get("SwapTotal", 0)
+    free = min([have.get("MemAvailable", most), *granted]) + have.get("SwapFree", 0)
     if nbytes > most:
         limit = "its control group grants" if granted and min(granted) < have["MemTotal"] else "this machine has"
         raise BackendError(

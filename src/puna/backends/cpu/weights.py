@@ -78,8 +78,8 @@ class Weights:
         """Begin to pack what was asked for."""
         if jobs := self._jobs:
             require(sum(out.nbytes for *_, out, _ in jobs), "the weights")
-            self._jobs = []
             self._packing.append((_native.Packing(jobs, self._pool.size), sum(raw.nbytes for *_, raw, _, _ in jobs)))
+            self._jobs = []
 
     def finish(self) -> None:
         """Wait until all that was begun is packed, and report progress."""
