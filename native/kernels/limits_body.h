@@ -11,7 +11,7 @@ constexpr int vector_bytes = 32;
 #else
 constexpr int vector_bytes = 16;
 #endif
-typedef uint64_t Vector __attribute__((vector_size(vector_bytes)));
+typedef uint64_t Vector __attribute__((vector_size(vector_bytes), may_alias));  // of any bytes
 
 constexpr int together = 4;  // vectors of a stream at a time, each with a register of its own to end in
 

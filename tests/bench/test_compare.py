@@ -98,13 +98,13 @@ def test_the_json_has_every_sample() -> None:
 
 @pytest.mark.parametrize("backend", ["numpy", "cpu"])
 def test_a_model_is_measured(puna: Callable, tiny: Path, tmp_path: Path, backend: str) -> None:  # noqa: F811
-    sizes = "--prefill=24 --decode=3 --batched=2 --context=100 --rounds=2 --kv-type=f16,f32"
-    done = puna("bench", tiny, "--backend", backend, "--threads", 1, "--json", "out.json", *sizes.split())
+    sizes, out = "--prefill=24 --decode=3 --batched=2 --context=100 --rounds=2 --kv-type=f16,f32", tmp_path / "out.json"
+    done = puna("bench", tiny, "--backend", backend, "--threads", 1, "--json", out, *sizes.split())
     assert done.status == 0, done.err
     assert [line.split("  ")[0] for line in done.out.splitlines()[1:5]] == [
         *("prefill 24", "decode 3", "decode 2 at once", "decode at 100"),
     ]
-    found = json.loads(Path("out.json").read_text())
+    found = json.loads(out.read_text())
     assert len(found["work"]) == 8
     for line in found["work"]:
         (ours,) = line["contenders"].values()

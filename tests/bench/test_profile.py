@@ -24,9 +24,11 @@ GIVEN = Profile(
 def test_the_parts_of_a_profile_are_no_more_than_the_time_of_all_threads(
     puna: Callable,  # noqa: F811
     tiny: Path,  # noqa: F811
+    tmp_path: Path,
     threads: int,
 ) -> None:
-    words = ("--prefill", "24", "--decode", "3", "--rounds", 2, "--threads", threads, "--json", "-", "--svg", "r.svg")
+    svg = tmp_path / "roof.svg"
+    words = ("--prefill", "24", "--decode", "3", "--rounds", 2, "--threads", threads, "--json", "-", "--svg", svg)
     done = puna("bench", tiny, "--profile", *words)
     assert done.status == 0, done.err
     found = json.loads(done.out)
@@ -38,7 +40,7 @@ def test_the_parts_of_a_profile_are_no_more_than_the_time_of_all_threads(
         assert {"attention", "write", "embedding"} <= set(kinds)
         assert any(kind.startswith("linear ") and p["operations"] > 0 for kind, p in kinds.items())
     assert found["engine_seconds"]["outside"] > 0
-    plot = ElementTree.fromstring(Path("r.svg").read_text("utf-8"))
+    plot = ElementTree.fromstring(svg.read_text("utf-8"))
     assert plot.tag == "{http://www.w3.org/2000/svg}svg"
 
 

@@ -25,7 +25,7 @@ CACHES = {"L2": (2, 512 << 10), "L3": (3, 8 << 20)}
 """Level of each cache, and how many bytes are taken to fit where the system does not say."""
 ENOUGH = 20e6
 """Bytes that a thread reads from a cache in one round."""
-SAFE_PEAK = {"int8": "f32", "int16": "int8", "bf16": "f32", "f32": "f32"}
+SAFE_PEAK = {"bf16": "int16", "int16": "int8", "int8": "f32"}
 """Where an instruction set does not have a peak, the one that its kernels take instead."""
 
 

@@ -27,22 +27,8 @@ from puna.graph import S, T, Tensor, constant, input_, state
 from puna.graph.ops import apply
 
 TYPES = (
-    *(
-        "Q4_0",
-        "Q4_1",
-        "Q5_0",
-        "Q5_1",
-        "Q8_0",
-        "Q2_K",
-        "Q3_K",
-        "Q4_K",
-        "Q5_K",
-        "Q6_K",
-        "TQ1_0",
-        "TQ2_0",
-        "MXFP4",
-        "NVFP4",
-    ),
+    *("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
+    *("MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0"),
     *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "F16", "BF16", "F32"),
 )
 SHAPE = (2048, 2048)
