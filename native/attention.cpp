@@ -41,7 +41,8 @@ int64_t attention_partial_bytes(int64_t groups, int64_t share, int64_t value_siz
 namespace {
 
 // ---- attention_plan: views plan (bytes), positions (t), sequence (t), lengths (s)
-// ints: causal, window, share, positions that a table has room for. The plan: the number of spans in the first 64 bytes, then the spans.
+// ints: causal, window, share, positions that a table has room for. The plan: the number of spans in the first 64 bytes,
+// then the spans.
 
 enum { plan_causal, plan_window, plan_share, plan_room };
 constexpr int64_t plan_header = 64;

@@ -5,8 +5,8 @@
 //
 // What one token gets does not depend, to the last bit, on what is computed beside it. Tiles and *chunks* of tiles begin
 // at fixed positions; a row is weighed by chunks and its values summed up tile by tile, its chunks are combined in order,
-// and positions that it does not read leave no trace. So a span of a small batch may be cut: its chunks are then units of their own,
-// and the thread that ends the last one combines them.
+// and positions that it does not read leave no trace. So a span of a small batch may be cut: its chunks are then units of
+// their own, and the thread that ends the last one combines them.
 #pragma once
 
 #include <atomic>

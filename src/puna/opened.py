@@ -62,7 +62,7 @@ def open_model(ref: str | PathLike[str]) -> Opened:
         except ModelNotFound as error:
             if not path.exists():
                 raise _not_found(fspath(ref), error) from error
-    if path.is_file() and path.suffix != ".gguf":  # which is whole, as most are
+    if path.is_file() and path.suffix != ".gguf":  # a GGUF file is whole, and needs nothing that converts
         from puna.create.references import whole_of
 
         path = whole_of(path)

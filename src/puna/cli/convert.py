@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from puna.cli.options import dtype_option, quantizing_options, threads_option
+from puna.cli.options import dtype_option, quantizing_options
 
 if TYPE_CHECKING:
     from puna.create.report import ConversionReport
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--shard-size", metavar="SIZE", help="Write several files with at most so many bytes of tensors: 2G ...")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a metadata key; may be repeated.")
 @click.option("--remove", "removed", multiple=True, metavar="KEY", help="Remove a metadata key; may be repeated.")
-@threads_option
+@click.option("-t", "--threads", type=click.IntRange(1), help="Threads; else one for each core.")
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
