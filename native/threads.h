@@ -37,8 +37,9 @@ public:
     // Waits until every thread of the current run is here. Every thread must make the same number of calls.
     void barrier(int thread);
 
-    // Hands out [0, units) in pieces of `grain`: each thread first takes its own contiguous share, then helps the others.
-    // `f(begin, end)` is called with disjoint pieces; returns when nothing is left to take (others may still be at work).
+    // Hands out [0, units) in pieces of `grain` or several: each thread first takes its own contiguous share, an eighth of
+    // what is left at a time, then helps the others so. `f(begin, end)` is called with disjoint pieces; returns when
+    // nothing is left to take (others may still be at work).
     template <class F> void split(int thread, int64_t units, F &&f, int64_t grain = 1) {
         Share *shares = shares_of_phase(thread);
         const int64_t pieces = (units + grain - 1) / grain;
@@ -46,10 +47,11 @@ public:
             const int owner = (thread + i) % threads_;
             const int64_t first = pieces * owner / threads_, end = pieces * (owner + 1) / threads_;
             std::atomic<int64_t> &taken = shares[owner].taken;
-            while (taken.load(std::memory_order_relaxed) < end - first) {
-                const int64_t piece = first + taken.fetch_add(1, std::memory_order_relaxed);
+            for (int64_t left; (left = end - first - taken.load(std::memory_order_relaxed)) > 0;) {
+                const int64_t some = std::max<int64_t>(1, left / 8);
+                const int64_t piece = first + taken.fetch_add(some, std::memory_order_relaxed);
                 if (piece >= end) break;
-                f(piece * grain, std::min(units, (piece + 1) * grain));
+                f(piece * grain, std::min(units, std::min(end, piece + some) * grain));
             }
         }
     }
