@@ -107,9 +107,9 @@ class MappedFile:
                 self._map.close()
             self._map = None
 
-    def __del__(self) -> None:
-        if getattr(self, "_descriptor", None) is not None:
-            os.close(self._descriptor)  # type: ignore[arg-type]
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # bound: modules may be gone when Python ends
+        if (descriptor := getattr(self, "_descriptor", None)) is not None:
+            close(descriptor)
 
 
 def _existing(path: Path) -> BinaryIO:
