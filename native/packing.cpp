@@ -2,6 +2,7 @@
 #include "packing.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <system_error>
 
 #include "linear.h"
@@ -50,11 +51,18 @@ Packing::Packing(std::vector<PackJob> jobs, int threads) : jobs_(std::move(jobs)
 }
 
 Packing::~Packing() {
+    if (forks_ != forks()) {  // they are not there to be joined
+        for (std::thread &worker : workers_) worker.detach();
+        return;
+    }
     next_.store(pieces_.size());
     for (std::thread &worker : workers_) worker.join();
 }
 
 bool Packing::wait(double seconds) {
+    if (forks_ != forks())
+        throw std::runtime_error(
+            "the process was forked while weights were taken in; a fork before loading, or after the first step, works");
     std::unique_lock lock(mutex_);
     return finished_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return left_ == 0; });
 }

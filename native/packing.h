@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "threads.h"
 #include "types.h"
 
 namespace puna {
@@ -28,7 +29,7 @@ public:
     Packing(const Packing &) = delete;
     Packing &operator=(const Packing &) = delete;
 
-    bool wait(double seconds);  // whether all is packed; waits so long for it
+    bool wait(double seconds);  // whether all is packed; waits so long for it. std::runtime_error after a fork
     int64_t done() const { return done_.load(std::memory_order_relaxed); }  // bytes read
 
 private:
@@ -40,6 +41,7 @@ private:
     void work();
     void pack_piece(const Piece &piece);
 
+    const uint32_t forks_ = forks();
     const std::vector<PackJob> jobs_;
     std::vector<Piece> pieces_;
     std::atomic<size_t> next_{0};

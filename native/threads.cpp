@@ -41,18 +41,18 @@ void wait_for_change(const std::atomic<uint32_t> &value, uint32_t old) {
     while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
 }
 
-std::atomic<uint32_t> forks{0};  // that this process is away from the first one
-
-void count_forks() {
-#if defined(__unix__) || defined(__APPLE__)
-    [[maybe_unused]] static const int once = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1); });
-#endif
-}
+std::atomic<uint32_t> forked{0};
 
 }  // namespace
 
+uint32_t forks() {
+#if defined(__unix__) || defined(__APPLE__)
+    [[maybe_unused]] static const int once = pthread_atfork(nullptr, nullptr, [] { forked.fetch_add(1); });
+#endif
+    return forked.load(std::memory_order_relaxed);
+}
+
 Pool::Pool(int threads) : threads_(std::max(1, threads)), shares_(new Share[2 * threads_]), phases_(new Phase[threads_]) {
-    count_forks();
     start();
 }
 
@@ -65,7 +65,7 @@ void Pool::start() {
         stop();
         throw;
     }
-    forks_ = forks.load(std::memory_order_relaxed);  // last: without workers the next run tries again
+    forks_ = forks();  // last: without workers the next run tries again
 }
 
 void Pool::stop() {
@@ -76,7 +76,7 @@ void Pool::stop() {
     workers_.clear();
 }
 
-bool Pool::has_workers() const { return forks_ == forks.load(std::memory_order_relaxed); }
+bool Pool::has_workers() const { return forks_ == forks(); }
 
 void Pool::forget_workers() {
     for (auto &worker : workers_) worker.detach();  // they are not there to be joined

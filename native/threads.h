@@ -21,6 +21,8 @@
 
 namespace puna {
 
+uint32_t forks();  // that this process is away from the one that first asked: threads of before are not here
+
 class Pool {
 public:
     explicit Pool(int threads);

@@ -1,6 +1,7 @@
 """Weights on their way into panels: in the background, from mapped files, with progress."""
 
 import mmap
+import os
 
 import numpy as np
 import pytest
@@ -101,6 +102,20 @@ def test_weights_may_be_given_up_while_they_are_packed(matrices):
     for _ in range(5):
         program, loaded = program_of(open_backend(2), matrices)
         del program, loaded
+
+
+def test_a_child_that_was_forked_while_weights_are_packed_says_so_and_ends(tmp_path):
+    matrix = Mapped(tmp_path / "w", np.zeros((60000, COLUMNS), np.float32), "Q4_0")
+    program, loaded = program_of(open_backend(1), {"w": matrix})
+    if not (child := os.fork()):
+        try:
+            program.run({"x": np.ones((1, COLUMNS), np.float32)})
+        except BackendError as error:
+            del program, loaded
+            os._exit("forked while weights were taken in" not in str(error))
+        os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not program.run({"x": np.ones((1, COLUMNS), np.float32)})[0].any()
 
 
 def test_weights_that_cannot_fit_are_refused_each_time_before_anything_is_packed(matrices, monkeypatch):

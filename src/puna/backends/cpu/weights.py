@@ -82,14 +82,20 @@ class Weights:
             self._jobs = []
 
     def finish(self) -> None:
-        """Wait until all that was begun is packed, and report progress."""
+        """Wait until all that was begun is packed, and report progress; BackendError in a process forked meanwhile."""
         with self._lock:
             while self._packing:
                 packing, total = self._packing[0]
-                while not packing.wait(PATIENCE if self._progress else 1):
+                while not self._is_done(packing):
                     self._report(packing.done, total)
                 self._report(total, total)
                 self._packing.pop(0)
+
+    def _is_done(self, packing: _native.Packing) -> bool:
+        try:
+            return packing.wait(PATIENCE if self._progress else 1)
+        except RuntimeError as error:  # after a fork
+            raise BackendError(f"loading: {error}") from error
 
     def _report(self, done: int, total: int) -> None:
         if self._progress is not None:
