@@ -97,8 +97,8 @@ std::vector<double> time_reading(Pool &pool, const std::string &isa, Bytes memor
     nb::gil_scoped_release release;
     for (int round = 0; round < rounds; round++)
         found.push_back(timed(pool, [&](int thread, int threads) {
-            if (times == 1) pool.split(thread, units, read, 256);
-            for (int64_t i = 1; i < times + (times > 1); i++) read(units * thread / threads, units * (thread + 1) / threads);
+            if (times == 1) return pool.split(thread, units, read, 256);
+            for (int64_t i = 0; i < times; i++) read(units * thread / threads, units * (thread + 1) / threads);
         }));
     return found;
 }

@@ -7,14 +7,19 @@
 namespace puna::PUNA_ISA {
 namespace {
 
-// ggml's reference: scale by the largest magnitude over 127, halves away from zero.
+// ggml's reference: scale by the largest magnitude over 127, halves away from zero. Where a value is not finite, the
+// scale is NaN, and so are all 32.
 inline void keep_q8_0(const float *x, uint8_t *out, int64_t n) {
     for (int64_t block = 0; block < n / 32; block++, x += 32, out += 34) {
-        float top = 0;
-        for (int i = 0; i < 32; i++) top = std::fmax(top, std::fabs(x[i]));
-        const float d = top / 127, inverse = d != 0 ? 1 / d : 0;
-        const uint16_t scale = float_to_half(d);
+        float top = 0, total = 0;
+        for (int i = 0; i < 32; i++) top = std::fmax(top, std::fabs(x[i])), total += x[i] - x[i];
+        const float d = top / 127, inverse = d > 1e-30f && total == 0 ? 1 / d : 0;
+        const uint16_t scale = float_to_half(total == 0 ? d : NAN);
         std::memcpy(out, &scale, 2);
+        if (inverse == 0) {
+            std::memset(out + 2, 0, 32);
+            continue;
+        }
         for (int i = 0; i < 32; i++) out[2 + i] = uint8_t(int8_t(std::round(x[i] * inverse)));
     }
 }

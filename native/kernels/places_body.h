@@ -71,7 +71,9 @@ template <class F> void each_run(const AttentionArgs &args, const Span &span, co
                                  F &&f) {
     for (int64_t i = begin; i < end;) {
         const int64_t position = at + i, n = std::min(end - i, args.block_size - position % args.block_size);
-        f(row_of(args, span, part, position), i, n);
+        const int64_t room = args.capacity - slot_of(args, span, position);
+        if (n > room) args.fault->store(args.fault_value, std::memory_order_relaxed);
+        f(row_of(args, span, part, position), i, std::min(n, room));
         i += n;
     }
 }

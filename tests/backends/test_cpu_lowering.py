@@ -122,6 +122,19 @@ def test_a_rope_is_done_on_the_way_into_a_state():
     assert [step.kernel for step in program.steps] == ["rope_table", "write", "copy"]
 
 
+def test_a_row_that_is_not_finite_stays_so_in_a_state_of_q8_0_and_alone():
+    graph = Graph()
+    slots, x = input_("slots", (T,), dtypes.I32), input_("x", (T, 1, 64), dtypes.F32)
+    program = graph.compile(apply("write", state("k", (4, 1, 64), dtypes.Q8_0), slots, x))
+    values = np.ones((3, 1, 64), np.float32)
+    values[0, 0, 5], values[1, 0, 40], values[2] = np.nan, -np.inf, 1e-38
+    (kept,) = program.run({"slots": np.arange(3, dtype=np.int32), "x": values})
+    assert np.isnan(kept[0, 0, :32]).all()
+    assert np.isnan(kept[1, 0, 32:]).all()
+    np.testing.assert_allclose(kept[[0, 1], 0, [32, 0]], 1, rtol=1e-3)
+    np.testing.assert_array_equal(kept[2:], 0)
+
+
 def llama_block(graph, x, leaves, name):
     h = norm(graph, x, 64)
     q, k, v = (graph.linear(h, n * 16, 64, "Q4_0").reshape(T, n, 16) for n in (4, 2, 2))

@@ -115,6 +115,12 @@ def test_a_model_is_measured(puna: Callable, tiny: Path, tmp_path: Path, backend
     assert found["memory_bytes"]["peak"] > found["memory_bytes"]["kv"] > 0
 
 
+def test_limits_of_a_machine_take_no_model(puna: Callable) -> None:  # noqa: F811
+    done = puna("bench", "model.gguf", "--limits")
+    assert done.status == 2
+    assert "without MODEL" in done.err
+
+
 def test_limits_alone_need_no_model(puna: Callable) -> None:  # noqa: F811
     done = puna("bench", "--limits", "--json", "-", "--threads", 1)
     assert done.status == 0, done.err

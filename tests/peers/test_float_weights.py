@@ -32,5 +32,4 @@ def test_the_distributions_are_closer_to_float32_than_llama_cpps(smollm2, long_t
     peer.eval(tokens)
     theirs = divergence(reference, np.array(peer.scores[: len(tokens)]))
     ours = divergence(reference, model.logits(tokens))
-    print(f"{name}: {ours:.3g}, llama.cpp {theirs:.3g}")
     assert ours < theirs

@@ -138,7 +138,8 @@ def _attention(rows: int, positions: int, kv_type: str, backend: CpuBackend, lim
     seconds = _timed(backend, out, inputs, Bounds(T=rows, O=1, S=1))
     seen = rows * positions - rows * (rows - 1) / 2
     operations, nbytes = 4.0 * seen * HEADS * SIZE, 2.0 * positions * GROUPS * SIZE * KV_BYTES[kv_type]
-    least = max(operations / limits.peak("f32"), nbytes / _read(nbytes, limits))
+    peak = limits.peak("int16" if kv_type == "q8_0" else "f32")  # what is kept as q8_0 meets 16-bit integers
+    least = max(operations / peak, nbytes / _read(nbytes, limits))
     return Measured(f"attention {kv_type} at {positions}", rows, seconds, operations, nbytes, least)
 
 

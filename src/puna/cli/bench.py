@@ -66,6 +66,8 @@ def command(
     """
     if svg and not profile:
         raise click.UsageError("--svg goes with --profile")
+    if model and (limits or ops):
+        raise click.UsageError("--limits and --ops measure the machine: without MODEL")
     if limits or ops:
         (_ops if ops else _limits)(options["threads"], out)
     elif model is None:

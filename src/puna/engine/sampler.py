@@ -122,8 +122,8 @@ def penalized(logits: F32, history: Sequence[int], s: Sampling) -> F32:
     return out
 
 
-def _with_logprobs(token: int, logits: F32, count: int, best: Best) -> Choice:
+def _with_logprobs(token: int, logits: F32, count: int, find: Best) -> Choice:
     shifted = logits.astype(np.float64) - float(logits.max())
     logprobs = shifted - np.log(np.exp(shifted).sum())
-    top = tuple((int(i), float(logprobs[i])) for i in best(logits, count)) if count else ()
+    top = tuple((int(i), float(logprobs[i])) for i in find(logits, count)) if count else ()
     return Choice(token, float(logprobs[token]), top)
