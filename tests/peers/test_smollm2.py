@@ -91,24 +91,6 @@ def test_perplexity_is_within_half_a_percent(model, peer, long_text):
     assert ours == pytest.approx(theirs, rel=0.005)
 
 
-def divergence(reference, logits):
-    """Mean Kullback-Leibler divergence of the distributions, in nats."""
-    a, b = (
-        x - np.logaddexp.reduce(x, axis=1, keepdims=True)
-        for x in (reference.astype(np.float64), logits.astype(np.float64))
-    )
-    return float((np.exp(a) * (a - b)).sum(1).mean())
-
-
-def test_the_distributions_are_no_further_from_float32_than_llama_cpps(path, model, peer, long_text):
-    tokens = model.tokenizer.encode(long_text)[:400]
-    reference = puna.load(path, backend="numpy", context_length=512, kv_type="f32").logits(tokens)
-    peer.reset()
-    peer.eval(tokens)
-    theirs = divergence(reference, np.array(peer.scores[: len(tokens)]))
-    assert divergence(reference, model.logits(tokens)) < 1.1 * theirs
-
-
 @pytest.mark.parametrize("kv_type", ["f16", "f32", "q8_0"])
 def test_an_answer_is_the_same_alone_in_a_crowd_and_with_any_number_of_threads(path, long_text, kv_type):
     texts = [long_text[300 * i : 300 * i + 1500 + 400 * i] for i in range(4)]
