@@ -1,4 +1,4 @@
-"""The same sequence says the same alone and in a crowd: on each instruction set, to the last bit of its logits."""
+"""The same sequence says the same alone and in a crowd: on each instruction set."""
 
 import signal
 from functools import cache
