@@ -7,17 +7,13 @@ import numpy as np
 import pytest
 
 from arch.run import BACKENDS, blocks_of, run, runner
+from golden.cases import CASES, DECODERS, ENCODERS
 from puna.opened import Opened
 
 Array = np.ndarray[Any, Any]
 Open = Callable[[str], Opened]
 
-DECODERS = (
-    *("llama3", "smollm", "mistral_window", "qwen2", "qwen3", "gemma3", "gemma3_tuned"),
-    *("gemma", "gemma2", "phi3", "command_r", "command_r_plus", "olmo2", "olmo3"),
-    *("mixtral", "deepseek_v2", "deepseek_v3", "deepseek_v3_yarn", "lfm2"),
-)
-EVERY = (*DECODERS, "bert")
+EVERY = (*DECODERS, *ENCODERS)
 TOLERANCE = 2e-5
 
 
@@ -99,5 +95,5 @@ def test_the_graph_of_every_architecture_builds_and_is_planned(case: str, opened
     program = runner(opened(case), "null")
     assert program.memory.arena > 0
     assert program.memory.states > 0
-    width = 128 if case == "bert" else 320
+    width = CASES[case]["hidden_size" if case in ENCODERS else "vocab_size"]
     assert program.step([(text(9), 0, [0])], [8, 2]).shape == (2, width)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from golden.cases import DECODER, values
+from golden.cases import values
 from golden.checkpoints import write_directory
+from golden.families.shapes import DECODER
 from puna.formats import write_gguf
 from puna.formats.gguf import open_gguf
 

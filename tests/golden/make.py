@@ -1,6 +1,7 @@
 """Records what transformers computes for the cases; needs torch 2.13.0 (CPU) and transformers.
 
-Run `python tests/golden/make.py`. Weights do not come from torch: `cases.values` makes them, here and in the tests.
+Run `python tests/golden/make.py [CASE ...]`. Weights do not come from torch:
+`cases.values` makes them, here and in the tests.
 """
 
 import json
@@ -79,9 +80,9 @@ def written(description: dict[str, Any]) -> str:
 
 def main() -> None:
     DATA.mkdir(exist_ok=True)
-    for case, config in CASES.items():
+    for case in sys.argv[1:] or CASES:
         model = model_of(case)
-        np.save(DATA / f"{case}.npy", outputs(model, tokens(config["vocab_size"])))
+        np.save(DATA / f"{case}.npy", outputs(model, tokens(CASES[case]["vocab_size"])))
         (DATA / f"{case}.json").write_text(written(description(model)))
         print(case)
 

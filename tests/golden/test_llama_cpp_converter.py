@@ -1,7 +1,7 @@
 """What Puna's conversion writes is what llama.cpp's converter writes: every key, its kind and value, every byte.
 
-`data/llama_cpp.json` is what `convert_hf_to_gguf.py --outtype f32` of the llama.cpp in llama-cpp-python 0.3.36 made of
-the cases, in the current dialect: metadata besides names and vocabulary, and the SHA-256 of each tensor.
+`data/llama_cpp/<case>.json` is what `convert_hf_to_gguf.py --outtype f32` of the llama.cpp in llama-cpp-python 0.3.36
+made of the case, in the current dialect: metadata besides names and vocabulary, and the SHA-256 of each tensor.
 """
 
 import hashlib
@@ -15,7 +15,9 @@ import pytest
 import puna
 from golden.checkpoints import DATA, write_checkpoint
 
-RECORD: dict[str, dict[str, Any]] = json.loads((DATA / "llama_cpp.json").read_text("utf-8"))
+RECORD: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text("utf-8")) for path in sorted((DATA / "llama_cpp").iterdir())
+}
 
 NOT_WRITTEN = {
     "command-r.attention.layer_norm_rms_epsilon": "the model has no such norm",
