@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 
 # What each package of puna may import, top to bottom: a row names only rows below it (and itself, always).
 # A new package needs a row here and a place in the drawing in docs/architecture.md.
-_FILES = "formats quants dtypes whole arguments errors"
+_FILES = "formats quants machine dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 # Modules: a model as its user holds it, where both roads meet.
@@ -40,9 +40,10 @@ LAYERS = {
     "formats": "quants dtypes whole arguments errors",
     "nn": "cache graph dtypes errors",
     "cache": "graph dtypes errors",
-    "backends": "graph quants dtypes errors",  # never arch, engine or formats
+    "backends": "graph quants machine dtypes errors",  # never arch, engine or formats
     "graph": "dtypes errors",
-    "quants": "dtypes errors",
+    "quants": "machine dtypes errors",
+    "machine": "errors",  # what this process may use of it
     "dtypes": "errors",
     "arguments": "errors",
     "whole": "",

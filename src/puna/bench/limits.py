@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from puna.backends.cpu import _native as native
-from puna.backends.cpu.threads import default_threads
 from puna.bench.table import giga, lines, number
+from puna.machine.threads import default_threads
 
 MEMORY = 256 << 20
 """Bytes read for the bandwidth of memory: several times any cache that one thread gets."""

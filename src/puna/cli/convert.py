@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--shard-size", metavar="SIZE", help="Write several files with at most so many bytes of tensors: 2G ...")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a metadata key; may be repeated.")
 @click.option("--remove", "removed", multiple=True, metavar="KEY", help="Remove a metadata key; may be repeated.")
-@click.option("-t", "--threads", type=click.IntRange(1), help="Threads; else one for each core.")
+@click.option("-t", "--threads", type=click.IntRange(1), help="Threads; else $PUNA_THREADS, or one for each core.")
 @click.option(
     "--report",
     type=click.Path(path_type=Path),

@@ -6,7 +6,6 @@ their names when all are complete.
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from puna.create.stream import Job, write_jobs
 from puna.create.tensors import pieces
 from puna.errors import ConversionError
 from puna.formats.gguf_writer import Layout
+from puna.machine.threads import default_threads
 from puna.whole import whole_files
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def convert(
     `recipe`: a TOML file of rules, over the mix or alone; `target_size` of the file, as 4G, or `target_bpw`, bits per
     weight: types by measured error. `imatrix`: a file of importance. `shard_size`: bytes of tensors in a file; then
     there are several, `out-00001-of-00003.gguf` and so on. `metadata`: keys to set,
-    or with None to remove. `threads`: as many as there are cores. `measure`: the report has checksums and errors.
+    or with None to remove. `threads`: else $PUNA_THREADS, or one for each physical core that this process may use.
+    `measure`: the report has checksums and errors.
     Raises ConversionError, ModelError, FormatError; nothing is left of what was begun.
     """
     require_types(
@@ -109,8 +110,7 @@ def _open(source: str | PathLike[str], dtype: str, on_progress: Progress | None)
 def _threads(threads: int | None) -> int:
     if threads is not None and threads < 1:
         raise ConversionError(f"converting: threads is {threads}; 1 or more would work")
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return threads or available
+    return threads or default_threads()
 
 
 def carry_out(

@@ -14,7 +14,6 @@ Lagrangian's solution), and what is left is filled with whatever gains most.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from puna.dtypes import DTYPES, Stored
 from puna.errors import ConversionError
+from puna.machine.threads import default_threads
 from puna.quants import CODECS, dequantize, quantize
 from puna.quants.mixes import NEED_IMPORTANCE, ONLY
 from puna.quants.recipe import is_kept
@@ -156,7 +156,7 @@ def measure(
     sizes = {name: t.dtype.nbytes(t.shape) for name, t in tensors.items()}
     done = 0
     found = {}
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(threads or default_threads()) as pool:
         results = pool.map(lambda name: _options(name, tensors[name], imatrix, candidates), tensors)
         for name, options in zip(tensors, results, strict=True):
             found[name] = options

@@ -10,12 +10,12 @@ from puna.backends.base import Bounds, Progress
 from puna.backends.cpu import emit_core, emit_experts, emit_fused  # noqa: F401 - the emit files fill the table
 from puna.backends.cpu.program import Program
 from puna.backends.cpu.supports import supports
-from puna.backends.cpu.threads import default_threads
 from puna.backends.cpu.weights import Weights
 from puna.dtypes import Stored
 from puna.errors import BackendError
 from puna.graph.lower import lower
 from puna.graph.tensor import Tensor
+from puna.machine.threads import default_threads
 
 MOST_THREADS = 512
 """More would only wait for each other."""

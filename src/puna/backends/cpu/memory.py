@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from puna.backends.cpu import cgroup
 from puna.errors import BackendError
+from puna.machine import cgroup
 
 _log = logging.getLogger("puna")
 MEMINFO = Path("/proc/meminfo")

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from puna.backends.cpu import cgroup
-from puna.errors import BackendError
+from puna.errors import RequestError
+from puna.machine import cgroup
 
 
-def default_threads() -> int:
+def default_threads(root: Path = cgroup.ROOT, own: Path = cgroup.OWN) -> int:
     """$PUNA_THREADS, else physical cores within the process' affinity, and within what its control groups grant."""
     if wanted := os.environ.get("PUNA_THREADS"):
-        if not wanted.isdecimal():
-            raise BackendError(f"backend 'cpu': PUNA_THREADS is {wanted!r}; a whole number works")
+        if not wanted.isdecimal() or int(wanted) < 1:
+            raise RequestError(f"threads: PUNA_THREADS is {wanted!r}; a whole number above zero works")
         return int(wanted)
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     siblings = {_siblings(cpu) for cpu in usable}
-    limit = quota()
+    limit = quota(root, own)
     return max(1, len(siblings) if limit is None else min(len(siblings), max(1, int(limit + 0.5))))
 
 
