@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from golden.families import dense, encoders, experts, gemma, hybrid, llama, qwen
+from golden.families import dense, encoders, experts, gemma, hybrid, llama, newer, qwen
 
 LENGTH = 80
 """Tokens of the text: more than a block of cache, than a window, than a context before it was stretched."""
@@ -24,7 +24,7 @@ def tokens(vocab_size: int) -> list[int]:
     return [(i * i * 31 + 7 * i + 3) % vocab_size for i in range(LENGTH)]
 
 
-FAMILIES = (llama, qwen, gemma, dense, experts, hybrid, encoders)
+FAMILIES = (llama, qwen, gemma, dense, newer, experts, hybrid, encoders)
 CASES: dict[str, dict[str, Any]] = {case: config for family in FAMILIES for case, config in family.CASES.items()}
 WRONG = [each for family in FAMILIES for each in family.WRONG]
 PEERS = [each for family in FAMILIES for each in family.PEERS]

@@ -99,7 +99,7 @@ def decoder(net: Any, hp: Any, batch: Batch, cache: Sequence[KV], attention: Cal
     return nn.linear(x, net.output or net.token_embd)
 
 
-def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
+def attention(block: Any, hp: Any, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
     q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
     k = nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads)

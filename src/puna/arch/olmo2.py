@@ -32,7 +32,7 @@ class Hparams(llama.Hparams):
         """Whether a block sees a window only."""
         pattern = self.sliding_window_pattern
         if pattern and len(pattern) != self.n_blocks:
-            raise ModelError(f"olmo2: the window pattern has {len(pattern)} blocks, the model {self.n_blocks}")
+            raise ModelError(f"the window pattern has {len(pattern)} blocks, the model {self.n_blocks}")
         return bool(self.sliding_window) and (pattern[block] if pattern else (block + 1) % EVERY != 0)
 
 

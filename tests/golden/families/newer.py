@@ -1,0 +1,44 @@
+"""Newer dense decoders, and what came of them."""
+
+from typing import Any
+
+from golden.families.shapes import DECODER, LLAMA3
+
+WIDE: dict[str, Any] = {**DECODER, "hidden_size": 256, "intermediate_size": 512, "pad_token_id": 0}
+
+CASES: dict[str, dict[str, Any]] = {
+    "glm4": {
+        **{"architectures": ["Glm4ForCausalLM"], **WIDE, "head_dim": 32, "partial_rotary_factor": 0.5},
+        **{"attention_bias": True},
+    },
+    "exaone4": {
+        **{"architectures": ["Exaone4ForCausalLM"], **WIDE, "sliding_window": None, "sliding_window_pattern": None},
+        **{"rope_scaling": LLAMA3, "layer_types": ["full_attention"] * 2, "tie_word_embeddings": True},
+    },
+    "exaone4_window": {
+        **{"architectures": ["Exaone4ForCausalLM"], **WIDE, "sliding_window": 16, "sliding_window_pattern": 3},
+        **{"num_hidden_layers": 3},
+    },
+    "seed_oss": {
+        **{"architectures": ["SeedOssForCausalLM"], **WIDE, "head_dim": 48, "attention_bias": True},
+        **{"attention_out_bias": False, "mlp_bias": False},
+    },
+    "ernie4_5": {
+        **{"architectures": ["Ernie4_5ForCausalLM"], **WIDE, "head_dim": 48, "rope_theta": 500000.0},
+        **{"tie_word_embeddings": True, "use_bias": False},
+    },
+    "hunyuan_dense": {
+        **{"architectures": ["HunYuanDenseV1ForCausalLM"], **WIDE, "head_dim": 48, "max_position_embeddings": 32768},
+        **{"rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1}},
+    },
+}
+
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("glm4", {"partial_rotary_factor": 1.0}),
+    ("exaone4", {"rope_scaling": None}),
+    ("exaone4_window", {"sliding_window": 17}),
+    ("exaone4_window", {"sliding_window_pattern": "LG"}),
+    ("hunyuan_dense", {"rope_scaling": None}),
+]
+
+PEERS: list[str] = ["glm4", "exaone4", "seed_oss", "ernie4_5", "hunyuan_dense"]
