@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from puna import nn
-from puna.arch import llama, olmo2
+from puna.arch import olmo2, rope
 from puna.arch.base import KV, Batch, Config, Weight
 from puna.graph import Tensor
 
@@ -45,7 +45,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
         turned = hp.slides(i) or not hp.sliding_window
         y = attention(block, hp, x, frequencies if turned else None, batch, kv)
         x = x + nn.rms_norm(y, block.post_attention_norm, hp.norm_eps)
-        x = x + nn.rms_norm(llama.feed_forward(block, x), block.post_ffw_norm, hp.norm_eps)
+        x = x + nn.rms_norm(feed_forward(block, x), block.post_ffw_norm, hp.norm_eps)
     x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
     return nn.linear(x, net.output or net.token_embd)
 
@@ -60,9 +60,13 @@ def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor | None, 
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)
 
 
+def feed_forward(block: Block, x: Tensor) -> Tensor:
+    """(T, hidden) to (T, hidden)."""
+    return nn.linear(nn.silu_mul(nn.linear(x, block.ffn_gate), nn.linear(x, block.ffn_up)), block.ffn_down)
+
+
 HF_NAMES = olmo2.HF_NAMES
-HF_IGNORED = llama.HF_IGNORED
-extra_tensors = llama.extra_tensors
+HF_IGNORED = olmo2.HF_IGNORED
 
 
 def hparams_from_hf(config: Config) -> olmo2.Hparams:
@@ -78,3 +82,9 @@ def hparams_from_hf(config: Config) -> olmo2.Hparams:
     else:
         pattern = [bool(every) and (i + 1) % every != 0 for i in blocks]
     return Hparams.from_hf("exaone4", {**config, "sliding_window_pattern": pattern})
+
+
+def extra_tensors(config: Config, hp: olmo2.Hparams) -> dict[str, list[float]]:
+    """Frequency factors as Llama 3's."""
+    factors = rope.llama3_factors(config, hp.rope.dim)
+    return {} if factors is None else {"rope_freqs.weight": factors}

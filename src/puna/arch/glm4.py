@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from puna import nn
-from puna.arch import llama, phi3
+from puna.arch import llama
 from puna.arch.base import KV, Batch, Weight
 from puna.graph import Tensor
 
@@ -57,7 +57,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
     for block, kv in zip(net.blk, cache, strict=True):
         y = attention(block, hp, nn.rms_norm(x, block.attn_norm, hp.norm_eps), frequencies, batch, kv)
         x = x + nn.rms_norm(y, block.post_attention_norm, hp.norm_eps)
-        y = phi3.feed_forward(block, hp, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
+        y = feed_forward(block, hp, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
         x = x + nn.rms_norm(y, block.post_ffw_norm, hp.norm_eps)
     x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
     return nn.linear(x, net.output or net.token_embd)
@@ -66,6 +66,12 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
 def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
     return llama.attention(block, hp, x, frequencies, batch, kv)
+
+
+def feed_forward(block: Block, hp: Hparams, x: Tensor) -> Tensor:
+    """(T, hidden) to (T, hidden)."""
+    gate, up = nn.split(nn.linear(x, block.ffn_up), 1, (hp.ffn_size, hp.ffn_size))
+    return nn.linear(nn.silu_mul(gate, up), block.ffn_down)
 
 
 HF_NAMES = {

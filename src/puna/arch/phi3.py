@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from puna import nn
 from puna.arch import llama
@@ -77,7 +76,7 @@ def attention(block: Block, hp: Hparams, x: Tensor, batch: Batch, kv: KV) -> Ten
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)
 
 
-def feed_forward(block: Any, hp: Any, x: Tensor) -> Tensor:
+def feed_forward(block: Block, hp: Hparams, x: Tensor) -> Tensor:
     """(T, hidden) to (T, hidden)."""
     gate, up = nn.split(nn.linear(x, block.ffn_up), 1, (hp.ffn_size, hp.ffn_size))
     return nn.linear(nn.silu_mul(gate, up), block.ffn_down)
