@@ -99,13 +99,16 @@ def decoder(net: Any, hp: Any, batch: Batch, cache: Sequence[KV], attention: Cal
     return nn.linear(x, net.output or net.token_embd)
 
 
-def attention(block: Any, hp: Any, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
-    """(T, hidden) to (T, hidden)."""
+def attention(
+    block: Any, hp: Any, x: Tensor, frequencies: Tensor | None, batch: Batch, kv: KV, *, scale: float = 0.0
+) -> Tensor:
+    """(T, hidden) to (T, hidden); without frequencies positions turn nothing; a scale of 0 is the usual one."""
     q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
     k = nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads)
     v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
-    q, k = (nn.rope(y, batch.positions, frequencies, style="pairs", scale=hp.rope.scale) for y in (q, k))
-    return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)
+    if frequencies is not None:
+        q, k = (nn.rope(y, batch.positions, frequencies, style="pairs", scale=hp.rope.scale) for y in (q, k))
+    return nn.linear(nn.attention(q, k, v, batch, kv, scale=scale or hp.head_dim**-0.5), block.attn_output)
 
 
 def feed_forward(ffn: Any, x: Tensor) -> Tensor:

@@ -19,6 +19,9 @@ DECODER: dict[str, Any] = {
     "torch_dtype": "float32",
 }
 
+WIDE: dict[str, Any] = {**DECODER, "hidden_size": 256, "intermediate_size": 512}
+"""Rows that K types divide."""
+
 YARN: dict[str, Any] = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 
 LLAMA3: dict[str, Any] = {
