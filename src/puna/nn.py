@@ -175,6 +175,53 @@ def is_among(ids: Tensor, size: int) -> Tensor:
     return _chosen(ids, size).cast(F32).max(1).reshape(ids.shape[0], size)
 
 
+SOFTMAX, SIGMOID, SOFTMAX_OF_CHOSEN = 1, 2, 3
+"""What makes scores of a router's outputs, as GGUF numbers it: over all experts, each by itself, over those chosen."""
+
+
+def route(
+    outputs: Tensor,
+    used: int,
+    *,
+    gating: int = SOFTMAX,
+    bias: Weight | None = None,
+    groups: int = 1,
+    groups_used: int = 1,
+    normed: bool = False,
+    scale: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """The ids and the shares (T, used) of the experts that a router's outputs (T, E) choose; best first.
+
+    `bias` (E,) chooses but does not weigh; only the best `groups_used` of `groups` are chosen from; `normed` shares sum
+    to 1 before they are multiplied by `scale`. ModelError for another gating.
+    """
+    kinds = {SOFTMAX: softmax, SIGMOID: sigmoid, SOFTMAX_OF_CHOSEN: lambda x: x}
+    if gating not in kinds:
+        raise ModelError(f"experts: the gating is {gating!r}; {', '.join(map(str, kinds))} would work")
+    scores = kinds[gating](outputs)
+    ids = top_k(_eligible(scores, bias, groups, groups_used), used)
+    shares = pick(scores, ids)
+    if gating == SOFTMAX_OF_CHOSEN:
+        shares = softmax(shares)
+    if normed:
+        shares = shares / (shares.sum(1) + 1e-20)
+    return ids, shares if scale == 1.0 else shares * scale
+
+
+def _eligible(scores: Tensor, bias: Weight | None, groups: int, used: int) -> Tensor:
+    """What experts are chosen by (T, E): scores with their bias, 0 outside the best groups.
+
+    A group is as good as its best expert, or with a bias as its best two together.
+    """
+    scores = scores if bias is None else scores + bias.weight
+    if groups == used:
+        return scores
+    grouped = heads(scores, groups)
+    best = pick(grouped, top_k(grouped, 1 if bias is None else 2)).sum(2)
+    chosen = is_among(top_k(best.reshape(best.shape[0], groups), used), groups)
+    return (grouped * chosen.reshape(chosen.shape[0], groups, 1)).reshape(*scores.shape)
+
+
 def experts(x: Tensor, w: Weight, ids: Tensor) -> Tensor:
     """(T, K), or (T, k, K), times the matrices (E, N, K) that `ids` (T, k) name, plus their biases: (T, k, N)."""
     return apply("experts", x, w.weight, ids, w.bias)

@@ -35,8 +35,6 @@ HF_REQUIRES = {
     "topk_method": (None, "greedy", "group_limited_greedy", "noaux_tc"),
     "scoring_func": (None, "softmax", "sigmoid"),
 }
-SOFTMAX, SIGMOID = 1, 2
-"""Kinds of `gating`, as GGUF numbers them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +60,7 @@ class Hparams(base.Hparams):
     expert_norm: bool = False
     n_expert_groups: int = 1
     n_expert_groups_used: int = 1
-    gating: int = SOFTMAX
+    gating: int = nn.SOFTMAX
 
     @property
     def scale(self) -> float:
@@ -171,32 +169,21 @@ def feed_forward(ffn: llama.Dense | Experts, hp: Hparams, x: Tensor) -> Tensor:
     """(T, hidden) to (T, hidden)."""
     if isinstance(ffn, llama.Dense):
         return llama.feed_forward(ffn, x)
-    scores = nn.linear(x, ffn.ffn_gate_inp)
-    scores = nn.sigmoid(scores) if hp.gating == SIGMOID else nn.softmax(scores)
-    ids = nn.top_k(eligible(ffn, hp, scores), hp.n_experts_used)
-    shares = nn.pick(scores, ids)
-    if hp.expert_norm:
-        shares = shares / (shares.sum(1) + 1e-20)
-    y = nn.gated_experts(x, ids, shares * hp.expert_scale, ffn.ffn_gate_exps, ffn.ffn_up_exps, ffn.ffn_down_exps)
+    ids, shares = nn.route(
+        nn.linear(x, ffn.ffn_gate_inp),
+        hp.n_experts_used,
+        gating=hp.gating,
+        bias=ffn.exp_probs_b,
+        groups=hp.n_expert_groups,
+        groups_used=hp.n_expert_groups_used,
+        normed=hp.expert_norm,
+        scale=hp.expert_scale,
+    )
+    y = nn.gated_experts(x, ids, shares, ffn.ffn_gate_exps, ffn.ffn_up_exps, ffn.ffn_down_exps)
     if not (ffn.ffn_gate_shexp and ffn.ffn_up_shexp and ffn.ffn_down_shexp):
         return y
     gated = nn.silu_mul(nn.linear(x, ffn.ffn_gate_shexp), nn.linear(x, ffn.ffn_up_shexp))
     return y + nn.linear(gated, ffn.ffn_down_shexp)
-
-
-def eligible(ffn: Experts, hp: Hparams, scores: Tensor) -> Tensor:
-    """What experts are chosen by (T, E): scores with their bias, 0 outside the best groups.
-
-    A group is as good as its best expert, or with a bias as its best two together.
-    """
-    scores = scores if ffn.exp_probs_b is None else scores + ffn.exp_probs_b.weight
-    groups = hp.n_expert_groups
-    if groups == hp.n_expert_groups_used:
-        return scores
-    grouped = nn.heads(scores, groups)
-    best = nn.pick(grouped, nn.top_k(grouped, 1 if ffn.exp_probs_b is None else 2)).sum(2)
-    chosen = nn.is_among(nn.top_k(best.reshape(best.shape[0], groups), hp.n_expert_groups_used), groups)
-    return (grouped * chosen.reshape(chosen.shape[0], groups, 1)).reshape(*scores.shape)
 
 
 _PARTS = ("gate", "up", "down")
@@ -233,7 +220,7 @@ def hparams_from_hf(config: Config) -> Hparams:
         **config,
         **{"num_key_value_heads": 1, "key_length": rank + turned, "value_length": rank},
         **{"mla_key_length": int(config["qk_nope_head_dim"]) + turned, "mla_value_length": config["v_head_dim"]},
-        "gating": SIGMOID if v3 else SOFTMAX,
+        "gating": nn.SIGMOID if v3 else nn.SOFTMAX,
     }
     if not v3 and config.get("topk_method") in (None, "greedy"):
         known |= {"n_group": 1, "topk_group": 1}

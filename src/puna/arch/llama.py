@@ -122,9 +122,7 @@ def mixture(ffn: Dense | Experts, hp: Hparams, x: Tensor) -> Tensor:
         return feed_forward(ffn, x)
     if not hp.n_experts_used:
         raise ModelError("llama: there are experts, but the number that is used is not said")
-    scores = nn.linear(x, ffn.ffn_gate_inp)
-    ids = nn.top_k(scores, hp.n_experts_used)
-    shares = nn.softmax(nn.pick(scores, ids))
+    ids, shares = nn.route(nn.linear(x, ffn.ffn_gate_inp), hp.n_experts_used, gating=nn.SOFTMAX_OF_CHOSEN)
     return nn.gated_experts(x, ids, shares, ffn.ffn_gate_exps, ffn.ffn_up_exps, ffn.ffn_down_exps)
 
 
