@@ -61,8 +61,8 @@ def _keys(arch: Architecture) -> Iterator[str]:
     for field in fields(arch.hparams):
         if field.name == "rope":
             yield from ROPE
-        else:
-            yield FIELDS[field.name].gguf.split()[0]
+        elif keys := FIELDS[field.name].gguf.split():
+            yield keys[0]
 
 
 def _tensors(hints: dict[str, Any]) -> str:

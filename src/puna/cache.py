@@ -23,7 +23,7 @@ class Batch:
 
     `tokens`, `positions`, `sequence` (which row of `table`) and `slots` (where the token's K/V is written) are (T,);
     `table` is (S, W) block numbers, unused entries 0; `lengths` (S,) counts each sequence's positions after this step;
-    `outputs` (O,) are the rows whose results are wanted. All I32.
+    `outputs` (O,) are the rows whose results are wanted; `types` (T,) tells the texts of a pair apart: 0 or 1. All I32.
     """
 
     tokens: Tensor
@@ -33,16 +33,18 @@ class Batch:
     table: Tensor
     lengths: Tensor
     outputs: Tensor
+    types: Tensor
 
 
 def batch(table_width: int) -> Batch:
     """The batch's input nodes, for tables of `table_width` blocks."""
-    tokens, positions, sequence, slots = (
-        input_(name, (T,), dtypes.I32) for name in ("tokens", "positions", "sequence", "slots")
+    tokens, positions, sequence, slots, types = (
+        input_(name, (T,), dtypes.I32) for name in ("tokens", "positions", "sequence", "slots", "types")
     )
     table = input_("table", (S, table_width), dtypes.I32)
     lengths = input_("lengths", (S,), dtypes.I32)
-    return Batch(tokens, positions, sequence, slots, table, lengths, input_("outputs", (O,), dtypes.I32))
+    outputs = input_("outputs", (O,), dtypes.I32)
+    return Batch(tokens, positions, sequence, slots, table, lengths, outputs, types)
 
 
 @dataclass(frozen=True, slots=True)

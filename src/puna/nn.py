@@ -147,6 +147,11 @@ def sigmoid(x: Tensor) -> Tensor:
     return 1.0 / (apply("exp", -x) + 1.0)
 
 
+def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent."""
+    return apply("tanh", x)
+
+
 def softmax(x: Tensor) -> Tensor:
     """Over the last axis."""
     return apply("softmax", x)

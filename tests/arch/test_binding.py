@@ -31,7 +31,7 @@ def bound(opened: Opened, tensors: dict[str, Stored]) -> Any:
         ("qwen3", "blk.1.attn_q_norm.weight"),
         ("gemma3", "blk.6.post_ffw_norm.weight"),
         ("bert", "blk.0.layer_output_norm.bias"),
-        ("bert", "token_types.weight"),
+        ("bert", "position_embd.weight"),
     ],
 )
 def test_a_missing_tensor_is_named_in_full(case: str, name: str, opened: Open) -> None:
@@ -125,7 +125,7 @@ def test_gemma_refuses_scaled_positions_in_windows() -> None:
         ("gemma3", "model.vision_tower.vision_model.post_layernorm.weight", None),
         ("gemma3", "multi_modal_projector.mm_soft_emb_norm.weight", None),
         ("bert", "bert.encoder.layer.1.output.LayerNorm.bias", "blk.1.layer_output_norm.bias"),
-        ("bert", "pooler.dense.bias", None),
+        ("bert", "pooler.dense.bias", "cls.bias"),
     ],
 )
 def test_names_are_translated(case: str, hf: str, gguf: str | None) -> None:

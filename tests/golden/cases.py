@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, Any]] = {case: config for family in FAMILIES for case
 WRONG = [each for family in FAMILIES for each in family.WRONG]
 PEERS = [each for family in FAMILIES for each in family.PEERS]
 ENCODERS = tuple(encoders.CASES)
+WORDS = tuple(case for case in ENCODERS if case not in encoders.BYTES)
 DECODERS = tuple(case for case in CASES if case not in ENCODERS)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from golden.cases import CASES, ENCODERS, values
+from golden.cases import CASES, WORDS, values
 
 DATA = Path(__file__).parent / "data"
 DIALECTS = ("published", "current")
@@ -42,7 +42,7 @@ def write_checkpoint(
     """A whole checkpoint directory; `changes` are made to its config.json."""
     config = {**config_of(case, dialect), **changes}
     weights = {rename(name): array for name, array in weights_of(case).items()}
-    return write_directory(folder, config, weights, words=case in ENCODERS)
+    return write_directory(folder, config, weights, words=case in WORDS)
 
 
 def write_wide(folder: Path, case: str, **changes: Any) -> Path:
@@ -56,7 +56,7 @@ def write_wide(folder: Path, case: str, **changes: Any) -> Path:
     if "embeddings.position_embeddings.weight" in shapes:
         config["max_position_embeddings"] *= 2
     weights = {name: values(case, name, shape) for name, shape in shapes.items()}
-    return write_directory(folder, {**config, "intermediate_size": 512, **changes}, weights, words=case in ENCODERS)
+    return write_directory(folder, {**config, "intermediate_size": 512, **changes}, weights, words=case in WORDS)
 
 
 def write_directory(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Array], *, words: bool) -> Path:

@@ -58,9 +58,10 @@ class Architecture:
     """An architecture file, its parts by name.
 
     `hf_prefixes`: other beginnings of HF names, and what they stand for. `hf_ignored`: parts of HF names of tensors
-    that are not needed; `gguf_ignored`: beginnings of such GGUF names. `hf_defaults`: what the HF class means by a
-    key's absence from config.json. `hf_requires`: config keys whose value must be among those listed (None: absent),
-    as others would change numbers. `extra_tensors`: small float32 tensors that follow from the config alone.
+    that are not needed; `hf_only`: parts of such that one class needs, with its name; `gguf_ignored`: beginnings of
+    GGUF names that are not. `hf_defaults`: what the HF class means by a key's absence from config.json. `hf_requires`:
+    config keys whose value must be among those listed (None: absent), as others would change numbers.
+    `extra_tensors`: small float32 tensors that follow from the config alone.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Architecture:
     hf_tensors: Names
     hf_prefixes: Mapping[str, str]
     hf_ignored: tuple[str, ...]
+    hf_only: Mapping[str, str]
     hf_defaults: Mapping[str, Any]
     hf_requires: Mapping[str, tuple[Any, ...]]
     gguf_ignored: tuple[str, ...]
@@ -95,6 +97,7 @@ class Architecture:
             hf_tensors=getattr(module, "HF_TENSORS", {}),
             hf_prefixes=getattr(module, "HF_PREFIXES", {}),
             hf_ignored=getattr(module, "HF_IGNORED", ()),
+            hf_only=getattr(module, "HF_ONLY", {}),
             hf_defaults=getattr(module, "HF_DEFAULTS", {}),
             hf_requires={**REQUIRES, **getattr(module, "HF_REQUIRES", {})},
             gguf_ignored=getattr(module, "GGUF_IGNORED", ()),
@@ -112,6 +115,10 @@ class Architecture:
         if not found:
             raise ConversionError(f"{self.name}: nothing in this architecture is called '{hf_name}'")
         return found
+
+    def needs(self, hf_name: str, hf_class: str) -> bool:
+        """Whether a class needs an HF tensor, as far as `hf_only` says."""
+        return all(only == hf_class for part, only in self.hf_only.items() if f".{part}." in f".{hf_name}.")
 
     def gguf_name(self, hf_name: str) -> str | None:
         """The GGUF name of an HF tensor, None for one that is not needed; ConversionError for one that is split."""

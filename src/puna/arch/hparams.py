@@ -17,7 +17,7 @@ Config = Mapping[str, Any]
 
 
 class Row(NamedTuple):
-    """Where a field is found, best first: GGUF keys after '<arch>.' (the first is written), HF config keys."""
+    """Where a field is found, best first: GGUF keys after '<arch>.' (the first is written, if any), HF config keys."""
 
     gguf: str
     hf: str
@@ -35,9 +35,9 @@ def _turned(found: Mapping[str, Any]) -> int:
 
 FIELDS: dict[str, Row] = {
     "n_blocks": Row("block_count", "num_hidden_layers n_layer n_layers"),
-    "hidden_size": Row("embedding_length", "hidden_size n_embd d_model"),
-    "ffn_size": Row("feed_forward_length", "intermediate_size n_inner"),
-    "n_heads": Row("attention.head_count", "num_attention_heads n_head"),
+    "hidden_size": Row("embedding_length", "hidden_size n_embd d_model dim"),
+    "ffn_size": Row("feed_forward_length", "intermediate_size n_inner hidden_dim"),
+    "n_heads": Row("attention.head_count", "num_attention_heads n_head n_heads"),
     "n_kv_heads": Row("attention.head_count_kv", "num_key_value_heads", lambda found: found["n_heads"]),
     "head_dim": Row("attention.key_length", "head_dim", _head_dim),
     "key_length": Row("attention.key_length", "key_length"),
@@ -75,6 +75,10 @@ FIELDS: dict[str, Row] = {
     "yarn_log_multiplier": Row("rope.scaling.yarn_log_multiplier", "yarn_log_multiplier"),
     "pooling_type": Row("pooling_type", "pooling_type"),
     "causal": Row("attention.causal", ""),
+    "position_offset": Row("", "position_offset"),
+    "output_labels": Row("classifier.output_labels", "output_labels"),
+    "classifier_pooling": Row("classifier.pooling_type", "classifier_pooling"),
+    "score_activation": Row("classifier.activation", "score_activation"),
 }
 """Every field but `rope`, which several keys describe (see `puna.arch.rope`)."""
 
@@ -120,8 +124,8 @@ class Hparams:
             value = getattr(self, field.name)
             if isinstance(value, Rope):
                 out |= rope.to_gguf(value)
-            elif value is not None:
-                out[FIELDS[field.name].gguf.split()[0]] = value
+            elif value is not None and (keys := FIELDS[field.name].gguf.split()):
+                out[keys[0]] = value
         if "attention.key_length" in out:
             out.setdefault("attention.value_length", out["attention.key_length"])
         return {f"{arch}.{key}": value for key, value in out.items()}
@@ -177,7 +181,7 @@ def _checked(what: str, value: Any, annotation: str, least: int) -> Any:
     """The value in its field's type; a list of one repeated value is that value, unless the field has one per block."""
     if not isinstance(value, (str, bool, int, float)):
         if "tuple[" in annotation:
-            return tuple((bool if "bool" in annotation else int)(each) for each in value)
+            return tuple(next(kind for kind in (bool, str, int) if kind.__name__ in annotation)(each) for each in value)
         distinct = sorted(set(value))
         if len(distinct) != 1:
             raise ModelError(f"{what}: differs from block to block ({distinct}), which is not supported here")

@@ -80,7 +80,7 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
         config = arch.understood(plain_config(said))
         hp = arch.hparams_from_hf(config)
         sources = unpack(said, weights)
-        names = named(arch, config, sources)
+        names = named(arch, config, (name for name in sources if arch.needs(name, class_of(root, said))))
         tensors: dict[str, Stored] = {
             name: converted(name, made_of, sources, arch.transforms(name, hp), DTYPE_CHOICES[dtype])
             for name, made_of in names.items()

@@ -60,13 +60,16 @@ class Runner:
         self.best = backend.best
         self.width = int(output.shape[-1])  # type: ignore[arg-type]  # only the first axis is symbolic
         self._program = backend.compile(observe(output) if observe else [output], weights, bounds)
-        self._rows = {n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "slots")}
+        self._rows = {
+            n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "slots", "types")
+        }
         self._table = np.zeros((limits.sequences, limits.table), np.int32)
         self._lengths = np.zeros(limits.sequences, np.int32)
         self._outputs = np.zeros(limits.outputs, np.int32)
         self._held: list[list[int]] = [[] for _ in range(limits.sequences)]  # whose blocks a row of the table has
         self._known = [0] * limits.sequences  # and how many of them
         self._sizes = (-1, 0, 0)
+        self._typed = False
         self._inputs: dict[str, NDArray[Any]] = {}
 
     @property
@@ -87,9 +90,15 @@ class Runner:
         """
         return self.run(parts, outputs)[0]
 
-    def run(self, parts: list[tuple[list[int], int, list[int]]], outputs: list[int]) -> list[NDArray[np.float32]]:
-        """Compute one step, and give all that the program computes."""
+    def run(
+        self, parts: list[tuple[list[int], int, list[int]]], outputs: list[int], types: Sequence[int] = ()
+    ) -> list[NDArray[np.float32]]:
+        """Compute one step, and give all that the program computes; `types` of the tokens, or all are 0."""
         rows, end = self._rows, 0
+        if types or self._typed:
+            rows["types"][:] = 0
+            rows["types"][: len(types)] = types
+            self._typed = bool(types)
         for s, (tokens, start, blocks) in enumerate(parts):
             begin, end = end, end + len(tokens)
             self._hold(s, blocks)

@@ -72,4 +72,5 @@ def inputs(ids: list[int]) -> dict[str, NDArray[np.int32]]:
         "table": np.arange(-(-count // cache.BLOCK), dtype=np.int32)[None],
         "lengths": np.array([count], np.int32),
         "outputs": place,
+        "types": np.zeros(count, np.int32),
     }
