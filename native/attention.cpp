@@ -59,10 +59,9 @@ Span span_of(const Bound &bound, int64_t first, int64_t n, int64_t sequence, int
     int64_t low = length, high = 0;
     for (int64_t i = first; i < first + n; i++) {
         const int64_t position = read.at(1, i);
-        int64_t end = bound.integer(plan_causal) ? std::min(length, position + 1) : length;
-        if (window) end = std::min(end, position + window);
-        high = std::max(high, end);
-        low = std::min(low, window ? std::max<int64_t>(0, position - window + 1) : 0);
+        const int64_t end = bound.integer(plan_causal) ? std::min(length, position + 1) : length;
+        high = std::max(high, read_end(position, window, end));
+        low = std::min(low, first_read(position, window));
     }
     low = std::min(low, high);
     const int64_t chunks = high == low ? 0 : (high - 1) / attention_chunk - low / attention_chunk + 1;

@@ -9,6 +9,7 @@
 // their own, and the thread that ends the last one combines them.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -29,6 +30,18 @@ struct Span {
     int32_t chunk, chunks, slot;  // chunk -1: all of them; slot: where results of the first chunk are kept
 };
 
+// The first position that a token reads, and the one after the last: of those nearer than `window`, where it is below 0 of the
+// token's own chunk of -window positions, where it is 0 of all below `length`.
+inline int64_t first_read(int64_t position, int64_t window) {
+    if (window < 0) return position - position % -window;
+    return window ? std::max<int64_t>(0, position - window + 1) : 0;
+}
+
+inline int64_t read_end(int64_t position, int64_t window, int64_t length) {
+    if (!window) return length;
+    return std::min(length, window < 0 ? first_read(position, window) - window : position + window);
+}
+
 struct AttentionArgs {
     const float *q;
     int64_t q_token, q_head;  // strides in elements
@@ -39,7 +52,7 @@ struct AttentionArgs {
     int64_t heads, groups, size, value_size;
     const int32_t *positions, *lengths, *table;
     int64_t position_stride, length_stride, table_row, table_column, table_columns, block_size;
-    int64_t window;  // 0: none
+    int64_t window;  // see first_read
     bool causal;
     float scale, softcap;
     const float *sinks;     // a head, or null

@@ -52,8 +52,8 @@ void read_queries(const AttentionArgs &args, const Span &span, int64_t group, in
         const int64_t token = span.token + i, position = args.positions[token * args.position_stride];
         int64_t high = args.lengths[span.sequence * args.length_stride];
         if (args.causal) high = std::min(high, position + 1);
-        if (args.window) high = std::min(high, position + args.window);
-        const int64_t low = args.window ? std::max<int64_t>(0, position - args.window + 1) : 0;
+        high = read_end(position, args.window, high);
+        const int64_t low = first_read(position, args.window);
         for (int64_t h = 0; h < share; h++) {
             const int64_t row = i * share + h;
             const float *from = args.q + token * args.q_token + (group * share + h) * args.q_head;

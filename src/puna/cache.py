@@ -51,8 +51,8 @@ def batch(table_width: int) -> Batch:
 class Spec:
     """One block's K/V memory: `heads` K/V heads of `key_size` and `value_size`.
 
-    `window` > 0 limits what a token reads to the nearest positions; an `encoder`'s tokens read their whole sequence,
-    later positions too, and nothing outlives the step. Without values it keeps plain rows, `key_size` wide.
+    `window` > 0 limits what a token reads to the nearest positions, `chunk` > 0 to its own chunk of so many; an
+    `encoder`'s tokens read their whole sequence, later positions too, and nothing outlives the step. Without values it keeps plain rows, `key_size` wide.
     """
 
     heads: int
@@ -60,6 +60,7 @@ class Spec:
     value_size: int
     window: int = 0
     encoder: bool = False
+    chunk: int = 0
 
     @property
     def exact(self) -> bool:

@@ -283,14 +283,27 @@ def attention(
 
     `softcap` bounds the scores; `sinks` is one more score a head, without a value.
     """
+    return attend(q, batch, remember(k, v, batch, kv), scale=scale, softcap=softcap, sinks=sinks)
+
+
+def remember(k: Tensor, v: Tensor, batch: Batch, kv: KV) -> KV:
+    """The memory after (T, K, D) keys and values were written to it."""
     keys, values = (apply("write", s, batch.slots, x) for s, x in ((kv.k, k), (kv.v, v)))
+    return KV(kv.spec, keys, values)
+
+
+def attend(
+    q: Tensor, batch: Batch, kv: KV, *, scale: float, softcap: float = 0.0, sinks: Weight | None = None
+) -> Tensor:
+    """Attend from (T, H, D) queries to what was remembered, by this block or by another one: (T, H * D)."""
     out = apply(
         "attention",
-        *(q, keys, values, batch.positions, batch.sequence, batch.table, batch.lengths),
+        *(q, kv.k, kv.v, batch.positions, batch.sequence, batch.table, batch.lengths),
         None if sinks is None else sinks.weight,
         scale=float(scale),
         causal=not kv.spec.encoder,
         window=kv.spec.window,
+        chunk=kv.spec.chunk,
         softcap=float(softcap),
         block_size=BLOCK,
     )

@@ -112,9 +112,9 @@ def rope(x, positions, frequencies, attrs):
 
 def readable(position, length, attrs):
     """Positions that a token reads."""
-    window = attrs["window"] or math.inf
+    window, chunk = attrs["window"] or math.inf, attrs.get("chunk") or math.inf
     later = [p for p in range(length) if not attrs["causal"] or p <= position]
-    return [p for p in later if abs(position - p) < window]
+    return [p for p in later if abs(position - p) < window and p // chunk == position // chunk]
 
 
 def attention(q, k, v, positions, sequence, table, lengths, sinks, attrs):

@@ -103,7 +103,7 @@ def linear(x: F32, w: F32, bias: F32 | None) -> F32:
 
 def attention(
     q: F32, k: F32, v: F32, positions: Array, sequence: Array, table: Array, lengths: Array, sinks: F32 | None,
-    *, scale: float, causal: bool, window: int, softcap: float, block_size: int,
+    *, scale: float, causal: bool, window: int, softcap: float, block_size: int, chunk: int = 0,
 ) -> F32:  # fmt: skip
     """Each token on its own: gather what it may read, score, softmax, weigh."""
     heads, share = q.shape[1], q.shape[1] // k.shape[1]
@@ -111,7 +111,10 @@ def attention(
     for t, (position, s) in enumerate(zip(positions.tolist(), sequence.tolist(), strict=True)):
         end = min(int(lengths[s]), position + 1) if causal else int(lengths[s])
         end = min(end, position + window) if window else end
-        place = np.arange(max(0, position - window + 1) if window else 0, end)
+        start = max(0, position - window + 1) if window else 0
+        if chunk:
+            start, end = max(start, position // chunk * chunk), min(end, (position // chunk + 1) * chunk)
+        place = np.arange(start, end)
         slots = table[s, place // block_size] * block_size + place % block_size
         keys, values = np.repeat(k[slots], share, axis=1), np.repeat(v[slots], share, axis=1)  # (P, H, D)
         scores = np.einsum("hd,phd->hp", q[t], keys) * np.float32(scale)

@@ -154,6 +154,7 @@ def _attention(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
         "attention", table.shape[0] == lengths.shape[0] and len(table.shape) == 2, "one table row a sequence", inputs
     )
     require("attention", sinks is None or sinks.shape == q.shape[1:2], "one sink a head", inputs)
+    require("attention", not (attrs["window"] and attrs.get("chunk")), "a window or a chunk, not both", inputs)
     return (*q.shape[:2], v.shape[2]), dtypes.F32
 
 
@@ -174,7 +175,17 @@ def _readable(node: Tensor) -> tuple[Tensor, Tensor]:
         below = apply("and", below, apply("less", position - place, constant(np.int32(window))))
     if window and not node.attrs["causal"]:
         below = apply("and", below, apply("less", place - position, constant(np.int32(window))))
+    if chunk := node.attrs.get("chunk"):
+        first = _chunk_of(position, chunk)
+        below = apply("and", below, apply("not", apply("less", place, first)))
+        below = apply("and", below, apply("less", place, first + constant(np.int32(chunk))))
     return slots, below
+
+
+def _chunk_of(position: Tensor, size: int) -> Tensor:
+    """The first position of each one's chunk."""
+    rest = position.cast(dtypes.F32) / constant(np.float32(size))
+    return rest.cast(dtypes.I32) * constant(np.int32(size))
 
 
 def _attention_meaning(node: Tensor) -> Tensor:
@@ -258,8 +269,8 @@ for _op in (
         "attention",
         "softmax(q k^T scale) v over the slots each token may read. Position p of sequence s is in slot "
         "table[s, p // block_size] * block_size + p % block_size; a token reads the positions below lengths[s], with "
-        "`causal` those up to its own, with `window` w those nearer than w. `softcap` bounds the scores; a sink is one "
-        "more score without a value. K and V may be F32, F16 or Q8_0 states.",
+        "`causal` those up to its own, with `window` w those nearer than w, with `chunk` c those of its own c. "
+        "`softcap` bounds the scores; a sink is one more score without a value. K and V may be F32, F16 or Q8_0 states.",
         _attention,
         HALF_NMSE,
         _attention_meaning,

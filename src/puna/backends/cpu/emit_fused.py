@@ -172,10 +172,15 @@ def causal_conv1d(lowering: Lowering, node: Tensor) -> View:
 # ---- attention -------------------------------------------------------------------------------------------------------
 
 
+def _window(node: Tensor) -> int:
+    """A chunk is a window below 0 (native/kernels/attention.h)."""
+    return int(node.attrs["window"]) or -int(node.attrs.get("chunk", 0))
+
+
 def _spans(lowering: Lowering, node: Tensor, share: int) -> View:
     """What the tokens of the batch read, found once a run for all layers alike."""
     leaves = [node.inputs[i] for i in (3, 4, 6)]  # positions, sequence, lengths
-    causal, window = int(node.attrs["causal"]), int(node.attrs["window"])
+    causal, window = int(node.attrs["causal"]), _window(node)
     room = numbers(node.inputs[5].shape)[-1] * int(node.attrs["block_size"])
     key = ("spans", *leaves, causal, window, share, room)
     if key not in lowering.shared:
@@ -207,7 +212,7 @@ def attention(lowering: Lowering, node: Tensor) -> View:
     ints = (
         *(
             int(node.attrs["causal"]),
-            int(node.attrs["window"]),
+            _window(node),
             int(node.attrs["block_size"]),
             groups,
             size,

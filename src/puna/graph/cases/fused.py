@@ -156,6 +156,8 @@ def attention(op: str) -> Iterator[Case]:
     yield attention_case("not causal", {0: (19, 19), 1: (6, 6)}, causal=False)
     yield attention_case("a window", {0: (50, 50), 1: (30, 1)}, window=8)
     yield attention_case("a window both ways", {0: (50, 50)}, window=5, causal=False)
+    yield attention_case("chunks", {0: (50, 50), 1: (30, 1), 2: (17, 2)}, chunk=8)
+    yield attention_case("chunks both ways", {0: (50, 50)}, chunk=7, causal=False)
     yield attention_case("softcap", {0: (20, 4)}, softcap=2.0)
     yield attention_case("sinks", {0: (20, 20), 1: (5, 1)}, sinks=True)
     yield attention_case("sinks, softcap and a window", {0: (90, 3)}, sinks=True, softcap=5.0, window=70)
