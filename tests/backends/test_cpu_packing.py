@@ -2,6 +2,7 @@
 
 import mmap
 import os
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -144,6 +145,24 @@ def test_memory_that_the_system_refuses_is_an_error_with_the_amount(matrices, mo
     monkeypatch.setattr(packing._native, "allocate", refuse)
     with pytest.raises(BackendError, match=r"refuses 0.0 GB for weights, with 0.0 GB taken; a limit \(ulimit -v\)"):
         loaded.packed("a", matrices["a"].shape, matrices["a"].dtype)
+
+
+def test_panels_lie_side_by_side_in_few_blocks_so_that_hardly_a_huge_page_is_there_in_part(matrices, monkeypatch):
+    megabyte = 1 << 20
+    blocks = []
+    monkeypatch.setattr(packing._native, "allocate", lambda n, zero: (blocks.append(n), np.empty(n, np.uint8))[1])
+    loaded = open_backend(1).load(matrices)
+    sizes = [34, 34, 34, 20, 65, 34, 5, 1]  # megabytes
+    places = [loaded._memory(size * megabyte) for size in sizes]
+    # 34 three times and 20 in one; 65 + 1 to a whole page, more than half; 34 in a third; 5 behind 20, and 1 after it.
+    assert blocks == [128 * megabyte, 66 * megabyte, 128 * megabyte]
+    assert [place.nbytes for place in places] == [size * megabyte for size in sizes]
+    begins = [place.ctypes.data for place in places]
+    assert begins[6] == begins[3] + 20 * megabyte
+    assert begins[7] == begins[6] + 5 * megabyte
+    ends = [begin + size * megabyte for begin, size in zip(begins, sizes, strict=True)]
+    spans = sorted(zip(begins, ends, strict=True))
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
 
 
 def test_buffers_of_another_size_are_refused():

@@ -23,8 +23,10 @@ from puna.errors import BackendError
 from puna.quants.iq_tables import GRIDS, grid_levels
 
 Bytes = NDArray[np.uint8]
-BLOCK = 64 << 20
+BLOCK = 128 << 20
 """Bytes that packed matrices take from the system at a time: on huge pages, and used only where written."""
+PAGE = 2 << 20
+"""Bytes of a huge page: one that a block ends in is there as a whole, so its rest is given out too."""
 
 PATIENCE = 0.05
 """Seconds between two reports of progress."""
@@ -39,7 +41,7 @@ class Weights:
         self._progress = progress
         self._packed: dict[str, Bytes] = {}
         self._values: dict[str, NDArray[Any]] = {}
-        self._free: Bytes = np.empty(0, np.uint8)
+        self._free: list[Bytes] = []  # what is left of blocks
         self._jobs: list[tuple[int, int, int, int, Bytes, Bytes, bool]] = []  # not begun yet
         self._packing: list[tuple[_native.Packing, int]] = []  # under way, each with the stored bytes of it
         self._lock = threading.Lock()
@@ -102,20 +104,20 @@ class Weights:
             self._progress(done, total)
 
     def _memory(self, nbytes: int) -> Bytes:  # a multiple of 64
-        if nbytes <= self._free.nbytes:
-            taken, self._free = self._free[:nbytes], self._free[nbytes:]
-            return taken
+        for i, free in enumerate(self._free):
+            if nbytes <= free.nbytes:
+                self._free[i] = free[nbytes:]
+                return free[:nbytes]
+        size = BLOCK if nbytes <= BLOCK // 2 else -(-nbytes // PAGE) * PAGE
         try:
-            block = _native.allocate(max(nbytes, BLOCK) if nbytes <= BLOCK // 4 else nbytes, False)
+            block = _native.allocate(size, False)
         except MemoryError as error:
             so_far = sum(array.nbytes for array in self._packed.values())
             raise BackendError(
                 f"loading: the system refuses {readable(nbytes)} for weights, with {readable(so_far)} taken; "
                 "a limit (ulimit -v) or overcommit may be set; a smaller quantization needs less"
             ) from error
-        if nbytes > BLOCK // 4:
-            return block
-        self._free = block[nbytes:]
+        self._free.append(block[nbytes:])
         return block[:nbytes]
 
     def raw(self, name: str, shape: tuple[int, ...], dtype: DType) -> Bytes:
