@@ -52,7 +52,8 @@ class Spec:
     """One block's K/V memory: `heads` K/V heads of `key_size` and `value_size`.
 
     `window` > 0 limits what a token reads to the nearest positions, `chunk` > 0 to its own chunk of so many; an
-    `encoder`'s tokens read their whole sequence, later positions too, and nothing outlives the step. Without values it keeps plain rows, `key_size` wide.
+    `encoder`'s tokens read their whole sequence, later positions too, and nothing outlives the step. Without values it
+    keeps plain rows, `key_size` wide.
     """
 
     heads: int

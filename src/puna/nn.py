@@ -11,7 +11,7 @@ from itertools import accumulate
 from math import ceil, floor, log, pi
 
 from puna.cache import BLOCK, KV, Batch
-from puna.dtypes import F32
+from puna.dtypes import F32, I32
 from puna.errors import ModelError
 from puna.graph import Tensor, constant
 from puna.graph.ops import apply
@@ -260,6 +260,12 @@ def frequencies(rope: Rope, factors: Weight | None = None) -> Tensor:
 def rope(x: Tensor, positions: Tensor, frequencies: Tensor, *, style: str, scale: float = 1.0) -> Tensor:
     """Turn (T, H, D) by position; `style` is "pairs" (2i with 2i + 1) or "halves" (i with i + dim / 2)."""
     return apply("rope", x, positions, frequencies, style=style, scale=float(scale))
+
+
+def growth(positions: Tensor, every: float, by: float, start: float = 0.0) -> Tensor:
+    """What queries are multiplied by: 1 + by * log(1 + floor((position + start) / every)), (T,) to (T, 1, 1)."""
+    turns = ((positions.cast(F32) + start) / float(every)).cast(I32).cast(F32)
+    return (apply("log", turns + 1.0) * by + 1.0).reshape(*positions.shape, 1, 1)
 
 
 def causal_conv1d(x: Tensor, w: Weight, batch: Batch, kv: KV) -> Tensor:

@@ -73,6 +73,7 @@ FIELDS: dict[str, Row] = {
     "n_expert_groups_used": Row("expert_group_used_count", "topk_group"),
     "gating": Row("expert_gating_func", "gating"),
     "yarn_log_multiplier": Row("rope.scaling.yarn_log_multiplier", "yarn_log_multiplier"),
+    "temperature_scale": Row("attention.temperature_scale", ""),
     "pooling_type": Row("pooling_type", "pooling_type"),
     "causal": Row("attention.causal", ""),
     "position_offset": Row("", "position_offset"),

@@ -270,7 +270,8 @@ for _op in (
         "softmax(q k^T scale) v over the slots each token may read. Position p of sequence s is in slot "
         "table[s, p // block_size] * block_size + p % block_size; a token reads the positions below lengths[s], with "
         "`causal` those up to its own, with `window` w those nearer than w, with `chunk` c those of its own c. "
-        "`softcap` bounds the scores; a sink is one more score without a value. K and V may be F32, F16 or Q8_0 states.",
+        "`softcap` bounds the scores; a sink is one more score without a value. "
+        "K and V may be F32, F16 or Q8_0 states.",
         _attention,
         HALF_NMSE,
         _attention_meaning,

@@ -27,6 +27,15 @@ CASES: dict[str, dict[str, Any]] = {
         **{"architectures": ["Ernie4_5ForCausalLM"], **WIDE, "head_dim": 48, "rope_theta": 500000.0},
         **{"tie_word_embeddings": True, "use_bias": False},
     },
+    "mistral3": {
+        **{"architectures": ["Ministral3ForCausalLM"], **WIDE, "head_dim": 48, "max_position_embeddings": 256},
+        **{"rope_theta": None, "model_type": "ministral3"},
+        "rope_parameters": {
+            **{"type": "yarn", "rope_type": "yarn", "rope_theta": 1000000.0, "factor": 8.0, "beta_fast": 32.0},
+            **{"original_max_position_embeddings": 32, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0},
+            **{"max_position_embeddings": 256, "llama_4_scaling_beta": 0.5},
+        },
+    },
     "hunyuan_dense": {
         **{"architectures": ["HunYuanDenseV1ForCausalLM"], **WIDE, "head_dim": 48, "max_position_embeddings": 32768},
         **{"rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1}},
@@ -39,6 +48,8 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("exaone4_window", {"sliding_window": 17}),
     ("exaone4_window", {"sliding_window_pattern": "LG"}),
     ("hunyuan_dense", {"rope_scaling": None}),
+    ("mistral3", {"rope_parameters": {**CASES["mistral3"]["rope_parameters"], "llama_4_scaling_beta": 0.0}}),
+    ("mistral3", {"rope_parameters": {**CASES["mistral3"]["rope_parameters"], "mscale_all_dim": 0.5}}),
 ]
 
-PEERS: list[str] = ["glm4", "exaone4", "seed_oss", "ernie4_5", "hunyuan_dense"]
+PEERS: list[str] = ["mistral3", "glm4", "exaone4", "seed_oss", "ernie4_5", "hunyuan_dense"]
