@@ -137,9 +137,19 @@ def gelu(x: Tensor) -> Tensor:
     return apply("gelu", x, approximate=False)
 
 
+def gelu_tanh(x: Tensor) -> Tensor:
+    """x * Phi(x), by the tanh approximation."""
+    return apply("gelu", x, approximate=True)
+
+
 def gelu_mul(gate: Tensor, up: Tensor) -> Tensor:
     """gelu(gate) * up, by the tanh approximation."""
     return apply("gelu_mul", gate, up, approximate=True)
+
+
+def clamp(x: Tensor, limit: float) -> Tensor:
+    """Each element, but no further from 0 than a limit."""
+    return apply("maximum", apply("minimum", x, constant(limit)), constant(-limit))
 
 
 def sigmoid(x: Tensor) -> Tensor:

@@ -45,6 +45,13 @@ def values(case: str, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]
     return out + np.float32(1) if is_norm(name) and not adds_one else out
 
 
+NORMS = (
+    *("norm.weight", "LayerNorm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight", "ln_attn.weight"),
+    "ln_mlp.weight",
+)
+"""Ends of their names."""
+
+
 def is_norm(name: str) -> bool:
     """Whether a tensor is what a norm multiplies by."""
-    return name.endswith(("norm.weight", "LayerNorm.weight"))
+    return name.endswith(NORMS) or ".norms." in name

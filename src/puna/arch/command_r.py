@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from puna import nn
 from puna.arch import base, llama
@@ -70,26 +71,28 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
     x = nn.embedding(batch.tokens, net.token_embd)
     for block, kv in zip(net.blk, cache, strict=True):
         y = nn.layer_norm(x, block.attn_norm, hp.layer_norm_eps)
-        x = x + attention(block, hp, y, batch, kv) + llama.feed_forward(block, y)
+        x = x + attention(block, hp, y, batch, kv) + feed_forward(block, y)
     x = nn.layer_norm(nn.rows(x, batch.outputs), net.output_norm, hp.layer_norm_eps)
     return nn.linear(x, net.output or net.token_embd) * hp.logit_scale
 
 
-def attention(block: Block, hp: Hparams, x: Tensor, batch: Batch, kv: KV) -> Tensor:
-    """(T, hidden) to (T, hidden)."""
+def attention(block: Block, hp: Any, x: Tensor, batch: Batch, kv: KV, *, turns: bool = True) -> Tensor:
+    """(T, hidden) to (T, hidden); with rotary positions where it `turns`."""
     q = head_norm(nn.heads(nn.linear(x, block.attn_q), hp.n_heads), block.attn_q_norm, hp)
     k = head_norm(nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads), block.attn_k_norm, hp)
     v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
-    frequencies = nn.frequencies(hp.rope)
-    q, k = (nn.rope(y, batch.positions, frequencies, style="pairs", scale=hp.rope.scale) for y in (q, k))
+    if turns:
+        frequencies = nn.frequencies(hp.rope)
+        q, k = (nn.rope(y, batch.positions, frequencies, style="pairs", scale=hp.rope.scale) for y in (q, k))
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)
 
 
-def head_norm(x: Tensor, w: Weight | None, hp: Hparams) -> Tensor:
+def head_norm(x: Tensor, w: Weight | None, hp: Any) -> Tensor:
     """(T, H, D), each head normed and multiplied by weights of its own."""
     return x if w is None else nn.layer_norm(x, None, hp.layer_norm_eps) * w.weight
 
 
+feed_forward = llama.feed_forward
 HF_NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",

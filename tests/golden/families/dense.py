@@ -4,6 +4,18 @@ from typing import Any
 
 from golden.families.shapes import DECODER, WIDE, YARN
 
+
+def without(*keys: str) -> dict[str, Any]:
+    """What wide cases begin with, but for some keys."""
+    return {key: value for key, value in WIDE.items() if key not in keys}
+
+
+FALCON: dict[str, Any] = {
+    **without("rms_norm_eps", "hidden_act", "intermediate_size", "num_key_value_heads", "rope_theta"),
+    **{"activation": "gelu", "layer_norm_epsilon": 1e-5, "alibi": False, "bias": False, "parallel_attn": True},
+    **{"new_decoder_architecture": False, "max_position_embeddings": 2048, "tie_word_embeddings": True},
+}
+
 CASES: dict[str, dict[str, Any]] = {
     "phi3": {
         **{"architectures": ["Phi3ForCausalLM"], **DECODER, "sliding_window": 24, "pad_token_id": 0},
@@ -32,6 +44,60 @@ CASES: dict[str, dict[str, Any]] = {
         **{"residual_multiplier": 0.3, "logits_scaling": 4.0, "attention_bias": False, "mlp_bias": False},
         **{"rope_scaling": None, "pad_token_id": 0, "tie_word_embeddings": True},
     },
+    "starcoder2": {
+        **{"architectures": ["Starcoder2ForCausalLM"], **without("rms_norm_eps"), "hidden_act": "gelu_pytorch_tanh"},
+        **{"norm_epsilon": 1e-5, "norm_type": "layer_norm", "mlp_type": "default", "use_bias": True},
+        **{"sliding_window": None, "tie_word_embeddings": True},
+    },
+    "stablelm": {
+        **{"architectures": ["StableLmForCausalLM"], **without("rms_norm_eps"), "layer_norm_eps": 1e-5},
+        **{"partial_rotary_factor": 0.25, "use_qkv_bias": True, "qk_layernorm": False},
+        **{"use_parallel_residual": False, "num_key_value_heads": 4, "hidden_size": 128},
+    },
+    "stablelm_parallel": {
+        **{"architectures": ["StableLmForCausalLM"], **without("rms_norm_eps"), "layer_norm_eps": 1e-5},
+        **{"partial_rotary_factor": 0.5, "use_qkv_bias": False, "qk_layernorm": True, "use_parallel_residual": True},
+    },
+    "phi2": {
+        **{"architectures": ["PhiForCausalLM"], **without("rms_norm_eps"), "hidden_act": "gelu_new"},
+        **{"layer_norm_eps": 1e-5, "partial_rotary_factor": 0.5, "qk_layernorm": False, "rope_scaling": None},
+        **{"intermediate_size": 1024, "num_key_value_heads": None},
+    },
+    "gpt2": {
+        **{"architectures": ["GPT2LMHeadModel"], "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5},
+        **{"vocab_size": 320, "n_ctx": 256, "n_positions": 256, "n_embd": 256, "n_layer": 2, "n_head": 4},
+        **{"bos_token_id": 316, "eos_token_id": 317, "torch_dtype": "float32"},
+    },
+    "gptneox": {
+        **{"architectures": ["GPTNeoXForCausalLM"], **without("rms_norm_eps", "num_key_value_heads", "rope_theta")},
+        **{"hidden_act": "gelu", "layer_norm_eps": 1e-5, "rotary_pct": 0.25, "rotary_emb_base": 10000},
+        **{"use_parallel_residual": True},
+    },
+    "gptneox_serial": {
+        **{"architectures": ["GPTNeoXForCausalLM"], **without("rms_norm_eps", "num_key_value_heads", "rope_theta")},
+        **{"hidden_act": "gelu", "layer_norm_eps": 1e-5, "rotary_pct": 0.5, "rotary_emb_base": 10000},
+        **{"use_parallel_residual": False},
+    },
+    "falcon_7b": {"architectures": ["FalconForCausalLM"], **FALCON, "multi_query": True},
+    "falcon_40b": {
+        **{"architectures": ["FalconForCausalLM"], **FALCON, "multi_query": True, "num_kv_heads": 2},
+        **{"new_decoder_architecture": True},
+    },
+    "falcon_11b": {
+        **{"architectures": ["FalconForCausalLM"], **FALCON, "multi_query": True, "num_kv_heads": 2},
+        **{"new_decoder_architecture": True, "num_ln_in_parallel_attn": 1, "rope_theta": 500042.0},
+    },
+    "cohere2": {
+        **{"architectures": ["Cohere2ForCausalLM"], **without("rms_norm_eps"), "num_hidden_layers": 4},
+        **{"layer_norm_eps": 1e-5, "logit_scale": 0.25, "sliding_window": 16, "sliding_window_pattern": 4},
+        **{"rotary_pct": 1.0, "rope_theta": 50000.0, "tie_word_embeddings": True, "pad_token_id": 0},
+        **{"attention_bias": False, "order_of_interleaved_layers": "local_attn_first", "layer_switch": 4},
+        **{"position_embedding_type": "rope_gptj", "use_gated_activation": True, "use_parallel_block": True},
+    },
+    "olmo": {
+        **{"architectures": ["OlmoForCausalLM"], **without("rms_norm_eps"), "clip_qkv": 0.8, "attention_bias": False},
+        **{"pad_token_id": 0, "rope_scaling": None},
+    },
 }
 
 WRONG: list[tuple[str, dict[str, Any]]] = [
@@ -46,6 +112,21 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("granite", {"embedding_multiplier": 12.0}),
     ("granite", {"residual_multiplier": 1.0}),
     ("granite", {"logits_scaling": 1.0}),
+    ("starcoder2", {"sliding_window": 16}),
+    ("starcoder2", {"norm_epsilon": 1e-2}),
+    ("stablelm", {"partial_rotary_factor": 0.5}),
+    ("stablelm_parallel", {"layer_norm_eps": 1e-2}),
+    ("phi2", {"partial_rotary_factor": 0.25}),
+    ("gpt2", {"layer_norm_epsilon": 1e-2}),
+    ("gptneox", {"use_parallel_residual": False}),
+    ("gptneox", {"rotary_pct": 0.5}),
+    ("falcon_11b", {"rope_theta": 10000.0}),
+    ("cohere2", {"sliding_window": 17}),
+    ("cohere2", {"sliding_window_pattern": 2}),
+    ("olmo", {"clip_qkv": None}),
 ]
 
-PEERS: list[str] = ["smollm3", "granite"]
+PEERS: list[str] = [
+    *("smollm3", "granite", "starcoder2", "stablelm", "stablelm_parallel", "phi2", "gpt2", "gptneox", "gptneox_serial"),
+    *("falcon_7b", "falcon_40b", "falcon_11b", "cohere2", "olmo"),
+]
