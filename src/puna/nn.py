@@ -294,12 +294,14 @@ def attention(
     scale: float,
     softcap: float = 0.0,
     sinks: Weight | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Write (T, K, D) keys and values to the cache, then attend from (T, H, D) queries: (T, H * D).
 
-    `softcap` bounds the scores; `sinks` is one more score a head, without a value.
+    `softcap` bounds the scores; `sinks` is one more score a head, without a value; `bias` (H, 2R + 1) is added to
+    scores by distance, from -R to R and beyond.
     """
-    return attend(q, batch, remember(k, v, batch, kv), scale=scale, softcap=softcap, sinks=sinks)
+    return attend(q, batch, remember(k, v, batch, kv), scale=scale, softcap=softcap, sinks=sinks, bias=bias)
 
 
 def remember(k: Tensor, v: Tensor, batch: Batch, kv: KV) -> KV:
@@ -309,13 +311,21 @@ def remember(k: Tensor, v: Tensor, batch: Batch, kv: KV) -> KV:
 
 
 def attend(
-    q: Tensor, batch: Batch, kv: KV, *, scale: float, softcap: float = 0.0, sinks: Weight | None = None
+    q: Tensor,
+    batch: Batch,
+    kv: KV,
+    *,
+    scale: float,
+    softcap: float = 0.0,
+    sinks: Weight | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Attend from (T, H, D) queries to what was remembered, by this block or by another one: (T, H * D)."""
     out = apply(
         "attention",
         *(q, kv.k, kv.v, batch.positions, batch.sequence, batch.table, batch.lengths),
         None if sinks is None else sinks.weight,
+        *(() if bias is None else (bias,)),
         scale=float(scale),
         causal=not kv.spec.encoder,
         window=kv.spec.window,

@@ -117,7 +117,8 @@ def readable(position, length, attrs):
     return [p for p in later if abs(position - p) < window and p // chunk == position // chunk]
 
 
-def attention(q, k, v, positions, sequence, table, lengths, sinks, attrs):
+def attention(q, k, v, positions, sequence, table, lengths, sinks, *others):
+    *bias, attrs = others
     share = len(q[0]) // len(k[0]) if q else 1
     out = []
     for token, position, s in zip(q, positions, sequence, strict=True):
@@ -130,6 +131,10 @@ def attention(q, k, v, positions, sequence, table, lengths, sinks, attrs):
             ]
             if attrs["softcap"]:
                 scores = [math.tanh(x / attrs["softcap"]) * attrs["softcap"] for x in scores]
+            for row in (each[h] for each in bias):
+                reach = len(row) // 2
+                near = [place - position for place in readable(position, lengths[s], attrs)]
+                scores = [x + row[max(-reach, min(reach, n)) + reach] for x, n in zip(scores, near, strict=True)]
             weights = softmax_row(scores + ([] if sinks is None else [sinks[h]]))
             out[-1].append(
                 [

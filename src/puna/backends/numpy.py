@@ -103,7 +103,8 @@ def linear(x: F32, w: F32, bias: F32 | None) -> F32:
 
 def attention(
     q: F32, k: F32, v: F32, positions: Array, sequence: Array, table: Array, lengths: Array, sinks: F32 | None,
-    *, scale: float, causal: bool, window: int, softcap: float, block_size: int, chunk: int = 0,
+    bias: F32 | None = None, *, scale: float, causal: bool, window: int, softcap: float, block_size: int,
+    chunk: int = 0,
 ) -> F32:  # fmt: skip
     """Each token on its own: gather what it may read, score, softmax, weigh."""
     heads, share = q.shape[1], q.shape[1] // k.shape[1]
@@ -120,6 +121,9 @@ def attention(
         scores = np.einsum("hd,phd->hp", q[t], keys) * np.float32(scale)
         if softcap:
             scores = np.tanh(scores / np.float32(softcap)) * np.float32(softcap)
+        if bias is not None:
+            reach = bias.shape[1] // 2
+            scores = scores + bias[:, np.clip(place - position, -reach, reach) + reach]
         extra = np.empty((heads, 0), np.float32) if sinks is None else sinks[:, None]
         weights = softmax(np.concatenate([scores, extra], 1))[:, : len(place)]
         out[t] = np.einsum("hp,phd->hd", weights, values)

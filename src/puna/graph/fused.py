@@ -144,7 +144,7 @@ def _rope_meaning(node: Tensor) -> Tensor:
 
 
 def _attention(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
-    q, k, v, positions, sequence, table, lengths, sinks = inputs
+    q, k, v, positions, sequence, table, lengths, sinks, *bias = inputs
     ok = len(q.shape) == len(k.shape) == len(v.shape) == 3 and q.shape[2] == k.shape[2] and k.shape[:2] == v.shape[:2]
     require(
         "attention", ok and q.shape[1] % k.shape[1] == 0, "needs (T, H, D), (C, K, D), (C, K, E), K dividing H", inputs
@@ -155,12 +155,14 @@ def _attention(inputs: Inputs, attrs: Attrs) -> tuple[Shape, DType]:
     )
     require("attention", sinks is None or sinks.shape == q.shape[1:2], "one sink a head", inputs)
     require("attention", not (attrs["window"] and attrs.get("chunk")), "a window or a chunk, not both", inputs)
+    odd = all(b.shape[0] == q.shape[1] and len(b.shape) == 2 and b.shape[1] % 2 == 1 for b in bias if b is not None)
+    require("attention", odd, "needs a bias of (H, 2R + 1)", inputs)
     return (*q.shape[:2], v.shape[2]), dtypes.F32
 
 
 def _readable(node: Tensor) -> tuple[Tensor, Tensor]:
     """For each token and each place in its sequence's table: the slot (T, P), and whether the token may read it."""
-    _, _, _, positions, sequence, table, lengths, _ = node.inputs
+    _, _, _, positions, sequence, table, lengths, *_ = node.inputs
     (tokens,), (sequences, blocks) = sequence.shape, table.shape
     block, window = node.attrs["block_size"], node.attrs["window"]
     places = blocks * block
@@ -188,8 +190,16 @@ def _chunk_of(position: Tensor, size: int) -> Tensor:
     return rest.cast(dtypes.I32) * constant(np.int32(size))
 
 
+def _distances(positions: Tensor, places: int, reach: int) -> Tensor:
+    """Each place's distance from each position, between -reach and reach, counted from 0: (T, P)."""
+    (tokens,) = positions.shape
+    distance = constant(np.arange(places, dtype=np.int32).reshape(1, places)) - positions.reshape(tokens, 1)
+    near = apply("maximum", apply("minimum", distance, constant(np.int32(reach))), constant(np.int32(-reach)))
+    return near + constant(np.int32(reach))
+
+
 def _attention_meaning(node: Tensor) -> Tensor:
-    q, k, v, *_, sinks = node.inputs
+    q, k, v, positions, _, _, _, sinks, *bias = node.inputs
     (tokens, heads, size), (_, groups, value_size) = q.shape, v.shape
     share = heads // groups
     slots, allowed = _readable(node)
@@ -199,6 +209,10 @@ def _attention_meaning(node: Tensor) -> Tensor:
     scores = apply("matmul", q.reshape(tokens, groups, share, size), keys) * node.attrs["scale"]
     if node.attrs["softcap"]:
         scores = apply("tanh", scores / node.attrs["softcap"]) * node.attrs["softcap"]
+    for table in (b for b in bias if b is not None):
+        reach = _length(table) // 2
+        added = apply("take", table.permute(1, 0), _distances(positions, _length(slots), reach))  # (T, P, H)
+        scores = scores + added.permute(0, 2, 1).reshape(tokens, groups, share, places)
     mask = apply("expand", allowed.reshape(tokens, 1, 1, places), shape=scores.shape)
     scores = apply("where", mask, scores, constant(np.float32(-np.inf)))
     if sinks is not None:
@@ -270,8 +284,9 @@ for _op in (
         "softmax(q k^T scale) v over the slots each token may read. Position p of sequence s is in slot "
         "table[s, p // block_size] * block_size + p % block_size; a token reads the positions below lengths[s], with "
         "`causal` those up to its own, with `window` w those nearer than w, with `chunk` c those of its own c. "
-        "`softcap` bounds the scores; a sink is one more score without a value. "
-        "K and V may be F32, F16 or Q8_0 states.",
+        "`softcap` bounds the scores; a sink is one more score without a value; a bias (H, 2R + 1) adds its column "
+        "j - i + R to the score of position j for one at i, the first or last where that is beyond. K and V may be "
+        "F32, F16 or Q8_0 states.",
         _attention,
         HALF_NMSE,
         _attention_meaning,

@@ -111,7 +111,7 @@ def rope(op: str) -> Iterator[Case]:
 def attention_case(
     what: str, runs: Mapping[int, tuple[int, int]], *, heads: tuple[int, int] = (4, 2),
     sizes: tuple[int, int] = (16, 16), dtype: str = "F32", block_size: int = 4, sinks: bool = False, blocks: int = 0,
-    **attrs: Any,
+    reach: int = 0, **attrs: Any,
 ) -> Case:  # fmt: skip
     """Tokens of several sequences over filled states. `runs`: by sequence, its length and how many tokens ask."""
     make = Maker()
@@ -139,8 +139,9 @@ def attention_case(
     q = make.input(make.floats(len(positions), heads[0], sizes[0]), T)
     read = (make.input(positions, T), make.input(sequence, T), make.input(table, S), make.input(lengths, S))
     sink = make.weight(make.floats(heads[0])) if sinks else None
+    bias = (make.weight(make.floats(heads[0], 2 * reach + 1)),) if reach else ()
     numbers = {"scale": 0.3, "causal": True, "window": 0, "softcap": 0.0, "block_size": block_size} | attrs
-    return make.case(what, apply("attention", q, k, v, *read, sink, **numbers))
+    return make.case(what, apply("attention", q, k, v, *read, sink, *bias, **numbers))
 
 
 def attention(op: str) -> Iterator[Case]:
@@ -161,6 +162,8 @@ def attention(op: str) -> Iterator[Case]:
     yield attention_case("softcap", {0: (20, 4)}, softcap=2.0)
     yield attention_case("sinks", {0: (20, 20), 1: (5, 1)}, sinks=True)
     yield attention_case("sinks, softcap and a window", {0: (90, 3)}, sinks=True, softcap=5.0, window=70)
+    yield attention_case("a bias", {0: (20, 20), 1: (9, 1)}, reach=6)
+    yield attention_case("a bias both ways, and a softcap", {0: (23, 23)}, reach=30, causal=False, softcap=4.0)
     yield attention_case("a long context", {0: (1300, 1)}, sizes=(8, 8), block_size=16)
     yield attention_case(
         "long contexts of many", {s: (600 + s, 1) for s in range(3)} | {3: (40, 40)}, sizes=(4, 4), heads=(2, 1)
