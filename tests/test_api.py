@@ -179,6 +179,15 @@ def test_generators_in_turn_keep_to_their_own_texts(model):
     assert text_of(first) == ALPHABET[5:]
 
 
+def test_the_first_answer_says_how_long_loading_took_even_if_nobody_waited_for_it(path):
+    model = puna.load(path, backend="numpy")
+    model.prepare(wait=False)
+    model._runtime._begun -= 1000  # as if weights had come in for so long while the prompt was typed
+    first, second = ([*model.generate("abc", temperature=0)][-1].stats.load_seconds for _ in range(2))
+    assert 1000 <= first < 1900
+    assert second < 900
+
+
 def test_threads_share_a_model(path):
     model = puna.load(path, backend="numpy")
     answers = {}

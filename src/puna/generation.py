@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Stats:
     """Figures of one generation; seconds of the prompt run from submission to the first token.
 
-    `load_seconds` is how long the answer waited for the model to be ready: next to nothing for all but the first.
+    `load_seconds` of the first answer is how long the model took until it was ready, which may have gone on while the
+    prompt was typed or became tokens; of others, how long they waited: next to nothing.
     """
 
     load_seconds: float

@@ -75,6 +75,7 @@ class Model:
         self._runtime = Runtime(
             opened, backend=backend, context_length=context_length, kv_type=kv_type, threads=threads
         )
+        self._answered = False
 
     def __repr__(self) -> str:
         name = self.metadata.get("general.name") or self.opened.source.name
@@ -285,7 +286,8 @@ class Model:
         begun = time.perf_counter()
         self._runtime.prepare()
         engine = self._runtime.engine
-        loading = time.perf_counter() - begun
+        waited = time.perf_counter() - begun
+        loading, self._answered = waited if self._answered else self._runtime.load_seconds, True
         stop_ids = () if options.ignore_eos else self.tokenizer.stop_ids
         sequence = engine.submit(tokens, options.sampling, limit=options.num_predict, stop_ids=stop_ids)
         try:

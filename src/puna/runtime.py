@@ -6,6 +6,7 @@ Each part is made when it is first needed. It knows token ids, not text.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -46,6 +47,7 @@ class Runtime:
         self._context_length = context_length
         self._making = threading.RLock()
         self._progress: Progress | None = None
+        self._begun = self.load_seconds = 0.0
 
     @cached_property
     def arch(self) -> Architecture:
@@ -103,11 +105,14 @@ class Runtime:
         """Take the weights in and compile now, rather than when they are first needed.
 
         Without `wait` the weights may still come in when this returns; `progress` is called by who waits for them.
+        Once somebody waited, `load_seconds` is the time from the first call until all was ready.
         """
+        self._begun = self._begun or time.perf_counter()
         self._progress = progress or self._progress
         _ = self.embedder if self.encoder else self.engine
         if wait:
             self._weights.finish()
+            self.load_seconds = self.load_seconds or time.perf_counter() - self._begun
 
     @contextmanager
     def _naming_source(self) -> Iterator[None]:

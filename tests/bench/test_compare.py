@@ -61,7 +61,7 @@ def test_the_table_says_rates_shares_ratios_and_what_stands_beside_them() -> Non
         "decode 4: a with fa on",
         "decode 4: b with fa on",
         "read 40.0 GB/s (30.0 to 50.0) on 2 thread(s), beside each round",
-        "a loaded in 0.50 s, b loaded in 1.25 s",
+        "a loaded in 0.50 s, b opened (weights come with the first tokens) in 1.25 s",
         "memory: 300 MB at most = weights 200 + K/V 60 + 40 MB",
         "b: built so",
     ]

@@ -3,7 +3,7 @@ import zlib
 import numpy as np
 import pytest
 
-from puna.backends.best import best
+from puna.backends.selection import best
 from puna.cache import BLOCK
 from puna.engine.blocks import Blocks
 from puna.engine.engine import Engine

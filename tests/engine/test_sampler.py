@@ -5,8 +5,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from puna.backends.best import best
 from puna.backends.cpu import _native
+from puna.backends.selection import best
 from puna.engine.sampler import Sampler, Sampling, penalized
 from puna.errors import ModelError, RequestError
 

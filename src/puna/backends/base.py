@@ -91,5 +91,5 @@ class Backend(Protocol):
         ...
 
     def best(self, logits: NDArray[np.float32], count: int, /) -> NDArray[np.int64]:
-        """Ids of the `count` largest logits, as `puna.backends.best` defines them."""
+        """Ids of the `count` largest logits, as `puna.backends.selection` defines them."""
         ...

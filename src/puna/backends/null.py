@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from puna.backends.base import Array, Bounds, Inputs, Memory, Progress
-from puna.backends.best import best
+from puna.backends.selection import best
 from puna.dtypes import Stored
 from puna.errors import BackendError
 from puna.graph.lower import lower

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from puna import dtypes
 from puna.backends.base import Array, Bounds, Inputs, Memory, Progress
-from puna.backends.best import best
+from puna.backends.selection import best
 from puna.dtypes import DType, Stored
 from puna.errors import BackendError
 from puna.graph.lower import lower

@@ -148,7 +148,9 @@ def lines(found: Comparison) -> Iterator[str]:
     if found.bandwidth:
         rates = [value / 1e9 for value in found.bandwidth]
         yield f"read {number(median(rates))} GB/s {spread(rates)} on {found.threads} thread(s), beside each round"
-    yield ", ".join(f"{name} loaded in {seconds:.2f} s" for name, seconds in found.load_seconds.items())
+    done = ["loaded", "opened (weights come with the first tokens)"]  # a peer's opening alone is measured
+    times = zip(found.load_seconds.items(), done, strict=False)
+    yield ", ".join(f"{name} {how} in {seconds:.2f} s" for (name, seconds), how in times)
     if found.memory:
         millions = {name: f"{value / 1e6:.0f}" for name, value in found.memory.items()}
         yield "memory: {peak} MB at most = weights {weights} + K/V {kv} + {rest} MB".format(**millions)

@@ -15,7 +15,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
-from puna.backends.best import best
+from puna.backends.selection import best
 from puna.engine.draw import Best, draw
 from puna.errors import ModelError, RequestError
 
