@@ -41,7 +41,7 @@ size_t scratch_bytes(const std::vector<Step> &steps) {
 int64_t Extent::at(const Sizes &sizes) const { return factor * power(sizes.t, t) * power(sizes.o, o) * power(sizes.s, s); }
 
 const Kernel *find_kernel(std::string_view name) {
-    for (const auto *kernels : {&core_kernels, &matrix_kernels, &expert_kernels, &convolution_kernels, &row_step_kernels,
+    for (const auto *kernels : {&core_kernels, &matrix_kernels, &expert_kernels, &recurrent_step_kernels, &row_step_kernels,
                                 &attention_step_kernels}) {
         for (const Kernel &kernel : *kernels) {
             if (kernel.name == name) return &kernel;
@@ -129,7 +129,7 @@ std::vector<Profile> Program::profiles() const {
 template <bool profiled> void Program::work(int thread) {
     Thread &own = threads_[size_t(thread)];
     if (own.version != version_) resolve(own, thread);
-    const Run run{sizes_, pool_.size(), own.scratch, &linear_kernels(isa_), &row_kernels(isa_), &attention_kernels(isa_),
+    const Run run{sizes_, pool_.size(), own.scratch, &linear_kernels(isa_), &row_kernels(isa_), &attention_kernels(isa_), &recurrent_kernels(isa_),
                   &fault_};
     const std::vector<Phase> &phases = schedules_[size_t(schedule_)].phases;
     for (size_t i = 0; i < phases.size(); i++) {

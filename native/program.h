@@ -15,6 +15,7 @@
 #include "kernels/attention.h"
 #include "kernels/rows.h"
 #include "linear.h"
+#include "recurrent.h"
 #include "threads.h"
 
 namespace puna {
@@ -76,6 +77,7 @@ struct Run {  // what kernels may use
     const LinearKernels *linear = nullptr;
     const RowKernels *rows = nullptr;
     const AttentionKernels *attention = nullptr;
+    const RecurrentKernels *recurrent = nullptr;
     std::atomic<int> *fault = nullptr;  // index + 1 of a step that met an index outside its range
 
     void fail(const Bound &bound) const { fault->store(bound.index + 1, std::memory_order_relaxed); }
@@ -90,7 +92,7 @@ struct Kernel {
 };
 
 const Kernel *find_kernel(std::string_view name);  // null where there is none
-extern const std::vector<Kernel> core_kernels, matrix_kernels, expert_kernels, convolution_kernels, row_step_kernels,
+extern const std::vector<Kernel> core_kernels, matrix_kernels, expert_kernels, recurrent_step_kernels, row_step_kernels,
     attention_step_kernels;
 
 struct Place {

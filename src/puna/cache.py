@@ -1,7 +1,8 @@
 """What a batch looks like to an architecture, and the kinds of memory its blocks keep between steps.
 
 A cache is declared by the architecture, allocated by the program, and addressed by the batch: position p of sequence s
-lives in slot table[s, p // BLOCK] * BLOCK + p % BLOCK. Which sequence gets which blocks is not known here.
+lives in slot table[s, p // BLOCK] * BLOCK + p % BLOCK. Memory of one size for a whole sequence has slots of its own
+(puna.graph.recurrent). Which sequence gets which is not known here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Batch:
 
     `tokens`, `positions`, `sequence` (which row of `table`) and `slots` (where the token's K/V is written) are (T,);
     `table` is (S, W) block numbers, unused entries 0; `lengths` (S,) counts each sequence's positions after this step;
-    `outputs` (O,) are the rows whose results are wanted; `types` (T,) tells the texts of a pair apart: 0 or 1. All I32.
+    `outputs` (O,) are the rows whose results are wanted; `types` (T,) tells the texts of a pair apart: 0 or 1. Memory
+    per sequence is taken from slot `state_from` (S,), below 0 from zeros, and left in `state_to` (S,). All I32.
     """
 
     tokens: Tensor
@@ -34,6 +36,8 @@ class Batch:
     lengths: Tensor
     outputs: Tensor
     types: Tensor
+    state_from: Tensor
+    state_to: Tensor
 
 
 def batch(table_width: int) -> Batch:
@@ -42,18 +46,19 @@ def batch(table_width: int) -> Batch:
         input_(name, (T,), dtypes.I32) for name in ("tokens", "positions", "sequence", "slots", "types")
     )
     table = input_("table", (S, table_width), dtypes.I32)
-    lengths = input_("lengths", (S,), dtypes.I32)
+    lengths, before, after = (input_(name, (S,), dtypes.I32) for name in ("lengths", "state_from", "state_to"))
     outputs = input_("outputs", (O,), dtypes.I32)
-    return Batch(tokens, positions, sequence, slots, table, lengths, outputs, types)
+    return Batch(tokens, positions, sequence, slots, table, lengths, outputs, types, before, after)
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One block's K/V memory: `heads` K/V heads of `key_size` and `value_size`.
+    """One block's memory: for each position, `heads` K/V heads of `key_size` and `value_size`; none where 0.
 
     `window` > 0 limits what a token reads to the nearest positions, `chunk` > 0 to its own chunk of so many; an
-    `encoder`'s tokens read their whole sequence, later positions too, and nothing outlives the step. Without values it
-    keeps plain rows, `key_size` wide.
+    `encoder`'s tokens read their whole sequence, later positions too, and nothing outlives the step. `recurrent` are
+    shapes of what it keeps for each sequence, as float32, however long that is: a convolution's latest rows
+    (L - 1, D), a recurrence's (H, K, V).
     """
 
     heads: int
@@ -62,20 +67,35 @@ class Spec:
     window: int = 0
     encoder: bool = False
     chunk: int = 0
+    recurrent: tuple[tuple[int, ...], ...] = ()
 
     @property
-    def exact(self) -> bool:
-        """Whether it is kept as float32: what nothing outlives, and rows that are computed with."""
-        return self.encoder or not self.value_size
+    def sequence_bytes(self) -> int:
+        """What one sequence takes besides its positions."""
+        return sum(dtypes.F32.nbytes(shape) for shape in self.recurrent)
 
 
 @dataclass(frozen=True, slots=True)
 class KV:
-    """The states behind one Spec: `k` (C, heads, key_size), `v` (C, heads, value_size); of rows both are (C, width)."""
+    """The states behind one Spec.
+
+    `kept`: keys (C, heads, key_size) and values (C, heads, value_size), or nothing. `recurrent`: one a shape, with a
+    slot for each sequence before it.
+    """
 
     spec: Spec
-    k: Tensor
-    v: Tensor
+    kept: tuple[Tensor, ...]
+    recurrent: tuple[Tensor, ...] = ()
+
+    @property
+    def k(self) -> Tensor:
+        """The keys."""
+        return self.kept[0]
+
+    @property
+    def v(self) -> Tensor:
+        """The values."""
+        return self.kept[1]
 
 
 def encoder(n_blocks: int, heads: int, size: int) -> list[Spec]:
@@ -83,23 +103,23 @@ def encoder(n_blocks: int, heads: int, size: int) -> list[Spec]:
     return [Spec(heads, size, size, encoder=True)] * n_blocks
 
 
-def rows(width: int) -> Spec:
-    """What a convolution looks back on: a row for each position."""
-    return Spec(1, width, 0)
+def recurrent(*shapes: tuple[int, ...]) -> Spec:
+    """Memory of one size for a whole sequence, and none for positions."""
+    return Spec(0, 0, 0, recurrent=shapes)
 
 
-def states(specs: Sequence[Spec], slots: int, dtype: DType) -> list[KV]:
-    """State nodes for each spec, `slots` positions in all, float32 or as they are asked for."""
+def states(specs: Sequence[Spec], slots: int, sequences: int, dtype: DType) -> list[KV]:
+    """State nodes for each spec: `slots` positions in all, `sequences` memories; an encoder's K/V are float32."""
 
     def kv(i: int, spec: Spec) -> KV:
-        kind = dtypes.F32 if spec.exact else dtype
-        if not spec.value_size:
-            row = state(f"cache.{i}.rows", (slots, spec.key_size), kind)
-            return KV(spec, row, row)
-        k, v = (
-            state(f"cache.{i}.{part}", (slots, spec.heads, size), kind)
-            for part, size in (("k", spec.key_size), ("v", spec.value_size))
+        sizes = (("k", spec.key_size), ("v", spec.value_size)) if spec.heads else ()
+        kind = dtypes.F32 if spec.encoder else dtype
+        kept = [state(f"cache.{i}.{part}", (slots, spec.heads, size), kind) for part, size in sizes]
+        named = enumerate(spec.recurrent)
+        return KV(
+            spec,
+            tuple(kept),
+            tuple(state(f"cache.{i}.state{n}", (sequences, *shape), dtypes.F32) for n, shape in named),
         )
-        return KV(spec, k, v)
 
     return [kv(i, spec) for i, spec in enumerate(specs)]

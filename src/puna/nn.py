@@ -5,7 +5,7 @@ It builds nodes and computes nothing, and knows no model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil, floor, log, pi
@@ -210,7 +210,7 @@ def route(
     `bias` (E,) chooses but does not weigh; only the best `groups_used` of `groups` are chosen from; `normed` shares sum
     to 1 before they are multiplied by `scale`. ModelError for another gating.
     """
-    kinds = {SOFTMAX: softmax, SIGMOID: sigmoid, SOFTMAX_OF_CHOSEN: lambda x: x}
+    kinds: dict[int, Callable[[Tensor], Tensor]] = {SOFTMAX: softmax, SIGMOID: sigmoid, SOFTMAX_OF_CHOSEN: lambda x: x}
     if gating not in kinds:
         raise ModelError(f"experts: the gating is {gating!r}; {', '.join(map(str, kinds))} would work")
     scores = kinds[gating](outputs)
@@ -278,10 +278,33 @@ def growth(positions: Tensor, every: float, by: float, start: float = 0.0) -> Te
     return (apply("log", turns + 1.0) * by + 1.0).reshape(*positions.shape, 1, 1)
 
 
-def causal_conv1d(x: Tensor, w: Weight, batch: Batch, kv: KV) -> Tensor:
-    """Write (T, D) rows to the cache, then convolve each column with its (D, L) weights over the latest L: (T, D)."""
-    kept = apply("write", kv.k, batch.slots, x)
-    return apply("causal_conv1d", kept, w.weight, batch.positions, batch.sequence, batch.table, block_size=BLOCK)
+def causal_conv1d(x: Tensor, w: Weight, batch: Batch, state: Tensor) -> Tensor:
+    """Convolve each column of (T, D) with its (D, L) weights over the latest L rows, then add its bias: (T, D).
+
+    `state` (slots, L - 1, D) keeps a sequence's last rows.
+    """
+    y = apply("causal_conv1d", state, x, w.weight, batch.sequence, batch.state_from, batch.state_to)
+    return y if w.bias is None else y + w.bias
+
+
+def recurrence(
+    r: Tensor,
+    w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    batch: Batch,
+    state: Tensor,
+    *,
+    rates: Tensor | None = None,
+    added: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Token after token S = diag(w) S + b (a S) + k v and y = r S, for each head's S (K, V): (T, H, V).
+
+    r, k, and a and b if they are `added`, are (T, H, K), v (T, H, V), w (T, H, K) or (T, H, 1), or with `rates` (H, K)
+    or (H, 1) exp(w * rates). `state` (slots, H, K, V) keeps S.
+    """
+    a, b = added or (None, None)
+    return apply("recurrence", state, r, w, k, v, a, b, rates, batch.sequence, batch.state_from, batch.state_to)
 
 
 def attention(
@@ -307,7 +330,7 @@ def attention(
 def remember(k: Tensor, v: Tensor, batch: Batch, kv: KV) -> KV:
     """The memory after (T, K, D) keys and values were written to it."""
     keys, values = (apply("write", s, batch.slots, x) for s, x in ((kv.k, k), (kv.v, v)))
-    return KV(kv.spec, keys, values)
+    return KV(kv.spec, (keys, values), kv.recurrent)
 
 
 def attend(

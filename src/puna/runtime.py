@@ -151,7 +151,9 @@ class Runtime:
     def _runner(self, hidden: bool) -> Runner:
         from puna.engine.engine import limits
 
-        return self._compiled(limits(self.context_length, SEQUENCES, encoder=self.encoder), hidden=hidden)
+        each = sum(spec.sequence_bytes for spec in self.arch.caches(self.hparams))
+        size = limits(self.context_length, SEQUENCES, encoder=self.encoder, sequence_bytes=each)
+        return self._compiled(size, hidden=hidden)
 
     def _compiled(self, size: Limits, **options: Any) -> Runner:
         from puna.engine.runner import Runner

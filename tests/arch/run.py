@@ -10,7 +10,7 @@ from puna import arch as archs
 from puna.backends import open_backend
 from puna.backends.base import Backend
 from puna.cache import BLOCK
-from puna.engine.runner import Limits, Runner
+from puna.engine.runner import Limits, Part, Runner
 from puna.opened import Opened
 
 BACKENDS = ("numpy", "cpu")
@@ -30,7 +30,7 @@ def runner(opened: Opened, backend: str, *, tokens: int = 256, sequences: int = 
     hp = arch.hparams.from_gguf(arch.name, opened.metadata)
     made = backend_of(backend)
     slots = table * sequences * BLOCK
-    size = Limits(slots=slots, tokens=tokens, outputs=tokens, sequences=sequences, table=table)
+    size = Limits(slots=slots, states=sequences, tokens=tokens, outputs=tokens, sequences=sequences, table=table)
     return Runner(arch, hp, opened.tensors, made, made.load(opened.tensors), size, kv_type="f32")
 
 
@@ -41,7 +41,7 @@ def blocks_of(sequence: int, table: int = 3) -> list[int]:
 
 def run(opened: Opened, backend: str, sequences: Sequence[tuple[list[int], list[int]]]) -> Array:
     """Outputs (rows, width) of one step with all `sequences`, each its tokens and the wanted positions."""
-    parts = [(ids, 0, blocks_of(i)) for i, (ids, _) in enumerate(sequences)]
+    parts = [Part(ids, 0, blocks_of(i), i) for i, (ids, _) in enumerate(sequences)]
     starts = np.cumsum([0, *(len(ids) for ids, _ in sequences)])
     rows = [int(start) + row for start, (_, wanted) in zip(starts, sequences, strict=False) for row in wanted]
     return runner(opened, backend).step(parts, rows).copy()

@@ -8,6 +8,7 @@ import pytest
 
 from arch.run import BACKENDS, blocks_of, run, runner
 from golden.cases import CASES, DECODERS, ENCODERS
+from puna.engine.runner import Part
 from puna.opened import Opened
 
 Array = np.ndarray[Any, Any]
@@ -30,7 +31,7 @@ def fed(opened: Opened, backend: str, ids: list[int], sizes: Sequence[int]) -> A
     program, blocks, start, out = runner(opened, backend), blocks_of(1), 0, []
     for size in sizes:
         piece = ids[start : start + size]
-        out.append(program.step([(piece, start, blocks)], list(range(len(piece)))).copy())
+        out.append(program.step([Part(piece, start, blocks, 2)], list(range(len(piece)))).copy())
         start += size
     return np.concatenate(out)
 
@@ -66,8 +67,8 @@ def test_sequences_in_one_batch_do_not_see_each_other(case: str, backend: str, o
 def test_a_batch_mixes_decoding_and_prefill(case: str, backend: str, opened: Open) -> None:
     long, short = text(40), text(20, 9)
     program = runner(opened(case), backend)
-    program.step([(long[:39], 0, blocks_of(0))], [])
-    mixed = program.step([(long[39:], 39, blocks_of(0)), (short, 0, blocks_of(2))], [0, 20]).copy()
+    program.step([Part(long[:39], 0, blocks_of(0), 1)], [])
+    mixed = program.step([Part(long[39:], 39, blocks_of(0), 3, 1), Part(short, 0, blocks_of(2), 0)], [0, 20]).copy()
     alone = [run(opened(case), backend, [(ids, [len(ids) - 1])]) for ids in (long, short)]
     assert close(mixed, np.concatenate(alone))
 
@@ -96,4 +97,4 @@ def test_the_graph_of_every_architecture_builds_and_is_planned(case: str, opened
     assert program.memory.arena > 0
     assert program.memory.states > 0
     width = CASES[case].get("hidden_size", CASES[case].get("dim")) if case in ENCODERS else CASES[case]["vocab_size"]
-    assert program.step([(text(9), 0, [0])], [8, 2]).shape == (2, width)
+    assert program.step([Part(text(9), 0, [0])], [8, 2]).shape == (2, width)

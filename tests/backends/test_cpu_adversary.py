@@ -18,7 +18,7 @@ from puna.graph.tensor import topological
 ISAS = _native.isas()
 WRONG = (-1, 1, 63, 64, 10**6, 2**31 - 1, -(2**31), 2**31 - 64)
 CASES = {f"{op}: {case.what}": case for op in sorted(OPS) if not OPS[op].leaf for case in cases(op)}
-READERS = ("attention", "causal_conv1d")
+READERS = ("attention", "causal_conv1d", "recurrence")
 """Ops that read or write where an input says."""
 INDEXED = [name for name, case in CASES.items() if case.op in READERS]
 

@@ -1,6 +1,7 @@
-"""Every fused op once more, as the loops one would write first: Python floats, one element at a time.
+"""Every fused op, and those with memory per sequence, once more, as the loops one would write first.
 
-Independent of numpy's vectorized definition and of every kernel. Arguments are nested lists; None where absent.
+Python floats, one element at a time. Independent of
+numpy's vectorized definition and of every kernel. Arguments are nested lists; None where absent.
 """
 
 import math
@@ -158,20 +159,45 @@ def experts(x, w, ids, bias, attrs):
     return out
 
 
-def causal_conv1d(kept, w, positions, sequence, table, attrs):
-    size, out = attrs["block_size"], []
-    for p, s in zip(positions, sequence, strict=True):
-        rows = [kept[table[s][place // size] * size + place % size] for place in range(p + 1)]
-        out.append(
-            [
-                sum(weight * rows[p - back][d] for back, weight in enumerate(reversed(column)) if back <= p)
-                for d, column in enumerate(w)
-            ]
-        )
+def runs(sequence):
+    """Numbers of the rows of each sequence."""
+    out = {}
+    for t, s in enumerate(sequence):
+        out.setdefault(s, []).append(t)
+    return out.items()
+
+
+def causal_conv1d(state, x, w, sequence, state_from, state_to, attrs):
+    out = [None] * len(x)
+    for s, rows in runs(sequence):
+        past = state[state_from[s]] if state_from[s] >= 0 else [[0.0] * len(w) for _ in w[0][1:]]
+        known = past + [x[t] for t in rows]
+        for i, t in enumerate(rows):
+            out[t] = [sum(c * known[i + j][d] for j, c in enumerate(column)) for d, column in enumerate(w)]
+    return out
+
+
+def recurrence(state, r, w, k, v, a, b, rates, sequence, state_from, state_to, attrs):
+    out = [[None] * len(row) for row in v]
+    for s, rows in runs(sequence):
+        for h in range(len(state[0])):
+            keys, values = range(len(state[0][h])), range(len(state[0][h][0]))
+            kept = [[state[state_from[s]][h][i][j] if state_from[s] >= 0 else 0.0 for j in values] for i in keys]
+            for t in rows:
+                decay = [w[t][h][i if len(w[t][h]) > 1 else 0] for i in keys]
+                if rates is not None:
+                    decay = [exp(d * rates[h][i if len(rates[h]) > 1 else 0]) for i, d in enumerate(decay)]
+                mixed = [0.0 if a is None else sum(a[t][h][i] * kept[i][j] for i in keys) for j in values]
+                turned = [0.0] * len(kept) if b is None else b[t][h]
+                kept = [
+                    [decay[i] * kept[i][j] + turned[i] * mixed[j] + k[t][h][i] * v[t][h][j] for j in values]
+                    for i in keys
+                ]
+                out[t][h] = [sum(r[t][h][i] * kept[i][j] for i in keys) for j in values]
     return out
 
 
 LOOPS = {f.__name__: f for f in (
     linear, embedding, rms_norm, layer_norm, softmax, silu, gelu, silu_mul, gelu_mul, rope, attention,
-    top_k, experts, causal_conv1d,
+    top_k, experts, causal_conv1d, recurrence,
 )}  # fmt: skip

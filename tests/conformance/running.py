@@ -57,12 +57,17 @@ def sizes(case: Case) -> dict[str, int]:
 
 
 def run(backend, case: Case, node=None) -> np.ndarray:
+    return outcome(backend, case, node)[0]
+
+
+def outcome(backend, case: Case, node=None) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The result, and what the states hold afterwards."""
     program = backend.compile([node or case.node], backend.load(stored(case)), Bounds(T=128, O=8, S=64))
     inputs = {name: array.copy() for name, array in case.inputs.items()}
     (result,) = program.run(inputs)
     for name, array in case.inputs.items():
         np.testing.assert_array_equal(inputs[name], array, err_msg=f"input {name} was changed")
-    return np.array(result)
+    return np.array(result), [np.array(kept) for kept in program.states]
 
 
 def nmse(result: np.ndarray, expected: np.ndarray) -> float:

@@ -1,8 +1,9 @@
 """Every backend computes every op as the numpy definition does; the table, cases and tolerances are puna.graph's."""
 
+import numpy as np
 import pytest
 
-from conformance.running import check, run, sizes
+from conformance.running import check, outcome, run, sizes
 from puna.backends import numpy as definition
 from puna.backends.cpu import _native
 from puna.backends.cpu import open_backend as open_cpu
@@ -52,6 +53,14 @@ def test_a_backend_computes_what_the_definition_says(op, backend):
         expected, result = run(definition.open_backend(), case), run(opened(backend), case)
         assert result.dtype == expected.dtype, case
         check(f"{case} on {backend}", result, expected, OPS[op].nmse)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("op", ["causal_conv1d", "recurrence"])
+def test_a_backend_leaves_the_memory_that_the_definition_leaves(op, backend):
+    for case in cases(op):
+        (expected,), (kept,) = (outcome(b, case)[1] for b in (definition.open_backend(), opened(backend)))
+        check(f"{case} on {backend}", kept.view(np.float32).reshape(expected.shape), expected, OPS[op].nmse)
 
 
 @pytest.mark.parametrize("op", [name for name in RUNNABLE if OPS[name].fused])

@@ -1,4 +1,4 @@
-"""Every fused op against an independent loop, in double precision, one element at a time."""
+"""Every fused op, and those with memory per sequence, against an independent loop in double precision."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from puna.graph import fused  # noqa: F401 - fills the op table
 from puna.graph.cases import cases
 from puna.graph.ops import OPS
 
-FUSED = sorted(name for name, op in OPS.items() if op.fused)
+LOOPED = sorted([*(name for name, op in OPS.items() if op.fused), "causal_conv1d", "recurrence"])
 BACKENDS = {"numpy": definition.open_backend, "cpu": lambda: open_cpu(1)}
 
 
@@ -21,12 +21,12 @@ def looped(case):
     return np.array(LOOPS[case.op](*values, case.node.attrs), np.float64)
 
 
-def test_every_fused_op_has_a_loop():
-    assert sorted(LOOPS) == FUSED
+def test_every_such_op_has_a_loop():
+    assert sorted(LOOPS) == LOOPED
 
 
-@pytest.mark.parametrize("op", FUSED)
-def test_a_fused_op_is_what_its_loop_computes(op):
+@pytest.mark.parametrize("op", LOOPED)
+def test_an_op_is_what_its_loop_computes(op):
     for case in cases(op):
         expected = looped(case)
         for name, opened in BACKENDS.items():

@@ -46,7 +46,7 @@ class Watched(Runner):
     """Notes the sizes of its steps."""
 
     def step(self, parts, outputs):
-        self.steps.append([len(tokens) for tokens, _, _ in parts])
+        self.steps.append([len(part.tokens) for part in parts])
         return super().step(parts, outputs)
 
 
@@ -54,7 +54,12 @@ def engine(model, isa, *, threads=2, tokens=64, blocks=80, sequences=20):
     opened, arch = opened_at(model), archs.find("llama")
     backend = open_backend(threads, isa)
     size = Limits(
-        slots=blocks * BLOCK, tokens=tokens, outputs=min(tokens, 32), sequences=sequences, table=CONTEXT // BLOCK
+        slots=blocks * BLOCK,
+        states=sequences,
+        tokens=tokens,
+        outputs=min(tokens, 32),
+        sequences=sequences,
+        table=CONTEXT // BLOCK,
     )
     hp = arch.hparams.from_gguf("llama", opened.metadata)
     runner = Watched(arch, hp, opened.tensors, backend, backend.load(opened.tensors), size, model.name.split()[1])

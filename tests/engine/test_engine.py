@@ -5,8 +5,8 @@ import pytest
 
 from puna.backends.selection import best
 from puna.cache import BLOCK
-from puna.engine.blocks import Blocks
 from puna.engine.engine import Engine
+from puna.engine.memory import Held, Memory
 from puna.engine.runner import Limits
 from puna.engine.sampler import Sampling
 from puna.engine.sequence import StopReason
@@ -21,10 +21,11 @@ def answer_to(history):
     return np.random.default_rng(seed).normal(size=VOCAB).astype(np.float32)
 
 
-class Memory:
+class Model:
     """Stands in for a compiled model: keeps tokens in slots, and answers from what it reads back through the blocks."""
 
     best = staticmethod(best)
+    recurrent = False
 
     def __init__(self, limits):
         self.limits, self.width = limits, VOCAB
@@ -32,23 +33,57 @@ class Memory:
         self.steps = []
 
     def step(self, parts, outputs):
-        assert sum(len(tokens) for tokens, _, _ in parts) <= self.limits.tokens
+        assert sum(len(part.tokens) for part in parts) <= self.limits.tokens
         assert len(parts) <= self.limits.sequences
         assert len(outputs) <= self.limits.outputs
-        self.steps.append([len(tokens) for tokens, _, _ in parts])
-        rows = []
-        for tokens, start, blocks in parts:
-            where = [blocks[p // BLOCK] * BLOCK + p % BLOCK for p in range(start + len(tokens))]
-            self.slots[where[start:]] = tokens
-            rows += [self.slots[where[: start + i + 1]] for i in range(len(tokens))]
+        self.steps.append([len(part.tokens) for part in parts])
+        rows = [row for part in parts for row in self.histories(part)]
         return np.stack([answer_to(rows[o]) for o in outputs]) if outputs else np.empty((0, VOCAB), np.float32)
 
+    def histories(self, part):
+        """What each new token has before it, and itself."""
+        tokens, start, blocks, *_ = part
+        where = [blocks[p // BLOCK] * BLOCK + p % BLOCK for p in range(start + len(tokens))]
+        self.slots[where[start:]] = tokens
+        return [self.slots[where[: start + i + 1]] for i in range(len(tokens))]
 
-def engine_of(context=256, blocks=8, tokens=64, sequences=4):
-    runner = Memory(
-        Limits(slots=blocks * BLOCK, tokens=tokens, outputs=16, sequences=sequences, table=context // BLOCK)
+
+class Recurrent(Model):
+    """The same, where a sequence's memory is all that is known of its past, as well as its blocks."""
+
+    recurrent = True
+
+    def __init__(self, limits):
+        super().__init__(limits)
+        self.memories = [None] * limits.states
+
+    def step(self, parts, outputs):
+        written = [part.state for part in parts]
+        assert len(set(written)) == len(written)
+        assert not any(part.start and part.before in written[:s] + written[s + 1 :] for s, part in enumerate(parts))
+        return super().step(parts, outputs)
+
+    def histories(self, part):
+        before = self.memories[part.before] if part.start else []
+        assert len(before) == part.start
+        found = super().histories(part)
+        assert list(found[0][:-1]) == before
+        self.memories[part.state] = [*before, *part.tokens]
+        return [np.array([*before, *part.tokens[: i + 1]]) for i in range(len(part.tokens))]
+
+
+def engine_of(context=256, blocks=8, tokens=64, sequences=4, *, states=0):
+    model = (Recurrent if states else Model)(
+        Limits(
+            slots=blocks * BLOCK,
+            states=states,
+            tokens=tokens,
+            outputs=16,
+            sequences=sequences,
+            table=context // BLOCK,
+        )
     )
-    return Engine(runner, context), runner
+    return Engine(model, context), model
 
 
 def expected(prompt, count, sampling):
@@ -145,13 +180,13 @@ def test_a_prompt_that_has_no_room_yet_is_not_begun():
 
 
 def test_what_only_kept_conversations_hold_is_spare():
-    blocks, mine = Blocks(4), []
-    assert blocks.extend(mine, 3 * BLOCK)
-    assert blocks.spare() == 1
-    blocks.keep(list(range(3 * BLOCK)), mine)
-    assert blocks.spare() == 4
-    blocks.reuse(list(range(2 * BLOCK)))
-    assert blocks.spare() == 2
+    memory, mine = Memory(4), Held()
+    assert memory.extend(mine, 3 * BLOCK)
+    assert memory.spare() == 1
+    memory.keep(list(range(3 * BLOCK)), mine)
+    assert memory.spare() == 4
+    memory.reuse(list(range(2 * BLOCK)))
+    assert memory.spare() == 2
 
 
 def test_more_sequences_than_fit_wait_for_their_turn():
@@ -203,3 +238,99 @@ def test_forward_gives_every_row_and_leaves_no_state():
     for i in (0, 15, 16, 69):
         np.testing.assert_array_equal(rows[i], answer_to(tokens[: i + 1]))
     assert engine.submit(tokens, SAMPLING).cached == 0
+
+
+def talk(engine, prompts, limit=12):
+    """What several say at once, each with a sampler of its own."""
+    several = [engine.submit(p, Sampling(temperature=1.0, seed=i), limit=limit) for i, p in enumerate(prompts)]
+    while any(s.reason is None for s in several):
+        engine.step()
+    return [[c.token for c in s.choices] for s in several]
+
+
+def told(prompts, limit=12):
+    return [expected(p, limit, Sampling(temperature=1.0, seed=i)) for i, p in enumerate(prompts)]
+
+
+@pytest.mark.parametrize("states", [1, 2, 3, 9])
+@pytest.mark.parametrize("tokens", [16, 64, 100])
+def test_sequences_with_memory_of_their_own_say_what_their_histories_say(states, tokens):
+    engine, model = engine_of(tokens=tokens, states=states)
+    prompts = [prompt_of(n, seed=n) for n in (5, 90, 17, 129, 200, 64)]
+    for _ in range(3):  # the second time beginnings are kept
+        assert talk(engine, prompts) == told(prompts)
+    assert max(map(len, model.steps)) <= states
+
+
+def test_a_conversation_goes_on_from_the_memory_it_was_left_with():
+    engine, _ = engine_of(states=6)
+    first = engine.submit(prompt := prompt_of(100), SAMPLING, limit=10)
+    said = [c.token for c in engine.tokens(first)]
+    again = engine.submit([*prompt, *said, 7, 8, 9], SAMPLING, limit=5)
+    assert [c.token for c in engine.tokens(again)] == expected([*prompt, *said, 7, 8, 9], 5, SAMPLING)
+    assert again.cached == 109
+
+
+def test_an_answer_that_is_taken_back_goes_on_from_the_last_whole_block_of_its_prompt():
+    engine, model = engine_of(states=6, tokens=256)
+    prompt = prompt_of(150)
+    for cached in (0, 128, 128):
+        sequence = engine.submit(prompt, SAMPLING, limit=3)
+        assert [c.token for c in engine.tokens(sequence)] == expected(prompt, 3, SAMPLING)
+        assert sequence.cached == cached
+    assert model.steps == [[128], [22], [1], [1], [22], [1], [1], [22], [1], [1]]
+
+
+def test_two_at_once_go_on_from_one_memory():
+    engine, _ = engine_of(states=6)
+    common = prompt_of(128)
+    talk(engine, [[*common, 1, 2]])
+    prompts = [[*common, 3], [*common, 4, 5]]
+    several = [engine.submit(p, SAMPLING, limit=4) for p in prompts]
+    while any(s.reason is None for s in several):
+        engine.step()
+    assert [s.cached for s in several] == [128, 128]
+    assert [[c.token for c in s.choices] for s in several] == [expected(p, 4, SAMPLING) for p in prompts]
+
+
+def test_a_step_that_breaks_off_leaves_no_memory_to_go_on_from():
+    engine, model = engine_of(states=3)
+    sequence = engine.submit(prompt := prompt_of(30), SAMPLING, limit=4)
+    engine.step()
+    step = model.step
+
+    def break_off(parts, outputs):
+        step(parts, outputs)
+        raise KeyboardInterrupt
+
+    model.step = break_off
+    with pytest.raises(KeyboardInterrupt):
+        engine.step()
+    model.step = step
+    while sequence.reason is None:
+        engine.step()
+    assert [c.token for c in sequence.choices] == expected(prompt, 4, SAMPLING)
+
+
+def test_memory_of_sequences_that_come_and_go_is_all_given_back():
+    engine, _ = engine_of(states=5, blocks=6)
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        several = [engine.submit(prompt_of(int(rng.integers(1, 180)), seed=i), SAMPLING, limit=9) for i in range(4)]
+        for _ in range(int(rng.integers(1, 8))):
+            engine.step()
+        for sequence in several:
+            engine.cancel(sequence)
+    memory = engine._scheduler.memory
+    for kept in [*memory.kept]:
+        memory._forget(kept)
+    assert (sorted(memory.states.free), memory.states.holders) == ([0, 1, 2, 3, 4], [0] * 5)
+    assert (sorted(memory.blocks.free), memory.blocks.holders) == ([*range(6)], [0] * 6)
+
+
+def test_results_for_every_token_need_a_memory_too():
+    engine, _ = engine_of(states=2)
+    ids = prompt_of(100)
+    want = np.stack([answer_to(np.array(ids[: i + 1])) for i in range(100)])
+    np.testing.assert_array_equal(engine.forward(ids), want)
+    np.testing.assert_array_equal(engine.forward(ids[:64]), want[:64])

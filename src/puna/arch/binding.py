@@ -46,7 +46,7 @@ def read_hparams(arch: Architecture, metadata: Mapping[str, Any], tensors: Mappi
 
 def graph_of(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored], blocks: int = 1) -> Tensor:
     """The graph of one sequence of at most so many blocks of cached positions, in float32: it takes headers only."""
-    states = cache.states(arch.caches(hp), blocks * cache.BLOCK, F32)
+    states = cache.states(arch.caches(hp), blocks * cache.BLOCK, 1, F32)
     return arch.forward(bind(arch, hp, tensors), hp, cache.batch(blocks), states)
 
 

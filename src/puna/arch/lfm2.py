@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from puna import nn
 from puna.arch import base, llama
 from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
-from puna.cache import rows
+from puna.cache import recurrent
 from puna.graph import Tensor
 
 HF_CLASSES = ("Lfm2ForCausalLM",)
@@ -79,8 +79,11 @@ class Network:
 
 
 def caches(hp: Hparams) -> list[Spec]:
-    """K/V for the blocks that attend, rows for the others."""
-    return [Spec(n, hp.head_dim, hp.head_dim) if n else rows(hp.hidden_size) for n in hp.n_kv_heads]
+    """K/V for the blocks that attend, the latest rows for the others."""
+    return [
+        Spec(n, hp.head_dim, hp.head_dim) if n else recurrent((hp.conv_length - 1, hp.hidden_size))
+        for n in hp.n_kv_heads
+    ]
 
 
 def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
@@ -109,9 +112,9 @@ def attention(block: Attention, hp: Hparams, x: Tensor, batch: Batch, kv: KV) ->
 
 def convolution(block: ShortConv, x: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
-    width = kv.spec.key_size
+    (_, width), (state,) = kv.spec.recurrent[0], kv.recurrent
     before, after, y = nn.split(nn.linear(x, block.in_proj), 1, (width,) * 3)
-    return nn.linear(after * nn.causal_conv1d(before * y, block.conv, batch, kv), block.out_proj)
+    return nn.linear(after * nn.causal_conv1d(before * y, block.conv, batch, state), block.out_proj)
 
 
 HF_NAMES = {

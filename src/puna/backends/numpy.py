@@ -5,7 +5,7 @@ Each function below *is* the meaning of the op it is registered for; other backe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -130,15 +130,40 @@ def attention(
     return out
 
 
-def causal_conv1d(kept: F32, w: F32, positions: Array, sequence: Array, table: Array, *, block_size: int) -> F32:
-    """The rows before and at each token's position, each times its column of weights."""
-    y, length = np.zeros((len(positions), kept.shape[1]), np.float32), w.shape[1]
-    for j in range(length):
-        place = positions - (length - 1 - j)
-        near = np.maximum(place, 0)
-        slots = table[sequence, near // block_size] * block_size + near % block_size
-        y += np.where(place[:, None] >= 0, kept[slots], 0) * w[:, j]
+def causal_conv1d(state: F32, x: F32, w: F32, sequence: Array, state_from: Array, state_to: Array) -> F32:
+    """Each sequence by itself: its rows behind those it left, each times its column of weights."""
+    y, length = np.empty_like(x), w.shape[1]
+    for s, rows, before in _memories(state, sequence, state_from):
+        known = np.concatenate([before, x[rows]])
+        y[rows] = sum(known[j : j + len(x[rows])] * w[:, j] for j in range(length))
+        state[state_to[s]] = known[len(known) - length + 1 :]
     return y
+
+
+def recurrence(
+    state: F32, r: F32, w: F32, k: F32, v: F32, a: F32 | None, b: F32 | None, rates: F32 | None,
+    sequence: Array, state_from: Array, state_to: Array,
+) -> F32:  # fmt: skip
+    """Each sequence by itself, token after token, all heads at once."""
+    y = np.empty_like(v)
+    for s, rows, memory in _memories(state, sequence, state_from):
+        for t in range(rows.start, rows.stop):
+            kept = w[t] if rates is None else np.exp(w[t] * rates)
+            changed = memory * kept[:, :, None]
+            if a is not None and b is not None:
+                changed += b[t][:, :, None] * np.einsum("hk,hkv->hv", a[t], memory)[:, None]
+            memory = changed + k[t][:, :, None] * v[t][:, None]
+            y[t] = np.einsum("hk,hkv->hv", r[t], memory)
+        state[state_to[s]] = memory
+    return y
+
+
+def _memories(state: F32, sequence: Array, state_from: Array) -> Iterator[tuple[int, slice, F32]]:
+    """Of each sequence with rows: its number, its rows, and a copy of what it goes on from."""
+    for s in np.unique(sequence).tolist():
+        rows = np.flatnonzero(sequence == s)
+        before = state[state_from[s]] if state_from[s] >= 0 else np.zeros(state.shape[1:])
+        yield s, slice(int(rows[0]), int(rows[-1]) + 1), np.array(before, np.float32)
 
 
 def top_k(x: F32, *, count: int) -> Array:
@@ -187,6 +212,7 @@ FUNCTIONS: dict[str, Function] = ELEMENTWISE | {
     "rope": rope,
     "attention": attention,
     "causal_conv1d": causal_conv1d,
+    "recurrence": recurrence,
     "top_k": top_k,
     "experts": experts,
 }

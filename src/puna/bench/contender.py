@@ -15,7 +15,7 @@ from puna.backends.base import Program
 from puna.bench.work import Work
 from puna.cache import BLOCK
 from puna.engine.engine import CHUNK
-from puna.engine.runner import Limits, Runner
+from puna.engine.runner import Limits, Part, Runner
 from puna.errors import ModelError
 from puna.runtime import Runtime
 
@@ -84,7 +84,7 @@ class Puna:
         runtime = self.runtime(work.kv_type)
         begun = time.perf_counter()
         runner = runtime.observer(sizes(work), lambda output: [output])
-        runner.step([([0], 0, [0])], [0])  # weights may be packed until then
+        runner.step([Part([0], 0, [0])], [0])  # weights may be packed until then
         self.load_seconds = self.load_seconds or self._opening + time.perf_counter() - begun
         return PunaSession(runner, work, runtime.vocab_size)
 
@@ -95,6 +95,7 @@ def sizes(work: Work) -> Limits:
     tokens = min(CHUNK, max(work.tokens, work.sequences))
     return Limits(
         slots=table * BLOCK * work.sequences,
+        states=work.sequences,
         tokens=tokens,
         outputs=work.sequences,
         sequences=work.sequences,
@@ -126,7 +127,7 @@ class PunaSession:
         for start in range(0, self.work.tokens, CHUNK):
             chunk = self._prompt[start : min(start + CHUNK, self.work.tokens)]
             last = start + CHUNK >= self.work.tokens
-            self.runner.step([(chunk, start, self._blocks[0])], [len(chunk) - 1] if last else [])
+            self.runner.step([Part(chunk, start, self._blocks[0])], [len(chunk) - 1] if last else [])
             yield
 
     def steps(self) -> Iterator[tuple[float, float]]:
@@ -148,7 +149,7 @@ class PunaSession:
 
     def step(self, i: int) -> None:
         """One token more in each sequence, the i-th behind `start`."""
-        parts = [([self._prompt[i]], self.work.start + i, blocks) for blocks in self._blocks]
+        parts = [Part([self._prompt[i]], self.work.start + i, blocks, s) for s, blocks in enumerate(self._blocks)]
         self.runner.step(parts, list(range(len(parts))))
 
 

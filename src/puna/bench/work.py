@@ -126,7 +126,7 @@ def cost(tensors: Mapping[str, Stored], specs: Sequence[Spec], heads: int, exper
         if last in tensors
         else (0, 0)
     )
-    kept = [s for s in specs if s.value_size]
+    kept = [s for s in specs if s.heads]
     return Cost(
         body=(int(body[0]), int(body[1])),
         head=head,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.cache import BLOCK
-from puna.engine.runner import Runner
+from puna.engine.runner import Part, Runner
 from puna.errors import ModelError, RequestError
 
 F32 = NDArray[np.float32]
@@ -61,9 +61,10 @@ class Embedder:
     def _groups(self, texts: Sequence[list[int]]) -> Iterator[list[list[int]]]:
         """Texts in order, as many at once as fit in one step; one that is longer is by itself."""
         size = self._runner.limits
+        most = min(size.sequences, size.states) if self._runner.recurrent else size.sequences
         group: list[list[int]] = []
         for ids in texts:
-            full = sum(map(len, group)) + len(ids) > size.outputs or len(group) == size.sequences
+            full = sum(map(len, group)) + len(ids) > size.outputs or len(group) == most
             if group and full:
                 yield group
                 group = []
@@ -73,18 +74,18 @@ class Embedder:
     def _hidden(self, group: list[list[int]]) -> list[F32]:
         """Hidden states (tokens, width) of each text, its cache in blocks of its own."""
         size, parts, first = self._runner.limits, [], 0
-        for ids in group:
+        for place, ids in enumerate(group):
             blocks = list(range(first, first - (-len(ids) // BLOCK)))
-            parts.append((ids, 0, blocks))
+            parts.append(Part(ids, 0, blocks, place))
             first += len(blocks)
         if len(group) == 1:
-            ids, _, blocks = parts[0]
+            ids, _, blocks, *_ = parts[0]
             starts = range(0, len(ids), size.outputs)
-            chunks = [self._rows([(ids[at : at + size.outputs], at, blocks)]) for at in starts]
+            chunks = [self._rows([Part(ids[at : at + size.outputs], at, blocks)]) for at in starts]
             return [np.concatenate(chunks)]
         ends = np.cumsum([len(ids) for ids in group])
         return np.split(self._rows(parts), ends[:-1])
 
-    def _rows(self, parts: list[tuple[list[int], int, list[int]]]) -> F32:
-        count = sum(len(ids) for ids, _, _ in parts)
+    def _rows(self, parts: list[Part]) -> F32:
+        count = sum(len(part.tokens) for part in parts)
         return self._runner.step(parts, list(range(count))).copy()

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.cache import BLOCK
-from puna.engine.blocks import Blocks
-from puna.engine.runner import Limits, Runner
+from puna.engine.memory import Held, Memory
+from puna.engine.runner import Limits, Part, Runner
 from puna.engine.sampler import Choice, Sampler, Sampling
 from puna.engine.scheduler import Scheduler
 from puna.engine.sequence import Sequence, StopReason
@@ -25,12 +25,22 @@ ROWS = 64
 """Rows of logits in one step at most; it bounds the memory for a large vocabulary."""
 
 
-def limits(context_length: int, sequences: int, *, encoder: bool = False) -> Limits:
-    """Program sizes for `sequences` at once that share room for four contexts (or fewer, if they are fewer)."""
+STATES = 1 << 30
+"""Bytes that memories of sequences may take, running and kept ones together, if that is enough for a few."""
+FEW = 4
+
+
+def limits(context_length: int, sequences: int, *, encoder: bool = False, sequence_bytes: int = 0) -> Limits:
+    """Program sizes for `sequences` at once that share room for four contexts (or fewer, if they are fewer).
+
+    Where a sequence has `sequence_bytes` of memory besides its positions, there are twice as many memories, so that
+    conversations can be resumed, but no more than STATES has room for, which may bound sequences too.
+    """
     table = -(-context_length // BLOCK)
     tokens = context_length if encoder else min(CHUNK, context_length)
     return Limits(
         slots=table * BLOCK * min(sequences, 4),
+        states=min(2 * sequences, max(STATES // sequence_bytes, FEW)) if sequence_bytes else 0,
         tokens=tokens,
         outputs=tokens if encoder else min(ROWS, tokens),
         sequences=sequences,
@@ -48,7 +58,9 @@ class Engine:
         self._clock = clock
         self._lock = threading.Lock()
         self._ended: deque[Sequence] = deque()  # cancelled, and perhaps still in the scheduler
-        self._scheduler = Scheduler(Blocks(size.slots // BLOCK), size.tokens, min(size.sequences, size.outputs))
+        memory = Memory(size.slots // BLOCK, size.states if runner.recurrent else 0)
+        sequences = min(size.sequences, size.outputs, memory.states.count or size.sequences)
+        self._scheduler = Scheduler(memory, size.tokens, sequences)
 
     def submit(
         self, tokens: Iterable[int], sampling: Sampling, *, limit: int = -1, stop_ids: Iterable[int] = ()
@@ -112,14 +124,18 @@ class Engine:
             parts, outputs, ready, end = [], [], [], 0
             for sequence, count in plan:
                 start = sequence.computed
-                parts.append((sequence.tokens[start : start + count], start, sequence.blocks))
+                parts.append(part(sequence.tokens[start : start + count], start, sequence.held))
                 end += count
                 if count == sequence.pending:
                     outputs.append(end - 1)
                     ready.append(sequence)
-            logits = self._runner.step(parts, outputs)
+            try:
+                logits = self._runner.step(parts, outputs)
+            except BaseException:
+                self._scheduler.restart([sequence for sequence, _ in plan])
+                raise
             for sequence, count in plan:
-                sequence.computed += count
+                self._scheduler.advance(sequence, count)
             for sequence, row in zip(ready, logits, strict=True):
                 if sequence.reason is None:  # not cancelled meanwhile
                     sequence.accept(sequence.sampler.choose(row, sequence.tokens))
@@ -134,15 +150,22 @@ class Engine:
             raise PromptTooLong(len(tokens), self.context_length)
         with self._lock:
             self._take_out()
-            blocks: list[int] = []
-            if not self._scheduler.blocks.extend(blocks, len(tokens)):
-                raise RequestError("the cache is taken by running sequences; finish or cancel them first")
+            memory, held = self._scheduler.memory, Held()
             try:
                 size = self._runner.limits.outputs
                 out = np.empty((len(tokens), self._runner.width), np.float32)
                 for start in range(0, len(tokens), size):
                     chunk = tokens[start : start + size]
-                    out[start : start + size] = self._runner.step([(chunk, start, blocks)], list(range(len(chunk))))
+                    if not memory.extend(held, len(tokens)):
+                        raise RequestError("the cache is taken by running sequences; finish or cancel them first")
+                    step = [part(chunk, start, held)]
+                    out[start : start + size] = self._runner.step(step, list(range(len(chunk))))
+                    memory.advance(held)
                 return out
             finally:
-                self._scheduler.blocks.release(blocks)
+                memory.release(held)
+
+
+def part(tokens: list[int], start: int, held: Held) -> Part:
+    """A sequence's part of a step that its memory was prepared for."""
+    return Part(tokens, start, held.blocks, held.after, held.state)

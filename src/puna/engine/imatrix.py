@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 
 from puna.cache import BLOCK
 from puna.engine.engine import CHUNK
-from puna.engine.runner import Limits, Runner
+from puna.engine.runner import Limits, Part, Runner
 from puna.errors import ModelError, RequestError
 from puna.formats.imatrix import Imatrix
 from puna.graph import Tensor
 from puna.graph.squares import Squares, input_squares
-
-Parts = list[tuple[list[int], int, list[int]]]
 
 
 class MakeRunner(Protocol):
@@ -74,7 +72,7 @@ class Collector:
     def add(self, chunks: Sequence[list[int]]) -> None:
         """Run chunks, at most `at_once`."""
         for parts in self._steps(chunks):
-            rows = sum(len(tokens) for tokens, _, _ in parts)
+            rows = sum(len(part.tokens) for part in parts)
             results = iter(self._runner.run(parts, list(range(rows))))
             for place, squares in enumerate(self._squares):
                 self._sums[place] += next(results)
@@ -101,12 +99,12 @@ class Collector:
             raise ModelError("imatrix: this model has no matrices in blocks; there is nothing to measure")
         return [each for s in self._squares for each in (s.sums, s.counts) if each is not None]
 
-    def _steps(self, chunks: Sequence[list[int]]) -> Iterator[Parts]:
+    def _steps(self, chunks: Sequence[list[int]]) -> Iterator[list[Part]]:
         """One step with all chunks where they fit, else one chunk in several steps."""
         room, table = self._runner.limits.tokens, self._runner.limits.table
         for start in range(0, self._size, room):
             parts = [chunk[start : start + room] for chunk in chunks]
-            yield [(part, start, list(range(i * table, (i + 1) * table))) for i, part in enumerate(parts)]
+            yield [Part(ids, start, list(range(i * table, (i + 1) * table)), i) for i, ids in enumerate(parts)]
 
 
 def limits(chunk_size: int, *, encoder: bool) -> Limits:
@@ -114,7 +112,8 @@ def limits(chunk_size: int, *, encoder: bool) -> Limits:
     together = max(CHUNK // chunk_size, 1)
     tokens = together * chunk_size if encoder or chunk_size <= CHUNK else CHUNK
     table = -(-chunk_size // BLOCK)
-    return Limits(slots=together * table * BLOCK, tokens=tokens, outputs=tokens, sequences=together, table=table)
+    slots = together * table * BLOCK
+    return Limits(slots=slots, states=together, tokens=tokens, outputs=tokens, sequences=together, table=table)
 
 
 def _of_a_block(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,27 @@ KV_TYPES = ("f32", "f16", "q8_0")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Sizes of a program: `slots` positions of cache, and bounds of one step."""
+    """Sizes of a program: `slots` positions of cache, `states` memories of sequences, and bounds of one step."""
 
     slots: int
+    states: int
     tokens: int
     outputs: int
     sequences: int
     table: int  # blocks one sequence may have
+
+
+class Part(NamedTuple):
+    """What one sequence has in a step: new tokens, the position of the first, and the blocks of all.
+
+    Its memory per sequence is left in slot `state`; it was in slot `before`, if not in the same.
+    """
+
+    tokens: list[int]
+    start: int
+    blocks: list[int]
+    state: int = 0
+    before: int | None = None
 
 
 class Runner:
@@ -51,12 +65,14 @@ class Runner:
     ) -> None:
         if kv_type not in KV_TYPES:
             raise RequestError(f"kv_type '{kv_type}' is unknown; known: {', '.join(KV_TYPES)}")
-        states = cache.states(arch.caches(hp), limits.slots, DTYPES[kv_type.upper()])
+        specs = arch.caches(hp)
+        states = cache.states(specs, limits.slots, limits.states, DTYPES[kv_type.upper()])
         output = arch.forward(bind(arch, hp, tensors), hp, cache.batch(limits.table), states)
         output = adapt([output], changes)[0] if changes else output
         output = last_hidden(output) if hidden else output
         bounds = Bounds(T=limits.tokens, O=limits.outputs, S=limits.sequences)
         self.limits = limits
+        self.recurrent = any(spec.recurrent for spec in specs)
         self.best = backend.best
         self.width = int(output.shape[-1])  # type: ignore[arg-type]  # only the first axis is symbolic
         self._program = backend.compile(observe(output) if observe else [output], weights, bounds)
@@ -64,7 +80,7 @@ class Runner:
             n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "slots", "types")
         }
         self._table = np.zeros((limits.sequences, limits.table), np.int32)
-        self._lengths = np.zeros(limits.sequences, np.int32)
+        self._by_sequence = {n: np.zeros(limits.sequences, np.int32) for n in ("lengths", "state_from", "state_to")}
         self._outputs = np.zeros(limits.outputs, np.int32)
         self._held: list[list[int]] = [[] for _ in range(limits.sequences)]  # whose blocks a row of the table has
         self._known = [0] * limits.sequences  # and how many of them
@@ -82,27 +98,27 @@ class Runner:
         """What the program takes besides the weights."""
         return self._program.memory
 
-    def step(self, parts: list[tuple[list[int], int, list[int]]], outputs: list[int]) -> NDArray[np.float32]:
-        """Compute one step.
+    def step(self, parts: list[Part], outputs: list[int]) -> NDArray[np.float32]:
+        """Compute one step, with a part for each sequence.
 
-        `parts`: for each sequence its new tokens, the position of the first, and its blocks. `outputs`: rows of the
-        flat batch whose results are wanted. Gives (len(outputs), width), valid until the next step.
+        `outputs`: rows of the flat batch whose results are wanted. Gives (len(outputs), width), valid until the next
+        step.
         """
         return self.run(parts, outputs)[0]
 
-    def run(
-        self, parts: list[tuple[list[int], int, list[int]]], outputs: list[int], types: Sequence[int] = ()
-    ) -> list[NDArray[np.float32]]:
+    def run(self, parts: list[Part], outputs: list[int], types: Sequence[int] = ()) -> list[NDArray[np.float32]]:
         """Compute one step, and give all that the program computes; `types` of the tokens, or all are 0."""
-        rows, end = self._rows, 0
+        rows, each, end = self._rows, self._by_sequence, 0
         if types or self._typed:
             rows["types"][:] = 0
             rows["types"][: len(types)] = types
             self._typed = bool(types)
-        for s, (tokens, start, blocks) in enumerate(parts):
+        for s, (tokens, start, blocks, state, before) in enumerate(parts):
             begin, end = end, end + len(tokens)
             self._hold(s, blocks)
-            self._lengths[s] = start + len(tokens)
+            each["lengths"][s] = start + len(tokens)
+            each["state_from"][s] = -1 if start == 0 else state if before is None else before
+            each["state_to"][s] = state
             rows["sequence"][begin:end] = s
             rows["tokens"][begin:end] = tokens
             if len(tokens) == 1:
@@ -128,8 +144,8 @@ class Runner:
         if (tokens, sequences, outputs) != self._sizes:
             self._sizes = (tokens, sequences, outputs)
             self._inputs = {name: array[:tokens] for name, array in self._rows.items()}
-            self._inputs |= {"table": self._table[:sequences], "lengths": self._lengths[:sequences]}
-            self._inputs["outputs"] = self._outputs[:outputs]
+            self._inputs |= {name: array[:sequences] for name, array in self._by_sequence.items()}
+            self._inputs |= {"table": self._table[:sequences], "outputs": self._outputs[:outputs]}
         return self._inputs
 
 

@@ -2,24 +2,28 @@
 
 Sequences are admitted in order of arrival, the first always, others where their tokens have room. When blocks run out
 the youngest gives up its own and waits to be computed again; its tokens and its sampler stay, so its text does not
-change.
+change. Where sequences have memory of their own, steps end at places from which a text like theirs could go on.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from puna.cache import BLOCK
-from puna.engine.blocks import Blocks
+from puna.engine.memory import Memory
 from puna.engine.sequence import Sequence
+
+FAR = 2048
+"""Tokens of a prompt from one checkpoint to the next."""
 
 
 @dataclass(slots=True)
 class Scheduler:
     """`max_tokens` and `max_sequences` bound one step."""
 
-    blocks: Blocks
+    memory: Memory
     max_tokens: int
     max_sequences: int
     waiting: deque[Sequence] = field(default_factory=deque)
@@ -30,7 +34,7 @@ class Scheduler:
         self._admit()
         room, step = self.max_tokens, []
         for sequence in sorted(self.running, key=lambda s: s.pending > 1):
-            count = min(sequence.pending, room)
+            count = self._until_mark(sequence, min(sequence.pending, room))
             if count == 0 or sequence not in self.running:
                 continue
             if self._allot(sequence, sequence.computed + count):
@@ -38,24 +42,40 @@ class Scheduler:
                 room -= count
         return [(s, n) for s, n in step if s in self.running]
 
+    def _until_mark(self, sequence: Sequence, count: int) -> int:
+        """No more tokens than up to a place for a checkpoint: a prompt's last whole block, or the end of others."""
+        end = sequence.computed + count
+        mark = min(end, (sequence.prompt_length - 1) // BLOCK * BLOCK) // BLOCK * BLOCK
+        return mark - sequence.computed if self.memory.states.count and mark > sequence.computed else count
+
+    def advance(self, sequence: Sequence, count: int) -> None:
+        """Note that `count` tokens more are computed; where a prompt ends, and on the way, hold its memory."""
+        sequence.computed += count
+        held, at = sequence.held, sequence.computed
+        self.memory.advance(held)
+        last = (sequence.prompt_length - 1) // BLOCK * BLOCK
+        far = at < last and at % BLOCK == 0 and at - max(held.checkpoints, default=0) >= FAR
+        if far or at == last > 0:
+            self.memory.checkpoint(held, at)
+
     def _admit(self) -> None:
         while self.waiting and len(self.running) < self.max_sequences:
             if self.running and not self._room_for(self.waiting[0]):
                 return  # its prompt would be computed in part, and given up again
             sequence = self.waiting.popleft()
-            if not sequence.blocks:
-                sequence.blocks, sequence.computed = self.blocks.reuse(sequence.tokens[:-1])
+            if not sequence.held.blocks:
+                sequence.held, sequence.computed = self.memory.reuse(sequence.tokens[:-1])
                 sequence.cached = sequence.cached or sequence.computed
             self.running.append(sequence)
 
     def _room_for(self, sequence: Sequence) -> bool:
         """Whether its tokens have room beside those of all that run."""
-        missing = (-(-len(s.tokens) // BLOCK) - len(s.blocks) for s in (*self.running, sequence))
-        return sum(max(count, 0) for count in missing) <= self.blocks.spare()
+        missing = (-(-len(s.tokens) // BLOCK) - len(s.held.blocks) for s in (*self.running, sequence))
+        return sum(max(count, 0) for count in missing) <= self.memory.spare()
 
     def _allot(self, sequence: Sequence, positions: int) -> bool:
         """Blocks for `positions`, taken from younger sequences if need be; False if it must wait itself."""
-        while not self.blocks.extend(sequence.blocks, positions):
+        while not self.memory.extend(sequence.held, positions):
             youngest = self.running[-1]
             self._preempt(youngest)
             if youngest is sequence:
@@ -64,9 +84,15 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
-        self.blocks.release(sequence.blocks)
-        sequence.blocks, sequence.computed = [], 0
+        self.memory.release(sequence.held)
+        sequence.computed = 0
         self.waiting.appendleft(sequence)
+
+    def restart(self, sequences: Iterable[Sequence]) -> None:
+        """After a step that broke off: what it has left of these sequences' memory is not to be gone on from."""
+        if self.memory.states.count:
+            for sequence in reversed([s for s in self.running if s in sequences]):
+                self._preempt(sequence)
 
     def finish(self, sequence: Sequence) -> None:
         """Take an ended sequence out, if it is in; what it computed is kept for one that continues it."""
@@ -76,5 +102,4 @@ class Scheduler:
             self.waiting.remove(sequence)
         else:
             return
-        self.blocks.keep(sequence.tokens[: sequence.computed], sequence.blocks)
-        sequence.blocks = []
+        self.memory.keep(sequence.tokens[: sequence.computed], sequence.held)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from puna.engine.memory import Held
 from puna.engine.sampler import Choice, Sampler
 
 
@@ -20,7 +21,7 @@ class StopReason(Enum):
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """Tokens `tokens[:computed]` have their K/V in `blocks`; `choices` waits for the caller.
+    """What tokens `tokens[:computed]` came to is in `held`; `choices` waits for the caller.
 
     `limit` bounds the generated tokens; `stop_ids` end it and are not part of the text.
     """
@@ -33,7 +34,7 @@ class Sequence:
     prompt_length: int = field(init=False)
     computed: int = 0
     cached: int = 0
-    blocks: list[int] = field(default_factory=list)
+    held: Held = field(default_factory=Held)
     choices: deque[Choice] = field(default_factory=deque)
     reason: StopReason | None = None
     submitted: float = field(init=False)
@@ -56,7 +57,7 @@ class Sequence:
 
     @property
     def pending(self) -> int:
-        """Tokens whose K/V are not computed yet: the prompt's rest, or the one just chosen."""
+        """Tokens that are not computed yet: the prompt's rest, or the one just chosen."""
         return len(self.tokens) - self.computed
 
     def accept(self, choice: Choice) -> None:

@@ -49,11 +49,11 @@ def decompose(outputs: Sequence[Tensor], supports: Callable[[Tensor], bool], bac
 
 
 def share(outputs: Sequence[Tensor]) -> list[Tensor]:
-    """Common subexpressions become one node. Writes to states stay apart."""
+    """Common subexpressions become one node. What changes states stays apart."""
     seen: dict[object, Tensor] = {}
 
     def change(node: Tensor) -> Tensor:
-        return node if node.op == "write" else seen.setdefault(_key(node), node)
+        return node if OPS[node.op].changes else seen.setdefault(_key(node), node)
 
     return rewrite(outputs, change)
 

@@ -28,7 +28,7 @@ class Op:
 
     `infer` maps inputs and attributes to shape and dtype, raising GraphError where they do not fit. `decompose` is
     None for a core op. `nmse` bounds the mean squared error of a backend's result relative to the mean square of the
-    definition's; 0 demands equal bits.
+    definition's; 0 demands equal bits. `changes` says that its first input is a state, which it leaves changed.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Op:
     nmse: float = 0.0
     decompose: Callable[[Tensor], Tensor] | None = None
     leaf: bool = False
+    changes: bool = False
 
     @property
     def fused(self) -> bool:
@@ -248,6 +249,11 @@ for _op in (
     Op("max", "Maximum over `axis`, kept with length 1.", _reduce("max")),
     Op("matmul", "a @ b over the last two axes; the axes before are equal.", _matmul, F32_NMSE),
     Op("dequantize", "The float32 values of a weight or state of any dtype.", _dequantize),
-    Op("write", "The state after state[slots] = values, rounded to its dtype. A slot below 0 is not written.", _write),
+    Op(
+        "write",
+        "The state after state[slots] = values, rounded to its dtype. A slot below 0 is not written.",
+        _write,
+        changes=True,
+    ),
 ):
     define(_op)

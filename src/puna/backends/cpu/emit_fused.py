@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from puna import dtypes
 from puna.backends.cpu import _native, fuse, views
 from puna.backends.cpu.emit_core import elementwise, numbers
@@ -163,10 +165,25 @@ def write(lowering: Lowering, node: Tensor) -> View:
 
 @emits("causal_conv1d")
 def causal_conv1d(lowering: Lowering, node: Tensor) -> View:
-    """Each token by itself."""
-    operands = [lowering.view(source) for source in node.sources]
-    ints = (int(node.attrs["block_size"]),)
-    return lowering.step("causal_conv1d", lowering.new(dtypes.F32, extents(node.shape)), *operands, ints=ints)
+    """Some channels of a sequence at a time; weights lie turned, so that neighbours are of neighbouring channels."""
+    state, x, w, *places = node.sources
+    if w.op == "weight":
+        turned = np.ascontiguousarray(lowering.weights.values(w.name, numbers(w.shape)).T)
+        weights = lowering.outside(turned, dtypes.F32, extents(turned.shape))
+    else:
+        weights = lowering.copied(views.permute(lowering.view(w), (1, 0)))
+    kept, out = lowering.view(state), lowering.new(dtypes.F32, extents(node.shape))
+    operands = (kept, lowering.rows(lowering.view(x)), weights, *map(lowering.view, places))
+    return lowering.step("causal_conv1d", out, *operands, also=(kept,), tiny=False)
+
+
+@emits("recurrence")
+def recurrence(lowering: Lowering, node: Tensor) -> View:
+    """A head of a sequence at a time."""
+    state, *given = node.inputs
+    kept, out = lowering.view(state), lowering.new(dtypes.F32, extents(node.shape))
+    operands = [None if i is None else lowering.rows(lowering.view(i)) for i in given]
+    return lowering.step("recurrence", out, kept, *operands, also=(kept,), tiny=False)
 
 
 # ---- attention -------------------------------------------------------------------------------------------------------

@@ -73,4 +73,6 @@ def inputs(ids: list[int]) -> dict[str, NDArray[np.int32]]:
         "lengths": np.array([count], np.int32),
         "outputs": place,
         "types": np.zeros(count, np.int32),
+        "state_from": np.array([-1], np.int32),
+        "state_to": np.zeros(1, np.int32),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from puna.graph.cases import core, fused
+from puna.graph.cases import core, fused, recurrent
 from puna.graph.cases.making import Case
 
 __all__ = ["CASES", "Case", "cases"]
@@ -39,7 +39,8 @@ CASES: dict[str, Callable[[str], Iterator[Case]]] = {
     "attention": fused.attention,
     "top_k": fused.top_k,
     "experts": fused.experts,
-    "causal_conv1d": fused.causal_conv1d,
+    "causal_conv1d": recurrent.causal_conv1d,
+    "recurrence": recurrent.recurrence,
 }
 """What makes the cases of each op."""
 

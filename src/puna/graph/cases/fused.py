@@ -201,27 +201,3 @@ def experts(op: str) -> Iterator[Case]:
     make = Maker()
     ids, x = make.input(np.full((40, 1), 1, np.int32), T), make.input(make.floats(40, 96), T).slice(1, 32, 96)
     yield make.case("all to one, of part of a row", apply(op, x, make.weight(make.floats(2, 16, 64)), ids, None))
-
-
-def convolution_case(what: str, runs: Mapping[int, tuple[int, int]], *, size: int = 12, length: int = 3) -> Case:
-    """Tokens of several sequences over filled rows. `runs`: by sequence, its length and how many tokens ask."""
-    make, block_size = Maker(), 4
-    columns = -(-max(count for count, _ in runs.values()) // block_size)
-    table = make.rng.permutation(len(runs) * columns).astype(np.int32).reshape(len(runs), columns)
-    capacity = table.size * block_size
-    rows = make.input(make.floats(capacity, size))
-    kept = apply("write", state("kept", (capacity, size), dtypes.F32), constant(np.arange(capacity)), rows)
-    positions = np.concatenate([np.arange(count - n, count) for count, n in runs.values()]).astype(np.int32)
-    sequence = np.concatenate([np.full(n, s) for s, (_, n) in runs.items()]).astype(np.int32)
-    read = (make.input(positions, T), make.input(sequence, T), make.input(table, S))
-    weights = make.weight(make.floats(size, length))
-    return make.case(what, apply("causal_conv1d", kept, weights, *read, block_size=block_size))
-
-
-def causal_conv1d(op: str) -> Iterator[Case]:
-    """From the first token on, one by one, many sequences, a kernel longer than the text."""
-    yield convolution_case("a prefill", {0: (21, 21)})
-    yield convolution_case("decode", {0: (9, 1), 1: (1, 1), 2: (2, 1)})
-    yield convolution_case("a ragged batch", {0: (30, 7), 1: (5, 5), 2: (13, 1)}, size=37, length=4)
-    yield convolution_case("longer than the text", {0: (2, 2)}, length=6)
-    yield convolution_case("no tokens", {0: (5, 0)}, length=1)

@@ -1,0 +1,2 @@
+#define PUNA_ISA generic
+#include "kernels/recurrent_body.h"

@@ -1,0 +1,2 @@
+#define PUNA_ISA neon
+#include "kernels/recurrent_body.h"
