@@ -36,7 +36,7 @@ class Rope:
     """Rotary positions: base `theta` over the first `dim` elements of a head, and how they are stretched.
 
     `scaling`: none, linear or yarn. `factor`: by how much the context was stretched; yarn also has the context the
-    model was made for, and its two bounds in turns over that context. `attention_factor` 0: yarn's own default.
+    model was made for, and its two bounds in turns over that context. `attention_factor` 0: yarn's own default, else 1.
     """
 
     theta: float
@@ -52,7 +52,7 @@ class Rope:
     def scale(self) -> float:
         """What cosines and sines are multiplied by."""
         if self.scaling != "yarn":
-            return 1.0
+            return self.attention_factor or 1.0
         return self.attention_factor or (0.1 * log(self.factor) + 1.0 if self.factor > 1 else 1.0)
 
     def frequencies(self) -> list[float]:

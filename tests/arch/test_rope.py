@@ -96,7 +96,7 @@ def test_a_layer_type_has_its_own_settings() -> None:
 @pytest.mark.parametrize(
     ("scaling", "named"),
     [
-        ({"rope_type": "dynamic", "factor": 2.0}, "'dynamic'"),
+        ({"rope_type": "dynamic", "factor": 2.0, "alpha": 1000.0}, "'alpha'"),
         ({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}, "'longrope'"),
         ({"type": "su"}, "'su'"),
         ({"rope_type": "linear"}, "'factor'"),
@@ -110,6 +110,31 @@ def test_a_layer_type_has_its_own_settings() -> None:
 def test_what_is_not_understood_is_named(scaling: dict[str, Any], named: str) -> None:
     with pytest.raises(ModelError, match=named):
         rope.from_hf({"rope_theta": 1e4, "rope_scaling": scaling}, 64)
+
+
+def test_dynamic_scaling_changes_nothing_within_the_context() -> None:
+    config = {"rope_theta": 1e4, "rope_scaling": {"type": "dynamic", "factor": 2.0}}
+    assert rope.from_hf(config, 64) == Rope(1e4, 64)
+
+
+def test_longrope_s_factor_of_the_scores_follows_from_the_stretch() -> None:
+    said = {"type": "su", "short_factor": [1, 2], "long_factor": [3, 4]}
+    config = {"rope_scaling": said, "original_max_position_embeddings": 4096, "max_position_embeddings": 131072}
+    found = rope.longrope(config)
+    assert found == ([1.0, 2.0], [3.0, 4.0], pytest.approx((1 + 5 / 12) ** 0.5))  # 32 = 2**5 and 4096 = 2**12
+    assert rope.longrope({"rope_scaling": {"type": "linear", "factor": 2.0}}) is None
+
+
+def test_a_longrope_without_its_divisors_is_an_error() -> None:
+    config = {"original_max_position_embeddings": 64, "max_position_embeddings": 128}
+    with pytest.raises(ModelError, match="'long_factor'"):
+        rope.longrope({**config, "rope_scaling": {"type": "longrope", "short_factor": [1.0]}})
+    with pytest.raises(ModelError, match="'short_mscale'"):
+        rope.longrope({**config, "rope_scaling": {"type": "longrope", "short_mscale": 1.2}})
+
+
+def test_a_factor_of_the_scores_is_heeded_without_yarn() -> None:
+    assert rope.from_gguf({"rope.scaling.attn_factor": 1.25}.get, 64).scale == 1.25
 
 
 def test_no_theta_is_an_error() -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from math import pi
-from typing import Any
+from math import log, pi, sqrt
+from typing import Any, NamedTuple
 
 from puna.errors import ModelError
 from puna.nn import Rope
@@ -26,7 +26,7 @@ GGUF_KEYS = {
 """Rope's fields besides theta, dim, scaling and attention_factor."""
 
 TIMES_DEFAULT = "rope.scaling.attn_factor"
-"""What ggml multiplies yarn's default attention factor by."""
+"""What ggml multiplies yarn's default attention factor by, and 1 without yarn."""
 
 WHOLE_FACTOR = "rope.scaling.yarn_attn_factor"
 """The whole attention factor, as converters copy it from HF."""
@@ -49,11 +49,11 @@ def from_gguf(find: Find, head_dim: int) -> Rope:
         theta=float(find("rope.global.freq_base") or find("rope.freq_base") or THETA_OF_OLD_FILES),
         dim=int(find("rope.dimension_count") or head_dim),
         scaling=scaling,
-        attention_factor=float(find(WHOLE_FACTOR) or 0.0),
+        attention_factor=float((scaling == "yarn" and find(WHOLE_FACTOR)) or 0.0),
         **{field: value for field, value in known.items() if value is not None and scaling != "none"},
     )
     times = find(TIMES_DEFAULT)
-    if scaling != "yarn" or times in (None, 1.0):
+    if times in (None, 1.0):
         return rope
     return replace(rope, attention_factor=float(times) * replace(rope, attention_factor=0.0).scale)
 
@@ -66,8 +66,8 @@ def to_gguf(rope: Rope) -> dict[str, Any]:
     if rope.scaling == "yarn":
         fields = ("original_context", "beta_fast", "beta_slow")
         out |= {GGUF_KEYS[field]: getattr(rope, field) for field in fields}
-        if rope.attention_factor:
-            out[TIMES_DEFAULT] = rope.attention_factor / replace(rope, attention_factor=0.0).scale
+    if rope.attention_factor:
+        out[TIMES_DEFAULT] = rope.attention_factor / replace(rope, attention_factor=0.0).scale
     return out
 
 
@@ -76,11 +76,13 @@ def to_gguf(rope: Rope) -> dict[str, Any]:
 COMMON = {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
 HF_KEYS = {
     "default": (),
+    "dynamic": ("factor",),
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
     "yarn": ("factor", "original_max_position_embeddings"),
 }
-"""Each rope type that is understood, with the keys it needs. llama3 becomes a tensor of factors, see below."""
+"""Each rope type that is understood, with the keys it needs. llama3 becomes a tensor of factors, see below; dynamic
+changes nothing in texts as long as the context that the config says, and longer ones are not for GGUF to say."""
 
 YARN_OPTIONS = ("beta_fast", "beta_slow", "attention_factor")
 YARN_SCALES = {"mscale", "mscale_all_dim"}
@@ -128,7 +130,7 @@ def from_hf(config: Config, head_dim: int, layer_type: str = "full_attention") -
     part = p.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0
     _check_number("partial_rotary_factor", part)
     plain = Rope(theta=float(p["rope_theta"]), dim=int(head_dim * float(part)))
-    if p["rope_type"] in ("default", "llama3"):
+    if p["rope_type"] in ("default", "dynamic", "llama3"):
         return plain
     rope = replace(plain, scaling=p["rope_type"], factor=float(p["factor"]))
     if rope.scaling != "yarn":
@@ -157,3 +159,33 @@ def llama3_factors(config: Config, dim: int) -> list[float] | None:
         inside = 1.0 / ((1 - smooth) / factor + smooth)
         out.append(1.0 if wave < context / high else factor if wave > context / low else inside)
     return out
+
+
+class LongRope(NamedTuple):
+    """Divisors of the frequencies in a context as long as the model was made for, and in a longer one."""
+
+    short: list[float]
+    long: list[float]
+    attention_factor: float
+
+
+LONGROPE_KEYS = COMMON | {
+    *("short_factor", "long_factor", "factor", "attention_factor", "original_max_position_embeddings")
+}
+
+
+def longrope(config: Config) -> LongRope | None:
+    """The settings of rope type longrope, once called su, else None; ModelError for a key that is not understood."""
+    said = {k: v for k, v in (config.get("rope_parameters") or config.get("rope_scaling") or {}).items() if v}
+    if (said.get("rope_type") or said.get("type")) not in ("longrope", "su"):
+        return None
+    if odd := said.keys() - LONGROPE_KEYS:
+        raise ModelError(f"config.json: rope key '{min(odd)}' is not understood for type 'longrope'")
+    whole = {**config, **said}
+    if missing := {"short_factor", "long_factor", "original_max_position_embeddings"} - whole.keys():
+        raise ModelError(f"config.json: has no '{min(missing)}', which rotary positions of type 'longrope' need")
+    made_for = whole["original_max_position_embeddings"]
+    factor = said.get("factor") or whole["max_position_embeddings"] / made_for
+    usual = sqrt(1 + log(factor) / log(made_for)) if factor > 1 else 1.0
+    short, long = ([float(each) for each in said[key]] for key in ("short_factor", "long_factor"))
+    return LongRope(short, long, float(said.get("attention_factor") or usual))

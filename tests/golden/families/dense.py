@@ -16,10 +16,23 @@ FALCON: dict[str, Any] = {
     **{"new_decoder_architecture": False, "max_position_embeddings": 2048, "tie_word_embeddings": True},
 }
 
+SHORT = [1.0 + 0.05 * i for i in range(12)]
+LONG = [1.0 + 0.8 * i for i in range(12)]
+
 CASES: dict[str, dict[str, Any]] = {
     "phi3": {
         **{"architectures": ["Phi3ForCausalLM"], **DECODER, "sliding_window": 24, "pad_token_id": 0},
         **{"original_max_position_embeddings": 256, "rope_scaling": None},
+    },
+    "phi3_long": {
+        **{"architectures": ["Phi3ForCausalLM"], **DECODER, "sliding_window": None, "pad_token_id": 0},
+        **{"original_max_position_embeddings": 64, "max_position_embeddings": 512, "partial_rotary_factor": 0.75},
+        **{"rope_scaling": {"type": "longrope", "long_factor": LONG, "short_factor": SHORT}},
+    },
+    "phi3_short": {
+        **{"architectures": ["Phi3ForCausalLM"], **DECODER, "sliding_window": None, "pad_token_id": 0},
+        **{"original_max_position_embeddings": 256, "max_position_embeddings": 2048, "partial_rotary_factor": 0.75},
+        **{"rope_scaling": {"type": "longrope", "long_factor": LONG, "short_factor": SHORT}},
     },
     "command_r": {
         **{"architectures": ["CohereForCausalLM"], **DECODER, "logit_scale": 0.25, "tie_word_embeddings": True},
@@ -102,6 +115,9 @@ CASES: dict[str, dict[str, Any]] = {
 
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("phi3", {"sliding_window": 23}),
+    ("phi3_long", {"rope_scaling": {"type": "su", "long_factor": SHORT, "short_factor": SHORT}}),
+    ("phi3_long", {"max_position_embeddings": 1024}),
+    ("phi3_short", {"rope_scaling": {"type": "su", "long_factor": SHORT, "short_factor": LONG}}),
     ("command_r", {"logit_scale": 0.5}),
     ("command_r_plus", {"layer_norm_eps": 1e-2}),
     ("olmo3", {"sliding_window": 17}),
@@ -127,6 +143,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 ]
 
 PEERS: list[str] = [
+    *("phi3_long", "phi3_short"),
     *("smollm3", "granite", "starcoder2", "stablelm", "stablelm_parallel", "phi2", "gpt2", "gptneox", "gptneox_serial"),
     *("falcon_7b", "falcon_40b", "falcon_11b", "cohere2", "olmo"),
 ]
