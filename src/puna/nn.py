@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import ceil, floor, log, pi
+from math import ceil, floor, log, pi, sqrt
+from typing import Any
 
 from puna.cache import BLOCK, KV, Batch
 from puna.dtypes import F32, I32
@@ -237,6 +238,27 @@ def _eligible(scores: Tensor, bias: Weight | None, groups: int, used: int) -> Te
     return (grouped * chosen.reshape(chosen.shape[0], groups, 1)).reshape(*scores.shape)
 
 
+def repeated(x: Tensor, count: int) -> Tensor:
+    """(T, D) so many times: (T, count, D)."""
+    rows, size = x.shape
+    return apply("expand", x.reshape(rows, 1, size), shape=(rows, count, size))
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b over the last two axes."""
+    return apply("matmul", a, b)
+
+
+def at_least(x: Tensor, limit: float) -> Tensor:
+    """The larger of each element and a number."""
+    return apply("maximum", x, constant(limit))
+
+
+def root(x: Tensor) -> Tensor:
+    """Square root."""
+    return apply("sqrt", x)
+
+
 def experts(x: Tensor, w: Weight, ids: Tensor) -> Tensor:
     """(T, K), or (T, k, K), times the matrices (E, N, K) that `ids` (T, k) name, plus their biases: (T, k, N)."""
     return apply("experts", x, w.weight, ids, w.bias)
@@ -270,6 +292,35 @@ def frequencies(rope: Rope, factors: Weight | None = None) -> Tensor:
 def rope(x: Tensor, positions: Tensor, frequencies: Tensor, *, style: str, scale: float = 1.0) -> Tensor:
     """Turn (T, H, D) by position; `style` is "pairs" (2i with 2i + 1) or "halves" (i with i + dim / 2)."""
     return apply("rope", x, positions, frequencies, style=style, scale=float(scale))
+
+
+def memories(kinds: Sequence[object], owners: int) -> tuple[int, ...]:
+    """Whose memory each block reads: the first `owners` their own, others that of the last owner of their kind."""
+    out = list(range(owners))
+    for i in range(owners, len(kinds)):
+        same = [j for j in range(owners) if kinds[j] == kinds[i]]
+        if not same:
+            raise ModelError(f"block {i} reads what another block of its kind remembers, but none of {owners} does")
+        out.append(same[-1])
+    return tuple(out)
+
+
+def per_layer_inputs(net: Any, tokens: Tensor, x: Tensor, blocks: int, eps: float) -> Tensor:
+    """What each block is given of the tokens (T,) and their (T, hidden) embeddings: (T, blocks, size)."""
+    projected = heads(linear(x, net.per_layer_model_proj) / sqrt(_size(x)), blocks)
+    own = heads(embedding(tokens, net.per_layer_token_embd), blocks)
+    return (rms_norm(projected, net.per_layer_proj_norm, eps) + own * sqrt(_size(own))) * sqrt(0.5)
+
+
+def _size(x: Tensor) -> float:
+    """Of the last axis, which is not symbolic."""
+    return float(x.shape[-1])  # type: ignore[arg-type]
+
+
+def per_layer(block: Any, x: Tensor, inputs: Tensor, place: int) -> Tensor:
+    """(T, hidden) gates what the block at `place` is given (see `per_layer_inputs`), projected to (T, hidden)."""
+    own = inputs.slice(1, place, place + 1).reshape(inputs.shape[0], inputs.shape[2])
+    return linear(gelu_mul(linear(x, block.inp_gate), own), block.proj)
 
 
 def growth(positions: Tensor, every: float, by: float, start: float = 0.0) -> Tensor:

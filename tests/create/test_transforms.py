@@ -34,6 +34,8 @@ class Held:
 
 CASES: list[tuple[tuple[Transform, ...], np.ndarray[Any, Any], Any]] = [
     ((base.rows(1, 3),), MATRIX, MATRIX[1:3]),
+    ((base.pad_rows(8),), MATRIX, MATRIX[[0, 1, 2, 3, 4, 5, 0, 0]]),
+    ((base.pad_rows(6),), MATRIX, MATRIX),
     ((base.rows(1, 6, 2),), MATRIX, MATRIX[[1, 3, 5]]),
     ((base.rows(2, 4),), MATRIX[:, 0], [8, 12]),
     ((base.rows(0, 1),), MATRIX.reshape(2, 3, 4), [[[0, 1, 2, 3]], [[12, 13, 14, 15]]]),

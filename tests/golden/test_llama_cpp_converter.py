@@ -23,6 +23,7 @@ NOT_WRITTEN = {
     "command-r.attention.layer_norm_rms_epsilon": "the model has no such norm",
     "cohere2.rope.scaling.type": "it says none, which is what its absence says",
     "command-r.rope.scaling.type": "it says none, which is what its absence says",
+    "gemma3n.activation_sparsity_scale": "it computes them in float32: 1.2815515 where 1.2815516 is right",
     "hunyuan-dense.rope.scaling.factor": "1, which is what its absence says",
     "hunyuan-dense.rope.scaling.original_context_length": "a guess, as the converter says itself; nothing is stretched",
     "hunyuan-dense.rope.scaling.type": "it says none, which is what its absence says",

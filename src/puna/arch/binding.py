@@ -61,13 +61,18 @@ def check_sizes(name: str, hp: Hparams, tensors: Mapping[str, Stored], key: Call
         raise ModelError(f"{name}: '{count}' is {hp.n_blocks}, but there are only {len(tensors)} tensors")
     for pattern, axis, said in SIZES:
         tensor = pattern.format(getattr(hp, "n_dense_blocks", 0))
-        values = [getattr(hp, field, None) or 0 for field in said.split()]
+        values = [_of_first(getattr(hp, field, None)) for field in said.split()]
         size, shape = prod(values), tensors[tensor].shape if tensor in tensors else ()
         if not size or len(shape) <= axis or shape[axis] == size:  # 0: the architecture or the file does not say
             continue
         keys = " * ".join(f"'{spelled(FIELDS[field])}'" for field in said.split())
         product = " * ".join(map(str, values))
         raise ModelError(f"{name}: {keys} is {product}, but '{tensor}' has the shape {tuple(shape)}")
+
+
+def _of_first(value: Any) -> int:
+    """A number, or that of the first block; 0 where nothing is said."""
+    return (value[0] if isinstance(value, tuple) and value else value) or 0
 
 
 def check_vocabulary(metadata: Mapping[str, Any], tensors: Mapping[str, Stored]) -> None:

@@ -39,7 +39,7 @@ FIELDS: dict[str, Row] = {
     "ffn_size": Row("feed_forward_length", "intermediate_size n_inner ffn_hidden_size hidden_dim"),
     "n_heads": Row("attention.head_count", "num_attention_heads n_head n_heads"),
     "n_kv_heads": Row("attention.head_count_kv", "num_key_value_heads", lambda found: found["n_heads"]),
-    "head_dim": Row("attention.key_length", "head_dim", _head_dim),
+    "head_dim": Row("attention.key_length head_dim", "head_dim", _head_dim),
     "key_length": Row("attention.key_length", "key_length"),
     "value_length": Row("attention.value_length", "value_length"),
     "mla_key_length": Row("attention.key_length_mla", "mla_key_length"),
@@ -52,7 +52,7 @@ FIELDS: dict[str, Row] = {
     "layer_norm_eps": Row("attention.layer_norm_epsilon", "layer_norm_eps layer_norm_epsilon norm_epsilon"),
     "sliding_window": Row("attention.sliding_window", "sliding_window"),
     "sliding_window_pattern": Row("attention.sliding_window_pattern", "sliding_window_pattern"),
-    "rope_theta_local": Row("rope.freq_base_swa rope.local.freq_base", "rope_local_base_freq"),
+    "rope_theta_local": Row("rope.freq_base_swa rope.local.freq_base rope.freq_base_local", "rope_local_base_freq"),
     "final_softcap": Row("final_logit_softcapping", "final_logit_softcapping"),
     "attention_softcap": Row("attn_logit_softcapping", "attn_logit_softcapping"),
     "attention_scale": Row("attention.scale", "attention_multiplier"),
@@ -73,6 +73,11 @@ FIELDS: dict[str, Row] = {
     "n_expert_groups_used": Row("expert_group_used_count", "topk_group"),
     "gating": Row("expert_gating_func", "gating"),
     "yarn_log_multiplier": Row("rope.scaling.yarn_log_multiplier", "yarn_log_multiplier"),
+    "per_layer_size": Row("embedding_length_per_layer_input", "hidden_size_per_layer_input"),
+    "n_shared_blocks": Row("attention.shared_kv_layers", "num_kv_shared_layers"),
+    "n_streams": Row("altup.num_inputs", "altup_num_inputs"),
+    "active_stream": Row("altup.active_idx", "altup_active_idx"),
+    "sparsity": Row("activation_sparsity_scale", "sparsity"),
     "temperature_scale": Row("attention.temperature_scale", ""),
     "pooling_type": Row("pooling_type", "pooling_type"),
     "parallel_residual": Row("use_parallel_residual", "use_parallel_residual"),
@@ -185,7 +190,9 @@ def _checked(what: str, value: Any, annotation: str, least: int) -> Any:
     """The value in its field's type; a list of one repeated value is that value, unless the field has one per block."""
     if not isinstance(value, (str, bool, int, float)):
         if "tuple[" in annotation:
-            return tuple(next(kind for kind in (bool, str, int) if kind.__name__ in annotation)(each) for each in value)
+            return tuple(
+                next(kind for kind in (bool, str, int, float) if kind.__name__ in annotation)(each) for each in value
+            )
         distinct = sorted(set(value))
         if len(distinct) != 1:
             raise ModelError(f"{what}: differs from block to block ({distinct}), which is not supported here")

@@ -30,6 +30,11 @@ def rows(start: int, stop: int, step: int = 1) -> Transform:
     return Transform("rows", (start, stop, step))
 
 
+def pad_rows(count: int) -> Transform:
+    """At least so many rows: those that are missing at the end are like the first."""
+    return Transform("pad_rows", (count,))
+
+
 def regroup(groups: int, *sizes: int) -> Transform:
     """Rows that come as `groups` of parts with these sizes each: first part of all groups, then the second, and so on.
 

@@ -34,6 +34,7 @@ KEPT_F32 = (
     Rule(r"v\.(pre_tile|post_tile|tile)_position_embd\.weight|v\.positional_embedding_vlm", 9, "position tables"),
     Rule(r"s\.position_embd.*|.*rel_pos_[hw]", 9, "position tables stay F32"),
     Rule(r".*\.(shortconv\.conv|ssm_conv1d)\.weight|.*\.conv_dw\..*", 9, "short convolutions stay F32"),
+    Rule(r".*\.altup_(correct|predict)_coef\.weight", 9, "mixing of streams stays F32: small"),
     Rule(r"a\.(feature_extractor|conv1d|subsampling)\..*", 9, "convolutions of audio stay F32"),
     Rule(r".*\.(ssm_a|ssm_d|ssm_dt|ssm_x_norm)", 9, "recurrences stay F32: errors in them add up"),
 )

@@ -52,6 +52,11 @@ def _rows(array: Array, start: int, stop: int, step: int) -> Array:
     return array[(slice(None),) * row_axis(array.ndim) + (slice(start, stop, step),)]
 
 
+def _pad_rows(array: Array, count: int) -> Array:
+    missing = max(count - array.shape[0], 0)
+    return np.concatenate([array, np.repeat(array[:1], missing, 0)]) if missing else array
+
+
 def _regroup(array: Array, groups: int, *sizes: int) -> Array:
     axis = row_axis(array.ndim)
     whole = array.reshape(*array.shape[:axis], groups, sum(sizes), *array.shape[axis + 1 :])
@@ -104,6 +109,12 @@ KINDS: dict[str, Kind] = {
         _rows_shape,
         _rows,
         lambda s, start, stop, step: "" if 0 <= start < stop <= _count(s) else f"at least {stop} rows",
+    ),
+    "pad_rows": Kind(
+        "tokens without a row of their own have the first",
+        "elements",
+        lambda s, count: (max(s[0], count), *s[1:]),
+        _pad_rows,
     ),
     "regroup": Kind(
         "fused parts are interleaved by group",

@@ -36,6 +36,21 @@ CASES: dict[str, dict[str, Any]] = {
             **{"max_position_embeddings": 256, "llama_4_scaling_beta": 0.5},
         },
     },
+    "gemma3n": {
+        **{"architectures": ["Gemma3nForCausalLM"], **{k: v for k, v in WIDE.items() if k != "hidden_act"}},
+        **{
+            "hidden_activation": "gelu_pytorch_tanh",
+            "num_hidden_layers": 5,
+            "head_dim": 48,
+            "tie_word_embeddings": True,
+        },
+        **{"intermediate_size": [512, 256, 512, 256, 512], "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0},
+        **{"sliding_window": 16, "num_kv_shared_layers": 2, "laurel_rank": 32, "hidden_size_per_layer_input": 64},
+        **{"vocab_size_per_layer_input": 320, "altup_num_inputs": 4, "altup_active_idx": 1},
+        **{"altup_correct_scale": True, "altup_coef_clip": 120.0, "final_logit_softcapping": 8.0},
+        **{"activation_sparsity_pattern": [0.95, 0.5, 0.0, 0.0, 0.9], "rope_scaling": None},
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention", "full_attention"],
+    },
     "hunyuan_dense": {
         **{"architectures": ["HunYuanDenseV1ForCausalLM"], **WIDE, "head_dim": 48, "max_position_embeddings": 32768},
         **{"rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1}},
@@ -48,6 +63,10 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("exaone4_window", {"sliding_window": 17}),
     ("exaone4_window", {"sliding_window_pattern": "LG"}),
     ("hunyuan_dense", {"rope_scaling": None}),
+    ("gemma3n", {"activation_sparsity_pattern": [0.95, 0.5, 0.0, 0.0, 0.0]}),
+    ("gemma3n", {"altup_active_idx": 0}),
+    ("gemma3n", {"final_logit_softcapping": 30.0}),
+    ("gemma3n", {"rope_local_base_freq": 20000.0}),
     ("mistral3", {"rope_parameters": {**CASES["mistral3"]["rope_parameters"], "llama_4_scaling_beta": 0.0}}),
     ("mistral3", {"rope_parameters": {**CASES["mistral3"]["rope_parameters"], "mscale_all_dim": 0.5}}),
 ]
