@@ -11,7 +11,7 @@ from itertools import accumulate
 from math import ceil, floor, log, pi, sqrt
 from typing import Any
 
-from puna.cache import BLOCK, KV, Batch
+from puna.cache import BLOCK, KV, Batch, Spec
 from puna.dtypes import F32, I32
 from puna.errors import ModelError
 from puna.graph import Tensor, constant
@@ -408,3 +408,15 @@ def attend(
         block_size=BLOCK,
     )
     return flat(out)
+
+
+def mean_cache(width: int) -> Spec:
+    """What `sequence_mean` of rows of this width needs."""
+    return Spec(1, 1, width, encoder=True)
+
+
+def sequence_mean(x: Tensor, batch: Batch, kv: KV) -> Tensor:
+    """The mean of the rows of each token's whole sequence, which has to be in one step: (T, D) to (T, D)."""
+    rows, size = x.shape
+    nothing = apply("expand", constant([[[0.0]]]), shape=(rows, 1, 1))
+    return attention(nothing, nothing, x.reshape(rows, 1, size), batch, kv, scale=1.0)

@@ -20,6 +20,8 @@ RECORD: dict[str, dict[str, Any]] = {
 }
 
 NOT_WRITTEN = {
+    "modern-bert.attention.layer_norm_rms_epsilon": "the model has no such norm",
+    "modern-bert.rope.scaling.type": "it says none, which is what its absence says",
     "command-r.attention.layer_norm_rms_epsilon": "the model has no such norm",
     "cohere2.rope.scaling.type": "it says none, which is what its absence says",
     "command-r.rope.scaling.type": "it says none, which is what its absence says",

@@ -108,6 +108,13 @@ def caches(hp: Hparams) -> list[Spec]:
 
 def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
     """Logits (O, vocab)."""
+    x = nn.rms_norm(nn.rows(blocks(net, hp, batch, cache), batch.outputs), net.output_norm, hp.norm_eps)
+    logits = nn.linear(x, net.output or net.token_embd)
+    return nn.softcap(logits, hp.final_softcap) if hp.final_softcap else logits
+
+
+def blocks(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
+    """What all blocks make of the tokens: (T, hidden)."""
     x = nn.embedding(batch.tokens, net.token_embd) * hp.hidden_size**0.5
     far, near = nn.frequencies(hp.rope), nn.frequencies(nn.Rope(hp.rope_theta_local, hp.rope.dim))
     for i, (block, kv) in enumerate(zip(net.blk, cache, strict=True)):
@@ -116,9 +123,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
         x = x + nn.rms_norm(y, block.post_attention_norm, hp.norm_eps)
         y = gemma.feed_forward(block, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
         x = x + nn.rms_norm(y, block.post_ffw_norm, hp.norm_eps)
-    x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
-    logits = nn.linear(x, net.output or net.token_embd)
-    return nn.softcap(logits, hp.final_softcap) if hp.final_softcap else logits
+    return x
 
 
 def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:

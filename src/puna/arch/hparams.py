@@ -84,6 +84,7 @@ FIELDS: dict[str, Row] = {
     "clip_qkv": Row("attention.clamp_kqv", "clip_qkv"),
     "tensor_layout": Row("tensor_data_layout", ""),
     "causal": Row("attention.causal", ""),
+    "hidden_activation": Row("hidden_activation", "hidden_activation"),
     "position_offset": Row("", "position_offset"),
     "output_labels": Row("classifier.output_labels", "output_labels"),
     "classifier_pooling": Row("classifier.pooling_type", "classifier_pooling"),

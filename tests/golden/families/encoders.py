@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from golden.families.gemma import GEMMA
+
 BERT: dict[str, Any] = {
     "vocab_size": 320,
     "hidden_size": 128,
@@ -30,9 +32,44 @@ CASES: dict[str, dict[str, Any]] = {
         **{"hidden_dim": 256, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 128, "activation": "gelu"},
         **{"sinusoidal_pos_embds": False, "pad_token_id": 0, "torch_dtype": "float32"},
     },
+    "nomic_bert": {
+        **{"architectures": ["NomicBertModel"], "model_type": "nomic_bert", **WIDE, "hidden_act": "silu"},
+        **{
+            "n_embd": 256,
+            "n_inner": 256,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_positions": 8192,
+            "max_trained_positions": 2048,
+        },
+        **{"layer_norm_epsilon": 1e-5, "layer_norm_eps": 1e-5, "rotary_emb_base": 1000.0, "rope_theta": 1000.0},
+        **{"activation_function": "swiglu", "causal": False, "qkv_proj_bias": False, "mlp_fc1_bias": False},
+        **{"mlp_fc2_bias": False, "prenorm": False, "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False},
+        **{"rotary_emb_scale_base": None, "max_position_embeddings": 2048},
+    },
+    "modern_bert": {
+        **{"architectures": ["ModernBertModel"], "model_type": "modernbert", "vocab_size": 320, "hidden_size": 256},
+        **{
+            "intermediate_size": 256,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "norm_eps": 1e-5,
+            "layer_norm_eps": 1e-5,
+        },
+        **{"max_position_embeddings": 256, "global_attn_every_n_layers": 3, "local_attention": 32},
+        **{"global_rope_theta": 160000.0, "local_rope_theta": 10000.0, "hidden_activation": "gelu"},
+        **{"norm_bias": False, "attention_bias": False, "mlp_bias": False, "classifier_pooling": "mean"},
+        **{"pad_token_id": 318, "bos_token_id": 316, "eos_token_id": 317, "cls_token_id": 316, "sep_token_id": 317},
+        **{"torch_dtype": "float32"},
+    },
+    "gemma_embedding": {
+        **{"architectures": ["Gemma3TextModel"], "model_type": "gemma3_text", **GEMMA, "hidden_size": 256},
+        **{"intermediate_size": 256, "head_dim": 64, "query_pre_attn_scalar": 64, "use_bidirectional_attention": True},
+        **{"sliding_window": 32, "num_hidden_layers": 4, "num_key_value_heads": 1},
+    },
 }
 
-BYTES = ("roberta", "modern_bert")
+BYTES = ("roberta", "modern_bert", "gemma_embedding")
 """Those whose tokens are pairs of bytes, not pieces of words."""
 
 WRONG: list[tuple[str, dict[str, Any]]] = [
@@ -40,6 +77,12 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("roberta", {"pad_token_id": 4}),
     ("roberta", {"layer_norm_eps": 1e-2}),
     ("distilbert", {"n_heads": 8}),
+    ("nomic_bert", {"rotary_emb_base": 10.0}),
+    ("modern_bert", {"local_attention": 34}),
+    ("modern_bert", {"global_attn_every_n_layers": 2}),
+    ("modern_bert", {"local_rope_theta": 160000.0}),
+    ("gemma_embedding", {"sliding_window": 34}),
+    ("gemma_embedding", {"sliding_window_pattern": 4}),
 ]
 
 PEERS: list[str] = []
