@@ -148,6 +148,12 @@ def gelu_mul(gate: Tensor, up: Tensor) -> Tensor:
     return apply("gelu_mul", gate, up, approximate=True)
 
 
+def relu_squared(x: Tensor) -> Tensor:
+    """max(x, 0) squared."""
+    positive = apply("maximum", x, constant(0.0))
+    return positive * positive
+
+
 def clamp(x: Tensor, limit: float) -> Tensor:
     """Each element, but no further from 0 than a limit."""
     return apply("maximum", apply("minimum", x, constant(limit)), constant(-limit))

@@ -107,6 +107,14 @@ CASES: dict[str, dict[str, Any]] = {
         **{"attention_bias": False, "order_of_interleaved_layers": "local_attn_first", "layer_switch": 4},
         **{"position_embedding_type": "rope_gptj", "use_gated_activation": True, "use_parallel_block": True},
     },
+    "arcee": {
+        **{"architectures": ["ArceeForCausalLM"], **WIDE, "hidden_act": "relu2", "mlp_bias": True},
+        **{"attention_bias": True, "head_dim": 64, "rope_scaling": YARN, "max_position_embeddings": 128},
+    },
+    "nemotron": {
+        **{"architectures": ["NemotronForCausalLM"], **without("rms_norm_eps"), "hidden_act": "relu2"},
+        **{"norm_eps": 1e-5, "partial_rotary_factor": 0.5, "head_dim": 64, "attention_bias": False, "mlp_bias": False},
+    },
     "olmo": {
         **{"architectures": ["OlmoForCausalLM"], **without("rms_norm_eps"), "clip_qkv": 0.8, "attention_bias": False},
         **{"pad_token_id": 0, "rope_scaling": None},
@@ -140,10 +148,12 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("cohere2", {"sliding_window": 17}),
     ("cohere2", {"sliding_window_pattern": 2}),
     ("olmo", {"clip_qkv": None}),
+    ("arcee", {"rope_theta": 20000.0}),
+    ("nemotron", {"partial_rotary_factor": 1.0}),
 ]
 
 PEERS: list[str] = [
     *("phi3_long", "phi3_short"),
     *("smollm3", "granite", "starcoder2", "stablelm", "stablelm_parallel", "phi2", "gpt2", "gptneox", "gptneox_serial"),
-    *("falcon_7b", "falcon_40b", "falcon_11b", "cohere2", "olmo"),
+    *("falcon_7b", "falcon_40b", "falcon_11b", "cohere2", "olmo", "arcee", "nemotron"),
 ]
