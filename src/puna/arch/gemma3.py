@@ -115,7 +115,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
 
 def blocks(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
     """What all blocks make of the tokens: (T, hidden)."""
-    x = nn.embedding(batch.tokens, net.token_embd) * hp.hidden_size**0.5
+    x: Tensor = nn.embedding(batch.tokens, net.token_embd) * hp.hidden_size**0.5
     far, near = nn.frequencies(hp.rope), nn.frequencies(nn.Rope(hp.rope_theta_local, hp.rope.dim))
     for i, (block, kv) in enumerate(zip(net.blk, cache, strict=True)):
         y = nn.rms_norm(x, block.attn_norm, hp.norm_eps)

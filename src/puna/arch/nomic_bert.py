@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from puna import cache as caches_
 from puna import nn
-from puna.arch import base, bert
+from puna.arch import base
 from puna.arch.base import KV, Batch, Biased, Config, Spec, Weight
 from puna.graph import Tensor
 
@@ -65,7 +66,7 @@ class Network:
 
 def caches(hp: Hparams) -> list[Spec]:
     """Nothing outlives a step."""
-    return bert.caches(hp)
+    return caches_.encoder(hp.n_blocks, hp.n_heads, hp.head_dim)
 
 
 def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:

@@ -77,7 +77,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("roberta", {"pad_token_id": 4}),
     ("roberta", {"layer_norm_eps": 1e-2}),
     ("distilbert", {"n_heads": 8}),
-    ("nomic_bert", {"rotary_emb_base": 10.0}),
+    ("nomic_bert", {"layer_norm_epsilon": 1e-2}),
     ("modern_bert", {"local_attention": 34}),
     ("modern_bert", {"global_attn_every_n_layers": 2}),
     ("modern_bert", {"local_rope_theta": 160000.0}),
