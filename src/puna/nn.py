@@ -169,6 +169,20 @@ def tanh(x: Tensor) -> Tensor:
     return apply("tanh", x)
 
 
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), as exact below 0 as above."""
+    e = apply("exp", -apply("abs", x))
+    u = e + 1.0
+    rounded = apply("equal", u, constant(1.0))  # what u lost of e comes back as a factor
+    small = apply("where", rounded, e, apply("log", u) * e / apply("where", rounded, constant(1.0), u - 1.0))
+    return apply("maximum", x, constant(0.0)) + small
+
+
+def silu(x: Tensor) -> Tensor:
+    """x * sigmoid(x)."""
+    return apply("silu", x)
+
+
 def softmax(x: Tensor) -> Tensor:
     """Over the last axis."""
     return apply("softmax", x)
@@ -333,6 +347,14 @@ def growth(positions: Tensor, every: float, by: float, start: float = 0.0) -> Te
     """What queries are multiplied by: 1 + by * log(1 + floor((position + start) / every)), (T,) to (T, 1, 1)."""
     turns = ((positions.cast(F32) + start) / float(every)).cast(I32).cast(F32)
     return (apply("log", turns + 1.0) * by + 1.0).reshape(*positions.shape, 1, 1)
+
+
+def shared_heads(x: Tensor, groups: int, count: int) -> Tensor:
+    """(T, groups * D), each group for as many heads: (T, count, D)."""
+    tokens, width = x.shape
+    size = int(width) // groups  # type: ignore[arg-type]  # only the first axis is symbolic
+    grouped = x.reshape(tokens, groups, 1, size)
+    return apply("expand", grouped, shape=(tokens, groups, count // groups, size)).reshape(tokens, count, size)
 
 
 def causal_conv1d(x: Tensor, w: Weight, batch: Batch, state: Tensor) -> Tensor:

@@ -46,7 +46,15 @@ def values(case: str, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]
 
 
 NORMS = (
-    *("norm.weight", "LayerNorm.weight", "ln_1.weight", "ln_2.weight", "ln_f.weight", "ln_attn.weight"),
+    *(
+        "norm.weight",
+        "LayerNorm.weight",
+        "ln_1.weight",
+        "ln_2.weight",
+        "ln_f.weight",
+        "norm_f.weight",
+        "ln_attn.weight",
+    ),
     "ln_mlp.weight",
 )
 """Ends of their names."""

@@ -4,7 +4,24 @@ from typing import Any
 
 from golden.families.shapes import DECODER
 
+MAMBA: dict[str, Any] = {
+    **{"architectures": ["MambaForCausalLM"], "model_type": "mamba", "vocab_size": 320, "hidden_size": 256},
+    **{"num_hidden_layers": 2, "state_size": 16, "expand": 2, "conv_kernel": 4, "use_conv_bias": True},
+    **{"time_step_rank": 32, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, "torch_dtype": "float32"},
+    **{"bos_token_id": 316, "eos_token_id": 317, "intermediate_size": 512, "use_bias": False, "hidden_act": "silu"},
+}
+
 CASES: dict[str, dict[str, Any]] = {
+    "mamba": MAMBA,
+    "falcon_mamba": {
+        **{**MAMBA, "architectures": ["FalconMambaForCausalLM"], "model_type": "falcon_mamba", "mixer_rms_eps": 1e-6},
+        **{"tie_word_embeddings": False, "time_step_rank": 16, "num_hidden_layers": 2},
+    },
+    "mamba2": {
+        **{k: v for k, v in MAMBA.items() if k not in ("intermediate_size", "time_step_rank")},
+        **{"architectures": ["Mamba2ForCausalLM"], "model_type": "mamba2", "n_groups": 2, "num_heads": 8},
+        **{"head_dim": 64, "state_size": 32, "tie_word_embeddings": False, "chunk_size": 16},
+    },
     "lfm2": {
         **{k: v for k, v in DECODER.items() if k not in ("rms_norm_eps", "hidden_act")},
         **{"architectures": ["Lfm2ForCausalLM"], "num_hidden_layers": 4, "norm_eps": 1e-5, "conv_L_cache": 3},
@@ -14,6 +31,10 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 
-WRONG: list[tuple[str, dict[str, Any]]] = []
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("mamba", {"layer_norm_epsilon": 0.1}),
+    ("falcon_mamba", {"model_type": "mamba"}),
+    ("mamba2", {"n_groups": 1, "state_size": 64}),
+]
 
-PEERS: list[str] = ["lfm2"]
+PEERS: list[str] = ["lfm2", "mamba", "falcon_mamba", "mamba2"]
