@@ -108,8 +108,8 @@ CASES: dict[str, dict[str, Any]] = {
         **{"position_embedding_type": "rope_gptj", "use_gated_activation": True, "use_parallel_block": True},
     },
     "arcee": {
-        **{"architectures": ["ArceeForCausalLM"], **WIDE, "hidden_act": "relu2", "mlp_bias": True},
-        **{"attention_bias": True, "head_dim": 64, "rope_scaling": YARN, "max_position_embeddings": 128},
+        **{"architectures": ["ArceeForCausalLM"], **WIDE, "hidden_act": "relu2", "mlp_bias": False},
+        **{"attention_bias": False, "head_dim": 64, "rope_scaling": YARN, "max_position_embeddings": 128},
     },
     "nemotron": {
         **{"architectures": ["NemotronForCausalLM"], **without("rms_norm_eps"), "hidden_act": "relu2"},
