@@ -356,7 +356,7 @@ def test_a_model_that_wants_a_renderer_uses_its_own_template(path, tmp_path, mon
         ("llama__embedding_length", 32, "'llama.embedding_length' is 32"),
         ("llama__attention__head_count_kv", 3, "'llama.attention.head_count_kv'"),
         ("tokenizer__ggml__eos_token_id", 5000, "'tokenizer.ggml.eos_token_id' is 5000"),
-        ("general__architecture", "lama", "closest: llama"),
+        ("general__architecture", "lama", "closest by its tensors: llama"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_with_its_name(tmp_path, key, value, words):

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from puna import arch as archs
 from puna.arch.binding import read_hparams
+from puna.create.structure import find_built_like
 from puna.errors import GraphError, ModelError
 from puna.formats.gguf_kinds import no_model
 from puna.opened import Opened
@@ -56,7 +56,7 @@ class Runtime:
         if not isinstance(name, str):
             raise ModelError(f"{self.opened.source.name}: the file has no 'general.architecture'")
         with self._naming_source():
-            return archs.find(name)
+            return find_built_like(name, self.opened.tensors)
 
     @cached_property
     def hparams(self) -> Hparams:

@@ -365,7 +365,7 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("change", "error", "named"),
     [
-        ({"architectures": ["QwenX"]}, UnknownArchitecture, "'QwenX' is unknown; closest: "),
+        ({"architectures": ["QwenX"]}, UnknownArchitecture, "'QwenX' is unknown; closest by its tensors: "),
         ({"architectures": None}, ConversionError, "'architectures'"),
         ({"hidden_act": "relu"}, ConversionError, "'hidden_act' is 'relu'"),
         ({"quantization_config": {"quant_method": "gptq"}}, ConversionError, "'quantization_config'"),

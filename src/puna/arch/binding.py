@@ -132,10 +132,10 @@ def _group(arch: Architecture, prefix: str, group: Any, tensors: Mapping[str, St
 
 def _first(prefix: str, group: Any) -> str:
     attribute, hint = next(iter(get_type_hints(group, include_extras=True).items()))
-    return _named(prefix, attribute, hint)
+    return tensor_name(prefix, attribute, hint)
 
 
-def _named(prefix: str, attribute: str, hint: Any) -> str:
+def tensor_name(prefix: str, attribute: str, hint: Any) -> str:
     """A parameter's tensor; `Annotated[Weight, "ssm_a"]` names one that is not called `<attribute>.weight`."""
     return prefix + (hint.__metadata__[0] if get_origin(hint) is Annotated else f"{attribute}.weight")
 
@@ -144,7 +144,7 @@ def _claim(
     arch: Architecture, prefix: str, attribute: str, hint: Any, tensors: Mapping[str, Stored], claimed: set[str]
 ) -> Weight | None:
     """The leaves of one parameter."""
-    name = _named(prefix, attribute, hint)
+    name = tensor_name(prefix, attribute, hint)
     bias = name.removesuffix(".weight") + ".bias"
     plain = hint.__origin__ if get_origin(hint) is Annotated else hint
     kinds = get_args(plain) or (plain,)

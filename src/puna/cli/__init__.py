@@ -20,6 +20,7 @@ COMMANDS = {
     "create": "Make a model from a Modelfile.",
     "convert": "Convert a checkpoint to one GGUF file.",
     "merge": "Fold LoRA adapters into their base.",
+    "new-arch": "Begin an architecture that is not known yet.",
     "verify": "Check that a converted model computes what its source does.",
     "bench": "Measure how fast a model, the kernels and this machine are.",
     "imatrix": "Measure which weights of a model matter, from a text.",

@@ -23,7 +23,7 @@ class LazyGroup(click.Group):
         """The command, imported now."""
         if cmd_name not in self._lines:
             return None
-        return cast(click.Command, importlib.import_module(f"puna.cli.{cmd_name}").command)
+        return cast(click.Command, importlib.import_module(f"puna.cli.{cmd_name.replace('-', '_')}").command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -32,7 +32,7 @@ from puna.create.prequantized import plain_config, unpack
 from puna.create.source import find_files
 from puna.create.tensors import Constant, Converted, passes
 from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
-from puna.errors import ConversionError, GraphError, ModelError
+from puna.errors import ConversionError, GraphError, ModelError, UnknownArchitecture
 from puna.formats.file_types import FILE_TYPE_IDS
 from puna.formats.safetensors import open_safetensors
 from puna.tokenizer import tokenizer_from_hf
@@ -64,17 +64,18 @@ class Checkpoint:
     warnings: tuple[str, ...] = ()
 
 
-def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Checkpoint:
+def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto", like: str | None = None) -> Checkpoint:
     """Open a directory with config.json, safetensors or PyTorch weights, and tokenizer files; nothing large is read.
 
-    `dtype`: auto, f32, f16, bf16. ConversionError, ModelError or FormatError names the file, key or tensor that does
-    not fit.
+    `dtype`: auto, f32, f16, bf16. `like`: a Hugging Face class that it is read as, whatever it says.
+    ConversionError, ModelError or FormatError names the file, key or tensor that does not fit.
     """
     root = Path(directory)
     if dtype not in DTYPE_CHOICES:
         raise ConversionError(f"converting {root}: dtype {dtype!r} is unknown; known: {', '.join(DTYPE_CHOICES)}")
-    said, weights, told = _opened(root)
-    arch = archs.find_hf(class_of(root, said))
+    said, weights, told = read_parts(root)
+    said = {**said, "architectures": [like]} if like else said
+    arch = _architecture(root, said, weights)
     check_sizes_of(said, weights)
     with reading_config(arch.name):
         config = arch.understood(plain_config(said))
@@ -103,6 +104,18 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto") -> Chec
     )
 
 
+def _architecture(root: Path, config: Mapping[str, Any], weights: Mapping[str, Stored]) -> Architecture:
+    """The architecture of the class that config.json names; what is said of others tells which are built alike."""
+    try:
+        return archs.find_hf(class_of(root, config))
+    except UnknownArchitecture as error:
+        from puna.create.structure import like_names, said_of
+
+        closest = said_of(like_names(unpack(config, weights)))
+        advice = f"`puna new-arch NAME --from {root}` takes it as one of them, or begins a file for it"
+        raise UnknownArchitecture(f"{str(error).split(';')[0]}; {closest}; {advice}") from error
+
+
 def _warnings(
     config: Mapping[str, Any], sources: Iterable[str], tensors: Mapping[str, Stored], metadata: Mapping[str, Any]
 ) -> Iterator[str]:
@@ -126,7 +139,7 @@ def _assumed(arch: Architecture, hp: Hparams, told: Mapping[str, str]) -> Iterat
         yield f"params.json does not say the longest context: {length} is {ASSUMED}; --set {key}=N says another"
 
 
-def _opened(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored], dict[str, str]]:
+def read_parts(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored], dict[str, str]]:
     """What config.json says, or would say, and the tensors, of either layout; and where keys are not config.json's."""
     if not is_meta(root):
         return read_config(root), _open_weights(root), {}

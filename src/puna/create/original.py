@@ -44,8 +44,13 @@ def open_original(path: Path, dtype: str) -> Original:
     return _of_checkpoint(path, dtype) if path.is_dir() else _of_gguf(path, dtype)
 
 
-def _of_checkpoint(path: Path, dtype: str) -> Original:
-    opened = open_checkpoint(path, dtype)
+def open_like(path: Path, hf_class: str, dtype: str = "auto") -> Original:
+    """Open a checkpoint as if its config.json named another class."""
+    return _of_checkpoint(path, dtype, hf_class)
+
+
+def _of_checkpoint(path: Path, dtype: str, like: str | None = None) -> Original:
+    opened = open_checkpoint(path, dtype, like)
     return Original(
         path,
         opened.metadata,
