@@ -61,5 +61,5 @@ NORMS = (
 
 
 def is_norm(name: str) -> bool:
-    """Whether a tensor is what a norm multiplies by."""
-    return name.endswith(NORMS) or ".norms." in name
+    """Whether a tensor is what a norm, or something like it, multiplies by."""
+    return name.endswith((*NORMS, "layer_scalar", "_scale", "router.scale")) or ".norms." in name

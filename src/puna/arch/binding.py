@@ -116,15 +116,17 @@ def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
 def _group(arch: Architecture, prefix: str, group: Any, tensors: Mapping[str, Stored], claimed: set[str]) -> Any:
     """A dataclass of weights, whose names begin with `prefix`, and of further groups of them under the same prefix.
 
-    Of a union of groups it is the one whose first weight is there; where there is none, the first.
+    Of a union of groups it is the one whose first weight is there; where there is none, None if that may be, else the
+    first.
     """
     values: dict[str, Any] = {}
     for attribute, hint in get_type_hints(group, include_extras=True).items():
         kinds = (kind for kind in get_args(hint) or (hint,) if isinstance(kind, type) and is_dataclass(kind))
         groups = [kind for kind in kinds if not issubclass(kind, Weight)]
         if groups:
-            chosen = next((each for each in groups if _first(prefix, each) in tensors), groups[0])
-            values[attribute] = _group(arch, prefix, chosen, tensors, claimed)
+            otherwise = None if type(None) in get_args(hint) else groups[0]
+            chosen = next((each for each in groups if _first(prefix, each) in tensors), otherwise)
+            values[attribute] = _group(arch, prefix, chosen, tensors, claimed) if chosen else None
         else:
             values[attribute] = _claim(arch, prefix, attribute, hint, tensors, claimed)
     return group(**values)
