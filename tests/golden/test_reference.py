@@ -20,7 +20,7 @@ def test_transformers_computes_what_is_on_record(case: str) -> None:
     want = np.load(DATA / f"{case}.npy")
     got = make.outputs(model, tokens(CASES[case]["vocab_size"]))
     assert np.abs(got - want).max() < 1e-5 * np.abs(want).max()
-    assert make.description(model)["tensors"] == recorded(case)["tensors"]
+    assert make.description(model, case)["tensors"] == recorded(case)["tensors"]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -34,7 +34,7 @@ def _turned(found: Mapping[str, Any]) -> int:
 
 
 FIELDS: dict[str, Row] = {
-    "n_blocks": Row("block_count", "num_hidden_layers n_layer n_layers"),
+    "n_blocks": Row("block_count", "num_hidden_layers n_layer n_layers num_layers"),
     "hidden_size": Row("embedding_length", "hidden_size n_embd d_model dim"),
     "ffn_size": Row("feed_forward_length", "intermediate_size n_inner ffn_hidden_size hidden_dim"),
     "n_heads": Row("attention.head_count", "num_attention_heads n_head n_heads"),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from golden.families.shapes import DECODER, WIDE, YARN
+from golden.families.shapes import DECODER, LLAMA3, WIDE, YARN
 
 
 def without(*keys: str) -> dict[str, Any]:
@@ -18,6 +18,15 @@ FALCON: dict[str, Any] = {
 
 SHORT = [1.0 + 0.05 * i for i in range(12)]
 LONG = [1.0 + 0.8 * i for i in range(12)]
+
+INTERNLM2: dict[str, Any] = {
+    **{"architectures": ["InternLM2ForCausalLM"], **DECODER, "rope_theta": 1000000.0, "bias": False},
+    **{"rope_scaling": {"type": "dynamic", "factor": 2.0}, "attn_implementation": "eager"},
+}
+EXAONE: dict[str, Any] = {
+    **{"architectures": ["ExaoneForCausalLM"], **DECODER, "activation_function": "silu", "layer_norm_epsilon": 1e-5},
+    **{"head_dim": 32, "num_layers": 2, "rope_theta": 500000.0, "rope_scaling": LLAMA3},
+}
 
 CASES: dict[str, dict[str, Any]] = {
     "phi3": {
@@ -115,6 +124,8 @@ CASES: dict[str, dict[str, Any]] = {
         **{"architectures": ["NemotronForCausalLM"], **without("rms_norm_eps"), "hidden_act": "relu2"},
         **{"norm_eps": 1e-5, "partial_rotary_factor": 0.5, "head_dim": 64, "attention_bias": False, "mlp_bias": False},
     },
+    "internlm2": INTERNLM2,
+    "exaone": {k: v for k, v in EXAONE.items() if k not in ("num_hidden_layers", "rms_norm_eps", "hidden_act")},
     "olmo": {
         **{"architectures": ["OlmoForCausalLM"], **without("rms_norm_eps"), "clip_qkv": 0.8, "attention_bias": False},
         **{"pad_token_id": 0, "rope_scaling": None},
@@ -148,6 +159,9 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("cohere2", {"sliding_window": 17}),
     ("cohere2", {"sliding_window_pattern": 2}),
     ("olmo", {"clip_qkv": None}),
+    ("internlm2", {"rope_theta": 10000.0}),
+    ("exaone", {"rope_scaling": None}),
+    ("exaone", {"layer_norm_epsilon": 1e-2}),
     ("arcee", {"rope_theta": 20000.0}),
     ("nemotron", {"partial_rotary_factor": 1.0}),
 ]
@@ -155,5 +169,5 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 PEERS: list[str] = [
     *("phi3_long", "phi3_short"),
     *("smollm3", "granite", "starcoder2", "stablelm", "stablelm_parallel", "phi2", "gpt2", "gptneox", "gptneox_serial"),
-    *("falcon_7b", "falcon_40b", "falcon_11b", "cohere2", "olmo", "arcee", "nemotron"),
+    *("falcon_7b", "falcon_40b", "falcon_11b", "cohere2", "olmo", "arcee", "nemotron", "internlm2", "exaone"),
 ]
