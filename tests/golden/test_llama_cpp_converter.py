@@ -33,6 +33,7 @@ NOT_WRITTEN = {
     "llama.rope.scaling.yarn_attn_factor": "said as a part of yarn's own, `rope.scaling.attn_factor`, which it runs by",
     "nemotron.attention.layer_norm_rms_epsilon": "the model has no such norm",
     "nemotron.rope.scaling.type": "it says none, which is what its absence says",
+    "nemotron_h.rope.dimension_count": "nothing is turned",
     "olmo2.rope.freq_base_swa": "it says what `rope.freq_base` says, which is what its absence says",
 }
 

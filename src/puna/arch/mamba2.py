@@ -21,6 +21,7 @@ HF_DEFAULTS = {
     **{"expand": 2, "conv_kernel": 4, "state_size": 128, "layer_norm_epsilon": 1e-5, "n_groups": 8},
     **{"tie_word_embeddings": False},
 }
+LONG = mamba.LONG
 ENDLESS = (None, 0.0, float("inf"), "Infinity", {"__float__": "Infinity"})
 """How config.json says that steps are not limited."""
 HF_REQUIRES = {"hidden_act": (None, "silu"), "time_step_limit": ENDLESS}

@@ -22,6 +22,13 @@ CASES: dict[str, dict[str, Any]] = {
         **{"architectures": ["Mamba2ForCausalLM"], "model_type": "mamba2", "n_groups": 2, "num_heads": 8},
         **{"head_dim": 64, "state_size": 32, "tie_word_embeddings": False, "chunk_size": 16},
     },
+    "nemotron_h": {
+        **{k: v for k, v in MAMBA.items() if k not in ("expand", "time_step_rank", "state_size", "hidden_act")},
+        **{"architectures": ["NemotronHForCausalLM"], "model_type": "nemotron_h", "hybrid_override_pattern": "M-*M"},
+        **{"num_hidden_layers": 4, "ssm_state_size": 32, "mamba_num_heads": 4, "mamba_head_dim": 64, "n_groups": 2},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "mlp_hidden_act": "relu2"},
+        **{"chunk_size": 16, "max_position_embeddings": 256, "tie_word_embeddings": False, "mlp_bias": False},
+    },
     "lfm2": {
         **{k: v for k, v in DECODER.items() if k not in ("rms_norm_eps", "hidden_act")},
         **{"architectures": ["Lfm2ForCausalLM"], "num_hidden_layers": 4, "norm_eps": 1e-5, "conv_L_cache": 3},
@@ -34,7 +41,8 @@ CASES: dict[str, dict[str, Any]] = {
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("mamba", {"layer_norm_epsilon": 0.1}),
     ("falcon_mamba", {"model_type": "mamba"}),
+    ("nemotron_h", {"hybrid_override_pattern": "M-*M", "n_groups": 1, "ssm_state_size": 64}),
     ("mamba2", {"n_groups": 1, "state_size": 64}),
 ]
 
-PEERS: list[str] = ["lfm2", "mamba", "falcon_mamba", "mamba2"]
+PEERS: list[str] = ["lfm2", "mamba", "falcon_mamba", "mamba2", "nemotron_h"]
