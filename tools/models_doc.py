@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -13,7 +14,12 @@ from puna import arch as archs
 from puna.arch.base import REQUIRES, Architecture, Biased, Weight
 from puna.arch.hparams import FIELDS
 
-PAGE = Path(__file__).parent.parent / "docs" / "models.md"
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
+
+from models_facts import facts  # beside this file, and knows the tests' cases
+
+PAGE = ROOT / "docs" / "models.md"
 HEAD = """\
 # Models
 
@@ -21,8 +27,17 @@ Made by `tools/models_doc.py` from `src/puna/arch/`; do not edit. Each architect
 `general.architecture` is its name, and is converted from a Hugging Face checkpoint of one of its classes.
 [How to add one](add-an-architecture.md).
 
+What the second table says was taken from the graphs of tiny checkpoints that the tests make, with every feature of the
+architecture in some of them. **Proven**: how many of them compute what transformers (5.23.0) does, in float32, to 1e-4 of
+the largest value, or what an independent reference in the tests does. **llama.cpp**: of how many the file is byte for byte
+what its own converter writes.
+
 | Architecture | Hugging Face classes | |
 |---|---|---|
+"""
+FACTS = """
+| Architecture | Kind | Attention | Positions | Memory | Proven | llama.cpp |
+|---|---|---|---|---|---|---|
 """
 ROPE = "rope.freq_base", "rope.dimension_count", "rope.scaling.*"
 
@@ -31,7 +46,9 @@ def page() -> str:
     """The text of docs/models.md."""
     found = [archs.find(name) for name in archs.names()]
     rows = [f"| [{a.name}](#{a.name}) | {', '.join(a.hf_classes)} | {_docstring(a).splitlines()[0]} |" for a in found]
-    return HEAD + "\n".join(rows) + "\n\n" + "\n".join("\n".join(_section(arch)) for arch in found)
+    known = [f"| [{a.name}](#{a.name}) | {' | '.join(facts(a))} |" for a in found]
+    sections = "\n".join("\n".join(_section(arch)) for arch in found)
+    return HEAD + "\n".join(rows) + "\n" + FACTS + "\n".join(known) + "\n\n" + sections
 
 
 def _docstring(arch: Architecture) -> str:
@@ -41,6 +58,8 @@ def _docstring(arch: Architecture) -> str:
 def _section(arch: Architecture) -> Iterator[str]:
     _, _, rest = _docstring(arch).partition("\n\n")
     yield f"## {arch.name}\n\n{rest or _docstring(arch)}\n"
+    if arch.known:
+        yield f"Published checkpoints that convert: {', '.join(arch.known)}.\n"
     yield f"Metadata, after `{arch.name}.`: {', '.join(f'`{key}`' for key in _keys(arch))}.\n"
     hints = get_type_hints(arch.network, include_extras=True)
     (block,) = get_args(hints.pop("blk"))

@@ -63,7 +63,7 @@ class Architecture:
     that are not needed; `hf_only`: parts of such that one class needs, with its name; `gguf_ignored`: beginnings of
     GGUF names that are not. `hf_defaults`: what the HF class means by a key's absence from config.json. `hf_requires`:
     config keys whose value must be among those listed (None: absent), as others would change numbers.
-    `extra_tensors`: small float32 tensors that follow from the config alone.
+    `known`: published checkpoints that convert. `extra_tensors`: small float32 tensors that follow from the config alone.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Architecture:
     from_hf: Callable[[str, Any], Transform | tuple[Transform, ...] | None]
     hparams_from_hf: Callable[[Config], Hparams]
     extra_tensors: Callable[[Config, Any], Mapping[str, list[float]]]
+    known: tuple[str, ...]
 
     @classmethod
     def of(cls, module: ModuleType) -> Architecture:
@@ -106,6 +107,7 @@ class Architecture:
             from_hf=getattr(module, "from_hf", lambda name, hp: None),
             hparams_from_hf=getattr(module, "hparams_from_hf", lambda config: module.Hparams.from_hf(name, config)),
             extra_tensors=getattr(module, "extra_tensors", lambda config, hp: {}),
+            known=getattr(module, "KNOWN", ()),
         )
 
     def targets(self, hf_name: str) -> tuple[Target, ...]:
