@@ -17,8 +17,6 @@ from puna.arch.hparams import FIELDS
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
 
-from models_facts import facts  # beside this file, and knows the tests' cases
-
 PAGE = ROOT / "docs" / "models.md"
 HEAD = """\
 # Models
@@ -27,10 +25,10 @@ Made by `tools/models_doc.py` from `src/puna/arch/`; do not edit. Each architect
 `general.architecture` is its name, and is converted from a Hugging Face checkpoint of one of its classes.
 [How to add one](add-an-architecture.md).
 
-What the second table says was taken from the graphs of tiny checkpoints that the tests make, with every feature of the
-architecture in some of them. **Proven**: how many of them compute what transformers (5.23.0) does, in float32, to 1e-4 of
-the largest value, or what an independent reference in the tests does. **llama.cpp**: of how many the file is byte for byte
-what its own converter writes.
+What the second table says was taken from the graphs of tiny checkpoints that the tests make, with every feature of
+the architecture in some of them. **Proven**: how many of them compute what transformers (5.23.0) does, in float32, to
+1e-4 of the largest value; or what an independent reference in the tests does. **llama.cpp**: of how many its own
+converter writes the same tensors and metadata.
 
 | Architecture | Hugging Face classes | |
 |---|---|---|
@@ -44,6 +42,8 @@ ROPE = "rope.freq_base", "rope.dimension_count", "rope.scaling.*"
 
 def page() -> str:
     """The text of docs/models.md."""
+    from models_facts import facts  # beside this file; it knows the tests' cases
+
     found = [archs.find(name) for name in archs.names()]
     rows = [f"| [{a.name}](#{a.name}) | {', '.join(a.hf_classes)} | {_docstring(a).splitlines()[0]} |" for a in found]
     known = [f"| [{a.name}](#{a.name}) | {' | '.join(facts(a))} |" for a in found]
@@ -59,7 +59,7 @@ def _section(arch: Architecture) -> Iterator[str]:
     _, _, rest = _docstring(arch).partition("\n\n")
     yield f"## {arch.name}\n\n{rest or _docstring(arch)}\n"
     if arch.known:
-        yield f"Published checkpoints that convert: {', '.join(arch.known)}.\n"
+        yield f"Published checkpoints, for instance: {', '.join(arch.known)}.\n"
     yield f"Metadata, after `{arch.name}.`: {', '.join(f'`{key}`' for key in _keys(arch))}.\n"
     hints = get_type_hints(arch.network, include_extras=True)
     (block,) = get_args(hints.pop("blk"))

@@ -52,7 +52,7 @@ def kind(made: Made) -> Iterator[str]:
     attends, remembers = (bool([s for s in made.specs if test(s)]) for test in (_attends, lambda s: s.recurrent))
     name = "encoder" if any(spec.encoder for spec in made.specs) else "decoder"
     yield ("hybrid " if attends and remembers else "recurrent " if remembers else "") + name
-    if any("experts" in node.op for node in made.nodes):
+    if getattr(made.hp, "n_experts", None):
         yield "mixture of experts"
 
 
@@ -68,7 +68,7 @@ def attention(made: Made) -> Iterator[str]:
     if any(spec.encoder for spec in made.specs):
         yield "both ways"
     yield from (name for name in ("window", "chunk") if any(getattr(spec, name) for spec in made.specs))
-    if made.attrs("attention", "softcap") - {0, 0.0, None}:
+    if made.attrs("attention", "softcap") - {0, None}:
         yield "bounded scores"
 
 

@@ -63,7 +63,7 @@ class Architecture:
     that are not needed; `hf_only`: parts of such that one class needs, with its name; `gguf_ignored`: beginnings of
     GGUF names that are not. `hf_defaults`: what the HF class means by a key's absence from config.json. `hf_requires`:
     config keys whose value must be among those listed (None: absent), as others would change numbers.
-    `known`: published checkpoints that convert. `extra_tensors`: small float32 tensors that follow from the config alone.
+    `extra_tensors`: small float32 tensors that follow from the config alone. `known`: published checkpoints.
     """
 
     name: str

@@ -25,6 +25,12 @@ HF_CLASSES = (
     *("BertModel", "BertForMaskedLM", "BertForSequenceClassification", "DistilBertModel", "DistilBertForMaskedLM"),
     *(f"{name}{kind}" for name in OFFSET for kind in ("Model", "ForMaskedLM", "ForSequenceClassification")),
 )
+KNOWN = (
+    "sentence-transformers/all-MiniLM-L6-v2",
+    "google-bert/bert-base-uncased",
+    "FacebookAI/xlm-roberta-base",
+    "distilbert/distilbert-base-uncased",
+)
 HF_PREFIXES = {"bert.": "", "roberta.": "", "distilbert.": ""}
 HF_DEFAULTS = {"layer_norm_eps": 1e-12, "hidden_act": "gelu"}
 HF_REQUIRES = {

@@ -15,6 +15,7 @@ from puna.errors import ModelError
 from puna.graph import Tensor
 
 HF_CLASSES = ("Cohere2ForCausalLM",)
+KNOWN = ("CohereLabs/c4ai-command-r7b-12-2024", "CohereLabs/c4ai-command-a-03-2025")
 HF_DEFAULTS = command_r.HF_DEFAULTS | {"sliding_window": 4096}
 HF_REQUIRES = {
     "hidden_act": ("silu",),

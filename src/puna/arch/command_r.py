@@ -17,6 +17,7 @@ from puna.graph import Tensor
 
 NAME = "command-r"
 HF_CLASSES = ("CohereForCausalLM",)
+KNOWN = ("CohereLabs/c4ai-command-r-v01", "CohereLabs/c4ai-command-r-plus")
 HF_DEFAULTS = {
     **{"hidden_act": "silu", "layer_norm_eps": 1e-5, "rope_theta": 10000.0, "logit_scale": 0.0625},
     **{"tie_word_embeddings": True},

@@ -20,6 +20,7 @@ from puna.errors import ModelError
 from puna.graph import Tensor
 
 HF_CLASSES = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM")
+KNOWN = ("deepseek-ai/DeepSeek-V2-Lite", "deepseek-ai/DeepSeek-V3", "deepseek-ai/DeepSeek-R1")
 HF_DEFAULTS = {
     **{"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "first_k_dense_replace": 0},
     **{"routed_scaling_factor": 1.0, "norm_topk_prob": False, "n_group": 1, "topk_group": 1, "n_shared_experts": 0},

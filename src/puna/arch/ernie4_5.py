@@ -13,6 +13,7 @@ from puna.arch.base import KV, Batch
 from puna.graph import Tensor
 
 HF_CLASSES = ("Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM")
+KNOWN = ("baidu/ERNIE-4.5-0.3B-PT",)
 HF_DEFAULTS = {
     **{"hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "head_dim": 128},
     **{"num_key_value_heads": 2, "tie_word_embeddings": True},

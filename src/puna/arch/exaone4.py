@@ -15,6 +15,7 @@ from puna.arch.base import KV, Batch, Config, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("Exaone4ForCausalLM",)
+KNOWN = ("LGAI-EXAONE/EXAONE-4.0-1.2B", "LGAI-EXAONE/EXAONE-4.0-32B")
 HF_DEFAULTS = {
     **{"hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False},
     **{"sliding_window": 4096, "sliding_window_pattern": 4},

@@ -16,6 +16,7 @@ from puna.arch.base import KV, Batch, Biased, Config, Spec, Transform, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("FalconForCausalLM",)
+KNOWN = ("tiiuae/falcon-7b", "tiiuae/falcon-40b", "tiiuae/falcon-11B")
 HF_DEFAULTS = {
     **{"activation": "gelu", "layer_norm_epsilon": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 2048},
     **{"tie_word_embeddings": True},

@@ -16,6 +16,7 @@ from puna.arch.base import KV, Batch, Spec, Transform, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("GemmaForCausalLM",)
+KNOWN = ("google/gemma-2b", "google/gemma-7b-it")
 HF_DEFAULTS = {
     **{"head_dim": 256, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "max_position_embeddings": 8192},
     **{"tie_word_embeddings": True, "vocab_size": 256000},

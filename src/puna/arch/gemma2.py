@@ -16,6 +16,7 @@ from puna.errors import ModelError
 from puna.graph import Tensor
 
 HF_CLASSES = ("Gemma2ForCausalLM",)
+KNOWN = ("google/gemma-2-2b-it", "google/gemma-2-9b", "google/gemma-2-27b")
 HF_DEFAULTS = gemma.HF_DEFAULTS | {
     **{"num_attention_heads": 8, "num_key_value_heads": 4, "query_pre_attn_scalar": 256, "sliding_window": 4096},
     **{"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},

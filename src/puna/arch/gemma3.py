@@ -17,6 +17,7 @@ from puna.errors import ModelError
 from puna.graph import Tensor
 
 HF_CLASSES = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
+KNOWN = ("google/gemma-3-270m", "google/gemma-3-1b-it", "google/gemma-3-27b-it")
 HF_PREFIXES = {
     "language_model.model.": "model.",
     "model.language_model.": "model.",

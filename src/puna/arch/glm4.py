@@ -15,6 +15,7 @@ from puna.arch.base import KV, Batch, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("Glm4ForCausalLM",)
+KNOWN = ("zai-org/GLM-4-9B-0414", "zai-org/GLM-4-32B-0414")
 HF_DEFAULTS = {
     **{"hidden_act": "silu", "rms_norm_eps": 1.5625e-7, "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
     **{"head_dim": 128, "num_key_value_heads": 2, "tie_word_embeddings": False},

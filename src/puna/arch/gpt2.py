@@ -16,6 +16,7 @@ from puna.arch.base import KV, Batch, Biased, Config, Spec, Transform, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("GPT2LMHeadModel",)
+KNOWN = ("openai-community/gpt2", "openai-community/gpt2-xl")
 HF_PREFIXES = {"transformer.": ""}
 HF_DEFAULTS = {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
 HF_REQUIRES = {

@@ -17,6 +17,7 @@ from puna.arch.base import KV, Batch, Biased, Config, Spec, Transform, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("GPTNeoXForCausalLM",)
+KNOWN = ("EleutherAI/pythia-70m", "EleutherAI/pythia-12b", "EleutherAI/gpt-neox-20b")
 HF_DEFAULTS = {"hidden_act": "gelu", "layer_norm_eps": 1e-5, "use_parallel_residual": True}
 HF_REQUIRES = {"hidden_act": ("gelu",), "layer_types": (None, "full_attention")}
 

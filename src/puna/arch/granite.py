@@ -15,6 +15,7 @@ from puna.errors import ModelError
 from puna.graph import Tensor
 
 HF_CLASSES = ("GraniteForCausalLM",)
+KNOWN = ("ibm-granite/granite-3.3-2b-instruct", "ibm-granite/granite-3.3-8b-instruct")
 HF_DEFAULTS = {
     **llama.HF_DEFAULTS,
     **{"embedding_multiplier": 1.0, "residual_multiplier": 1.0, "attention_multiplier": 1.0, "logits_scaling": 1.0},

@@ -17,6 +17,7 @@ from puna.graph import Tensor
 
 NAME = "hunyuan-dense"
 HF_CLASSES = ("HunYuanDenseV1ForCausalLM",)
+KNOWN = ("tencent/Hunyuan-0.5B-Instruct", "tencent/Hunyuan-7B-Instruct")
 HF_DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False}
 HF_REQUIRES = llama.HF_REQUIRES | {
     **{"use_qk_norm": (None, True), "use_cla": (None, False), "num_experts": (None, 1)},

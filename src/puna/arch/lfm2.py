@@ -18,6 +18,7 @@ from puna.cache import recurrent
 from puna.graph import Tensor
 
 HF_CLASSES = ("Lfm2ForCausalLM",)
+KNOWN = ("LiquidAI/LFM2-350M", "LiquidAI/LFM2-1.2B")
 HF_DEFAULTS = {
     **{"norm_eps": 1e-5, "rope_theta": 1000000.0, "conv_bias": False, "conv_L_cache": 3, "num_key_value_heads": 8},
     **{"block_auto_adjust_ff_dim": True, "block_multiple_of": 256, "block_ffn_dim_multiplier": 1.0},

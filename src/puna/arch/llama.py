@@ -18,6 +18,15 @@ from puna.errors import ModelError
 from puna.graph import Tensor
 
 HF_CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM")
+KNOWN = (
+    "meta-llama/Llama-2-7b-hf",
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "meta-llama/Llama-3.2-1B",
+    "mistralai/Mistral-7B-v0.3",
+    "mistralai/Mixtral-8x7B-v0.1",
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+)
 HF_DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0}
 HF_REQUIRES = {"hidden_act": ("silu",), "layer_types": (None, "full_attention")}
 

@@ -17,6 +17,7 @@ from puna.cache import recurrent
 from puna.graph import Tensor
 
 HF_CLASSES = ("MambaForCausalLM", "FalconMambaForCausalLM")
+KNOWN = ("state-spaces/mamba-130m-hf", "tiiuae/falcon-mamba-7b")
 HF_DEFAULTS = {
     **{"expand": 2, "conv_kernel": 4, "state_size": 16, "layer_norm_epsilon": 1e-5, "time_step_rank": "auto"},
     **{"tie_word_embeddings": True},

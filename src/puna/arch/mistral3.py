@@ -17,6 +17,7 @@ from puna.arch.base import KV, Batch, Config
 from puna.graph import Tensor
 
 HF_CLASSES = ("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration")
+KNOWN = ("mistralai/Mistral-Small-3.1-24B-Instruct-2503", "mistralai/Ministral-3-8B-Instruct-2512")
 HF_PREFIXES = {
     "language_model.model.": "model.",
     "model.language_model.": "model.",

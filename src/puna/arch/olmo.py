@@ -14,6 +14,7 @@ from puna.arch.base import KV, Batch, Config, Spec, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("OlmoForCausalLM",)
+KNOWN = ("allenai/OLMo-1B-hf", "allenai/OLMo-7B-hf")
 HF_DEFAULTS = {"hidden_act": "silu", "rope_theta": 10000.0, "tie_word_embeddings": False}
 HF_REQUIRES = llama.HF_REQUIRES
 

@@ -16,6 +16,7 @@ from puna.errors import ModelError
 from puna.graph import Tensor
 
 HF_CLASSES = ("Olmo2ForCausalLM", "Olmo3ForCausalLM")
+KNOWN = ("allenai/OLMo-2-0425-1B", "allenai/OLMo-2-1124-13B", "allenai/Olmo-3-7B-Instruct")
 HF_DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": False}
 HF_REQUIRES = {"hidden_act": ("silu",), "layer_types": (None, "full_attention", "sliding_attention")}
 EVERY = 4

@@ -15,6 +15,7 @@ from puna.arch.base import KV, Batch, Biased, Config, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("PhiForCausalLM",)
+KNOWN = ("microsoft/phi-1", "microsoft/phi-1_5", "microsoft/phi-2")
 HF_DEFAULTS = {
     "hidden_act": "gelu_new",
     "layer_norm_eps": 1e-5,

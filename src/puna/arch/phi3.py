@@ -20,6 +20,7 @@ from puna.errors import ModelError
 from puna.graph import Tensor
 
 HF_CLASSES = ("Phi3ForCausalLM",)
+KNOWN = ("microsoft/Phi-3-mini-4k-instruct", "microsoft/phi-4")
 HF_DEFAULTS = {
     **{"hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "original_max_position_embeddings": 4096},
     **{"tie_word_embeddings": False},

@@ -14,6 +14,7 @@ from puna.arch.base import KV, Batch, Biased, Config
 from puna.graph import Tensor
 
 HF_CLASSES = ("Qwen2ForCausalLM",)
+KNOWN = ("Qwen/Qwen2-7B-Instruct", "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-32B-Instruct")
 HF_DEFAULTS = llama.HF_DEFAULTS
 HF_REQUIRES = llama.HF_REQUIRES | {"use_sliding_window": (None, False)}
 HF_NAMES = llama.HF_NAMES

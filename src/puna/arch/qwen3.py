@@ -14,6 +14,7 @@ from puna.arch.base import KV, Batch, Config, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("Qwen3ForCausalLM",)
+KNOWN = ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B", "Qwen/Qwen3-32B")
 HF_DEFAULTS = llama.HF_DEFAULTS
 HF_REQUIRES = llama.HF_REQUIRES | {"use_sliding_window": (None, False)}
 HF_NAMES = llama.HF_NAMES | {

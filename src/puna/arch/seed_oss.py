@@ -15,6 +15,7 @@ from puna.arch.base import KV, Batch, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("SeedOssForCausalLM",)
+KNOWN = ("ByteDance-Seed/Seed-OSS-36B-Instruct",)
 HF_DEFAULTS = {
     **{"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "head_dim": 128},
     **{"num_key_value_heads": 8, "tie_word_embeddings": False},

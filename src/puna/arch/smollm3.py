@@ -15,6 +15,7 @@ from puna.errors import ModelError
 from puna.graph import Tensor
 
 HF_CLASSES = ("SmolLM3ForCausalLM",)
+KNOWN = ("HuggingFaceTB/SmolLM3-3B",)
 HF_DEFAULTS = llama.HF_DEFAULTS | {"rope_theta": 2000000.0}
 HF_REQUIRES = llama.HF_REQUIRES | {"use_sliding_window": (None, False)}
 EVERY = 4

@@ -15,6 +15,7 @@ from puna.arch.base import KV, Batch, Biased, Config, Spec, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("StableLmForCausalLM", "StableLMEpochForCausalLM")
+KNOWN = ("stabilityai/stablelm-2-1_6b", "stabilityai/stablelm-3b-4e1t")
 HF_DEFAULTS = {
     **{"hidden_act": "silu", "layer_norm_eps": 1e-5, "rope_theta": 10000.0, "use_parallel_residual": False},
     **{"tie_word_embeddings": False},

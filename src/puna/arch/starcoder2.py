@@ -16,6 +16,7 @@ from puna.arch.base import KV, Batch, Biased, Spec, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("Starcoder2ForCausalLM",)
+KNOWN = ("bigcode/starcoder2-3b", "bigcode/starcoder2-15b")
 HF_DEFAULTS = {
     **{"hidden_act": "gelu_pytorch_tanh", "norm_epsilon": 1e-5, "rope_theta": 10000.0, "num_key_value_heads": 2},
     **{"tie_word_embeddings": True},
