@@ -11,7 +11,13 @@ from golden.checkpoints import DATA, write_checkpoint
 from puna.opened import open_model
 
 INNER = ("language_model.model.", "model.language_model.")
-WRAPPED = [("mistral3", "Mistral3ForConditionalGeneration", inner) for inner in INNER]
+CLASSES = {
+    "mistral3": "Mistral3ForConditionalGeneration",
+    "gemma3n": "Gemma3nForConditionalGeneration",
+    "gemma4": "Gemma4ForConditionalGeneration",
+    "llama4": "Llama4ForConditionalGeneration",
+}
+WRAPPED = [(case, wrapper, inner) for case, wrapper in CLASSES.items() for inner in INNER]
 """A case, the class that wraps it, and what its names begin with there."""
 
 

@@ -72,6 +72,18 @@ CASES: dict[str, dict[str, Any]] = {
         **{"num_experts": 6, "top_k_experts": 2, "moe_intermediate_size": 128, "final_logit_softcapping": 8.0},
         **{"layer_types": ["sliding_attention", "full_attention"]},
     },
+    "llama4": {
+        **{
+            "architectures": ["Llama4ForCausalLM"],
+            **WIDE,
+            "num_hidden_layers": 4,
+            "head_dim": 48,
+            "rope_scaling": LLAMA3,
+        },
+        **{"intermediate_size_mlp": 512, "intermediate_size": 256, "num_local_experts": 4, "num_experts_per_tok": 2},
+        **{"interleave_moe_layer_step": 2, "attention_chunk_size": 24, "floor_scale": 16, "attn_scale": 0.3},
+        **{"attn_temperature_tuning": True, "use_qk_norm": True, "attention_bias": False, "no_rope_layers": []},
+    },
     "hunyuan_dense": {
         **{"architectures": ["HunYuanDenseV1ForCausalLM"], **WIDE, "head_dim": 48, "max_position_embeddings": 32768},
         **{"rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1}},
@@ -87,6 +99,12 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("gemma3n", {"activation_sparsity_pattern": [0.95, 0.5, 0.0, 0.0, 0.0]}),
     ("gemma3n", {"altup_active_idx": 0}),
     ("gemma4", {"sliding_window": 17}),
+    ("llama4", {"attention_chunk_size": 25}),
+    ("llama4", {"attn_scale": 0.1}),
+    ("llama4", {"floor_scale": 20}),
+    ("llama4", {"use_qk_norm": False}),
+    ("llama4", {"attn_temperature_tuning": False}),
+    ("llama4", {"num_experts_per_tok": 1}),
     ("gemma4_experts", {"top_k_experts": 1}),
     ("gemma4_experts", {"final_logit_softcapping": None}),
     ("gemma3n", {"final_logit_softcapping": 30.0}),
@@ -96,5 +114,6 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 ]
 
 PEERS: list[str] = ["gemma4_experts", "mistral3", "glm4", "exaone4", "seed_oss", "ernie4_5", "hunyuan_dense"]
-"""Not gemma3n, of which the peer knows the published numbers of blocks only, nor gemma4 with embeddings of the blocks' own:
-its scores are not scaled, and what the peer's table of GELU rounds grows to 1e-4."""
+"""Not gemma3n, of which the peer knows the published numbers of blocks only, nor llama4 with a chunk of its own, nor
+gemma4 with embeddings of the blocks' own: its scores are not scaled, and what the peer's table of GELU rounds grows to
+1e-4."""
