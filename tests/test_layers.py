@@ -18,7 +18,7 @@ _FILES = "formats quants machine dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 # Modules: a model as its user holds it, where both roads meet.
-_MODEL = "rendering verifying model runtime opened generation"
+_MODEL = "rendering verifying model reranking runtime opened generation"
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
@@ -26,8 +26,9 @@ LAYERS = {
     "bench": f"runtime opened engine {_RUN} {_FILES}",  # token ids: no text
     "rendering": f"model opened store template {_FILES}",
     "verifying": f"opened create store {_FILES}",
-    "model": f"runtime opened generation {_ROADS} {_RUN} {_FILES}",
-    "runtime": f"opened create engine {_RUN} {_FILES}",  # token ids: no text
+    "model": f"runtime reranking opened generation {_ROADS} {_RUN} {_FILES}",
+    "runtime": f"reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
+    "reranking": "tokenizer errors",
     "opened": f"create store {_FILES}",
     "generation": "engine tokenizer errors",
     "create": f"store tokenizer template {_RUN} {_FILES}",
@@ -51,7 +52,7 @@ LAYERS = {
 }
 
 # Where each library outside the standard library may be imported. `puna.backends` holds one module per library.
-_ARRAYS = "model opened create engine store tokenizer media formats nn cache backends graph quants dtypes"
+_ARRAYS = "reranking model opened create engine store tokenizer media formats nn cache backends graph quants dtypes"
 LIBRARIES = {
     "click": "cli",
     "gotpl": "template",

@@ -17,6 +17,7 @@ from puna.arguments import require_types
 from puna.errors import ModelError, PromptTooLong, RequestError, TemplateError
 from puna.generation import Chunk, Options, Stats, StopText, chunks, parse_options
 from puna.opened import Opened, open_model
+from puna.reranking import INSTRUCTION, answers, chance_of_yes, pair, question, scores_of
 from puna.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -210,6 +211,8 @@ class Model:
 
         A text that does not fit raises PromptTooLong, or with `truncate` loses its end.
         """
+        if self._runtime.ranks:
+            raise RequestError("embed: this model has a classifier that scores pairs of texts; use rerank()")
         texts = [texts] if isinstance(texts, str) else list(texts)
         tokens = [self._fitted(text, truncate) for text in texts]
         width = self._runtime.embedder.width
@@ -229,6 +232,41 @@ class Model:
             raise PromptTooLong(len(ids), self.context_length, self.hparams.context_length, truncate=True)
         end = [self.tokenizer.eos_id] if ids[-1] == self.tokenizer.eos_id else []
         return ids[: self.context_length - len(end)] + [i for i in end if i is not None]
+
+    # ---- pairs of texts ---------------------------------------------------------------------------------------------
+
+    def rerank(
+        self, query: str, documents: Sequence[str], *, instruction: str = INSTRUCTION, truncate: bool = False
+    ) -> NDArray[np.float32]:
+        """How well each document answers the query: float32 (len(documents),), the higher the better.
+
+        By a cross-encoder's classifier, else by a decoder's answer, yes or no, to a prompt with `instruction`. A pair
+        that does not fit raises PromptTooLong, or with `truncate` the document loses its end.
+        """
+        if isinstance(documents, str):
+            raise RequestError("rerank: documents is a text; a list of texts would work")
+        if not self._runtime.ranks:
+            return self._asked(query, documents, instruction)
+        pairs = [pair(self.tokenizer, query, text, self.context_length if truncate else 0) for text in documents]
+        for ids, _ in pairs:
+            if len(ids) > self.context_length:
+                raise PromptTooLong(len(ids), self.context_length, self.hparams.context_length, truncate=True)
+        rows = self.opened.tensors["token_types.weight"].shape[0] if "token_types.weight" in self.opened.tensors else 1
+        types = [types for _, types in pairs] if rows > 1 else []
+        if not pairs:
+            return np.empty(0, np.float32)
+        logits = self._runtime.embedder.embed([ids for ids, _ in pairs], types)
+        return scores_of(logits, str(self.metadata.get(f"{self.arch}.classifier.activation") or ""))
+
+    def _asked(self, query: str, documents: Sequence[str], instruction: str) -> NDArray[np.float32]:
+        if self.encoder:
+            raise RequestError(f"rerank: '{self.arch}' has no classifier of pairs here; embed() gives its embeddings")
+        ids = answers(self.tokenizer)
+        prompts = [self._checked(question(self.tokenizer, query, text, instruction)) for text in documents]
+        if long := [prompt for prompt in prompts if len(prompt) > self.context_length]:
+            raise PromptTooLong(len(long[0]), self.context_length, self.hparams.context_length)
+        logits = (self._runtime.engine.forward(prompt, last=True)[0, ids] for prompt in prompts)
+        return np.array([chance_of_yes(row) for row in logits], np.float32)
 
     # ---- importance -------------------------------------------------------------------------------------------------
 

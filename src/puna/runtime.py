@@ -17,6 +17,7 @@ from puna.create.structure import find_built_like
 from puna.errors import GraphError, ModelError
 from puna.formats.gguf_kinds import no_model
 from puna.opened import Opened
+from puna.reranking import HEADS
 
 if TYPE_CHECKING:
     from puna.arch.base import Architecture, Hparams
@@ -91,6 +92,11 @@ class Runtime:
         hp = self.hparams
         with self._naming_source():
             return any(spec.encoder for spec in self.arch.caches(hp))
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it is an encoder with a classifier of pairs."""
+        return self.encoder and any(name in self.opened.tensors for name in HEADS)
 
     def check(self) -> None:
         """Raise what can be known without weights: of the file's kind, the backend's name, and adapters' headers."""
@@ -183,7 +189,7 @@ class Runtime:
 
     @cached_property
     def _made_embedder(self) -> Embedder:
-        from puna.engine.embedder import Embedder, pooling
+        from puna.engine.embedder import POOLS, RANK, Embedder, pooling
 
-        pooled = pooling(self.opened.metadata, self.arch.name, self.encoder)
+        pooled = POOLS[RANK] if self.ranks else pooling(self.opened.metadata, self.arch.name, self.encoder)
         return Embedder(self._runner(hidden=not self.encoder), pooled)

@@ -153,9 +153,11 @@ def hparams_from_hf(config: Config) -> Hparams:
 
 def _pattern(config: Config) -> int | tuple[bool, ...]:
     """Each nth block sees all, or which ones do."""
-    every, types = int(config["global_attn_every_n_layers"]), config.get("layer_types")
-    slides = [kind == "sliding_attention" for kind in types or ()]
-    for n in (every, *range(1, len(slides) + 1)):
-        if not slides or slides == [i % n != 0 for i in range(len(slides))]:
-            return n
-    return tuple(slides)
+    every: int = config["global_attn_every_n_layers"]
+    types: list[str] | None = config.get("layer_types")
+    if types is None:
+        return every
+    slides = [kind == "sliding_attention" for kind in types]
+    return next(
+        (n for n in range(1, len(slides) + 1) if slides == [i % n != 0 for i in range(len(slides))]), tuple(slides)
+    )

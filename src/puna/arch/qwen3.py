@@ -13,7 +13,8 @@ from puna.arch import llama
 from puna.arch.base import KV, Batch, Config, Weight
 from puna.graph import Tensor
 
-HF_CLASSES = ("Qwen3ForCausalLM",)
+HF_CLASSES = ("Qwen3ForCausalLM", "Qwen3Model")
+HF_PREFIXES = {"embed_tokens.": "model.embed_tokens.", "layers.": "model.layers.", "norm.": "model.norm."}
 KNOWN = ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B", "Qwen/Qwen3-32B")
 HF_DEFAULTS = llama.HF_DEFAULTS
 HF_REQUIRES = llama.HF_REQUIRES | {"use_sliding_window": (None, False)}
@@ -22,8 +23,17 @@ HF_NAMES = llama.HF_NAMES | {
     "model.layers.{}.self_attn.k_norm": "blk.{}.attn_k_norm",
 }
 HF_IGNORED = llama.HF_IGNORED
-Hparams = llama.Hparams
+GGUF_IGNORED = ("cls.output",)
+"""Rows of the output that a reranker compares; they are in the output too."""
+
 caches = llama.caches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hparams(llama.Hparams):
+    """Llama's, and how an embedding model makes one vector of hidden states."""
+
+    pooling_type: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,6 @@ def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: 
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)
 
 
-def hparams_from_hf(config: Config) -> llama.Hparams:
+def hparams_from_hf(config: Config) -> Hparams:
     """A window that `use_sliding_window` leaves off is none."""
     return Hparams.from_hf("qwen3", {**config, "sliding_window": None})

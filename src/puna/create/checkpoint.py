@@ -196,7 +196,8 @@ def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: 
         net = bind(arch, hp, tensors)
     except ModelError as error:
         raise ModelError(f"{error}{_in_checkpoint(arch, str(error))}") from error
-    if "lm_head" in arch.hf_names and not config.get("tie_word_embeddings") and "output.weight" not in tensors:
+    tied = config.get("tie_word_embeddings") or config.get("pooling_type")  # what embeds does not predict tokens
+    if "lm_head" in arch.hf_names and not tied and "output.weight" not in tensors:
         raise ConversionError(f"{arch.name}: there is no tensor 'lm_head.weight' and no 'tie_word_embeddings': true")
     try:
         arch.forward(net, hp, cache.batch(1), cache.states(arch.caches(hp), cache.BLOCK, 1, F32))

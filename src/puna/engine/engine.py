@@ -142,8 +142,8 @@ class Engine:
                 if sequence.reason is not None:
                     self._scheduler.finish(sequence)
 
-    def forward(self, tokens: list[int]) -> NDArray[np.float32]:
-        """Results for every token of a fresh sequence: (len(tokens), width). Leaves no state behind."""
+    def forward(self, tokens: list[int], *, last: bool = False) -> NDArray[np.float32]:
+        """Results for every token of a fresh sequence, or the last only: (rows, width). Leaves no state behind."""
         if not tokens:
             raise RequestError("no tokens: at least one is needed")
         if len(tokens) > self.context_length:
@@ -152,14 +152,17 @@ class Engine:
             self._take_out()
             memory, held = self._scheduler.memory, Held()
             try:
-                size = self._runner.limits.outputs
-                out = np.empty((len(tokens), self._runner.width), np.float32)
+                size = self._runner.limits.tokens if last else self._runner.limits.outputs
+                out = np.empty((1 if last else len(tokens), self._runner.width), np.float32)
                 for start in range(0, len(tokens), size):
                     chunk = tokens[start : start + size]
                     if not memory.extend(held, len(tokens)):
                         raise RequestError("the cache is taken by running sequences; finish or cancel them first")
                     step = [part(chunk, start, held)]
-                    out[start : start + size] = self._runner.step(step, list(range(len(chunk))))
+                    if last:
+                        out = self._runner.step(step, [len(chunk) - 1]).copy()
+                    else:
+                        out[start : start + size] = self._runner.step(step, list(range(len(chunk))))
                     memory.advance(held)
                 return out
             finally:
