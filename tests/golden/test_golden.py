@@ -12,6 +12,7 @@ from arch.run import BACKENDS, run
 from golden.cases import CASES, ROWS, WRONG, tokens
 from golden.checkpoints import DATA, DIALECTS, weights_of, write_checkpoint
 from puna import arch as archs
+from puna.errors import ModelError
 from puna.opened import Opened, open_model
 
 RELATIVE = {"numpy": 2e-5, "cpu": 2e-5}
@@ -64,6 +65,24 @@ def test_gemma_inside_a_vision_model_is_read_from_its_prefixed_names(prefix: str
         vision_config={"hidden_size": 8},
     )
     assert error(open_model(tmp_path), "gemma3", "numpy") < RELATIVE["numpy"]
+
+
+@pytest.mark.parametrize("name", ["InternLM3ForCausalLM", "YiForCausalLM", "AquilaForCausalLM", "LLaMAForCausalLM"])
+def test_classes_that_are_llama_by_another_name_compute_what_llama_does(name: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "llama3", architectures=[name], qkv_bias=True, bias=True)
+    assert error(open_model(tmp_path), "llama3", "numpy") < RELATIVE["numpy"]
+
+
+def test_windows_on_some_blocks_only_are_not_llama(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "ministral", layer_types=["full_attention", "sliding_attention"])
+    with pytest.raises(ModelError, match="windows on every block or on none work"):
+        open_model(tmp_path)
+
+
+def test_longrope_s_long_side_is_for_contexts_that_are_longer(tmp_path: Path) -> None:
+    """In a context of 192 positions: an original one of 192 is short, one below it is long."""
+    write_checkpoint(tmp_path, "phi3_long", original_max_position_embeddings=192)
+    assert error(open_model(tmp_path), "phi3_long", "numpy") > 100 * RELATIVE["numpy"]
 
 
 def test_the_cases_are_hard_enough() -> None:

@@ -79,6 +79,7 @@ class Architecture:
     hf_only: Mapping[str, str]
     hf_defaults: Mapping[str, Any]
     hf_requires: Mapping[str, tuple[Any, ...]]
+    hf_class_requires: Mapping[str, Mapping[str, tuple[Any, ...]]]
     gguf_ignored: tuple[str, ...]
     from_hf: Callable[[str, Any], Transform | tuple[Transform, ...] | None]
     hparams_from_hf: Callable[[Config], Hparams]
@@ -103,6 +104,7 @@ class Architecture:
             hf_only=getattr(module, "HF_ONLY", {}),
             hf_defaults=getattr(module, "HF_DEFAULTS", {}),
             hf_requires={**REQUIRES, **getattr(module, "HF_REQUIRES", {})},
+            hf_class_requires=getattr(module, "HF_CLASS_REQUIRES", {}),
             gguf_ignored=getattr(module, "GGUF_IGNORED", ()),
             from_hf=getattr(module, "from_hf", lambda name, hp: None),
             hparams_from_hf=getattr(module, "hparams_from_hf", lambda config: module.Hparams.from_hf(name, config)),
@@ -147,7 +149,8 @@ class Architecture:
         ConversionError names a key whose value would change numbers and is not understood.
         """
         whole = {**self.hf_defaults, **config, **(config.get("text_config") or {})}
-        for key, known in self.hf_requires.items():
+        cls = next(iter(config.get("architectures") or ()), "")
+        for key, known in {**self.hf_requires, **self.hf_class_requires.get(cls, {})}.items():
             value = whole.get(key)
             if any(v not in known for v in (value if isinstance(value, list) else [value])):
                 works = ", ".join("leaving it out" if v is None else repr(v) for v in known)

@@ -1,4 +1,4 @@
-"""Llama 1-3, SmolLM, Mistral, Mixtral: grouped-query attention, rotary positions in pairs, gated SiLU, RMS norms.
+"""Llama 1-3, SmolLM, Mistral, Mixtral, Yi: grouped-query attention, rotary positions in pairs, gated SiLU, RMS norms.
 
 Llama 3.1 and later divide the rotary frequencies by a stored tensor, `rope_freqs.weight`. Output may be tied to the
 embedding; biases are optional. Mixtral has experts, whose shares are the softmax over those chosen. Reference:
@@ -17,7 +17,10 @@ from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
 from puna.errors import ModelError
 from puna.graph import Tensor
 
-HF_CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM")
+HF_CLASSES = (
+    *("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "MinistralForCausalLM"),
+    *("InternLM3ForCausalLM", "YiForCausalLM", "AquilaForCausalLM", "LLaMAForCausalLM"),
+)
 KNOWN = (
     "meta-llama/Llama-2-7b-hf",
     "meta-llama/Llama-3.1-8B-Instruct",
@@ -27,8 +30,11 @@ KNOWN = (
     "HuggingFaceTB/SmolLM2-135M-Instruct",
     "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
 )
+WINDOWED = ("MistralForCausalLM", "MixtralForCausalLM", "MinistralForCausalLM")
+"""Those that heed a window."""
 HF_DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0}
 HF_REQUIRES = {"hidden_act": ("silu",), "layer_types": (None, "full_attention")}
+HF_CLASS_REQUIRES = {"MinistralForCausalLM": {"layer_types": (None, "full_attention", "sliding_attention")}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +169,13 @@ def from_hf(name: str, hp: Hparams) -> Transform | None:
 
 
 def hparams_from_hf(config: Config) -> Hparams:
-    """Llama's class heeds no window."""
-    heeds = "LlamaForCausalLM" not in config["architectures"]
-    return Hparams.from_hf("llama", config if heeds else {**config, "sliding_window": None})
+    """A window where the class heeds one; Ministral's is on every block, or ModelError."""
+    (cls, *_), kinds = config["architectures"], set(config.get("layer_types") or ())
+    if len(kinds) > 1:
+        raise ModelError(f"llama: 'layer_types' are {sorted(kinds)}; windows on every block or on none work")
+    window = config.get("sliding_window", 4096 if cls == "MinistralForCausalLM" else None)
+    heeded = cls in WINDOWED and kinds != {"full_attention"}
+    return Hparams.from_hf("llama", {**config, "sliding_window": window if heeded else None})
 
 
 def extra_tensors(config: Config, hp: Hparams) -> dict[str, list[float]]:

@@ -28,6 +28,9 @@ CASES: dict[str, dict[str, Any]] = {
     "mistral": {
         **{"architectures": ["MistralForCausalLM"], **DECODER, "head_dim": 48, "sliding_window": None},
     },
+    "ministral": {
+        **{"architectures": ["MinistralForCausalLM"], **DECODER, "head_dim": 48, "sliding_window": 20},
+    },
     "mistral_window": {"architectures": ["MistralForCausalLM"], **DECODER, "sliding_window": 16},
 }
 
@@ -36,6 +39,8 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("llama2", {"rope_theta": 20000.0}),
     ("llama3", {"rope_scaling": None}),
     ("mistral_window", {"sliding_window": 17}),
+    ("ministral", {"sliding_window": 19}),
+    ("ministral", {"layer_types": ["full_attention"] * 2}),
 ]
 
 PEERS: list[str] = []
