@@ -158,5 +158,5 @@ class Architecture:
         return whole
 
 
-REQUIRES: Mapping[str, tuple[Any, ...]] = {"quantization_config": (None,)}
-"""What holds for every architecture: packed weights would need to be unpacked."""
+REQUIRES: Mapping[str, tuple[Any, ...]] = {"quantization_config": (None,), "dense_modules": (None,)}
+"""What holds for every architecture: packed weights would need to be unpacked, and matrices after pooling be multiplied by."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from puna import nn
 from puna.arch import gemma3
@@ -18,7 +19,10 @@ NAME = "gemma-embedding"
 HF_CLASSES = ("Gemma3TextModel",)
 HF_PREFIXES = {"embed_tokens.": "model.embed_tokens.", "layers.": "model.layers.", "norm.": "model.norm."}
 HF_DEFAULTS = gemma3.HF_DEFAULTS
-HF_REQUIRES = {**gemma3.HF_REQUIRES, "use_bidirectional_attention": (True,)}
+HF_REQUIRES = {
+    **{**gemma3.HF_REQUIRES, "use_bidirectional_attention": (True,)},
+    "dense_modules": (None, "2_Dense", "3_Dense"),
+}
 Block = gemma3.Block
 attention = gemma3.attention
 
@@ -28,6 +32,10 @@ class Hparams(gemma3.Hparams):
     """Gemma 3's; `sliding_window` counts both sides."""
 
     pooling_type: int = 0
+    dense_2_in: int | None = None
+    dense_2_out: int | None = None
+    dense_3_in: int | None = None
+    dense_3_out: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,5 +67,6 @@ from_hf = gemma3.from_hf
 def hparams_from_hf(config: Config) -> Hparams:
     """Gemma 3's, and how hidden states become one vector."""
     hp = gemma3.hparams_from_hf(config)
-    known = {field.name: getattr(hp, field.name) for field in fields(hp)}
+    known: dict[str, Any] = {field.name: getattr(hp, field.name) for field in fields(hp)}
+    known |= {f"dense_{i}_{side}": config.get(f"dense_{i}_{side}") for i in (2, 3) for side in ("in", "out")}
     return Hparams(**known, pooling_type=config.get("pooling_type", 0))

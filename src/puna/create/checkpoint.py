@@ -20,7 +20,7 @@ from puna import cache
 from puna.arch.base import Architecture, Hparams
 from puna.arch.binding import bind, check_sizes, check_vocabulary
 from puna.arch.transform import Transform
-from puna.create.config import class_of, read_config
+from puna.create.config import DENSE, class_of, read_config
 from puna.create.config_values import check_sizes_of, reading_config
 from puna.create.digest import digest_of, files_of
 from puna.create.general import PHI3_TOKENS, is_misnamed, model_name, size_label
@@ -142,9 +142,16 @@ def _assumed(arch: Architecture, hp: Hparams, told: Mapping[str, str]) -> Iterat
 def read_parts(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored], dict[str, str]]:
     """What config.json says, or would say, and the tensors, of either layout; and where keys are not config.json's."""
     if not is_meta(root):
-        return read_config(root), _open_weights(root), {}
+        config = read_config(root)
+        return config, {**_open_weights(root), **_dense(root, config.get(DENSE) or [])}, {}
     config, weights, told = open_meta(root)
     return (read_config(root), weights, {}) if (root / "config.json").is_file() else (config, weights, told)
+
+
+def _dense(root: Path, folders: Iterable[str]) -> dict[str, Stored]:
+    """The matrices that follow pooling."""
+    opened = ((folder, open_safetensors(root / folder / "model.safetensors").tensors) for folder in folders)
+    return {f"{folder}.{name}": tensor for folder, tensors in opened for name, tensor in tensors.items()}
 
 
 def _open_weights(root: Path) -> Mapping[str, Stored]:

@@ -12,12 +12,15 @@ from puna.errors import ConversionError
 POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}
 """Sentence-transformers' names of GGUF's pooling types."""
 
+DENSE = "dense_modules"
+"""The key for folders of matrices after pooling; their tensors are called `<folder>.linear.weight`."""
+
 OLD_POOLING = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
     "pooling_mode_lasttoken": "lasttoken",
 }
-MODULES = ("Transformer", "Pooling", "Normalize")
+MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 """Parts of a sentence-transformers model that are understood; embeddings always have unit length."""
 
 
@@ -39,7 +42,27 @@ def read_config(root: Path) -> dict[str, Any]:
             raise ConversionError(f"converting {root}: modules.json has a '{kind}'; known: {', '.join(MODULES)}")
         if kind == "Pooling":
             config["pooling_type"] = _pooling_type(root, str(module.get("path", "")))
+        if kind == "Dense":
+            folder = str(module.get("path", ""))
+            config.setdefault(DENSE, []).append(folder)
+            config |= _dense(root, folder)
     return config
+
+
+def _dense(root: Path, folder: str) -> dict[str, Any]:
+    """The sizes of a matrix that follows pooling, as `dense_2_in` and so on; ConversionError where it is more."""
+    path = root / folder / "config.json"
+    config = read_json(path) if path.resolve().is_relative_to(root.resolve()) else None
+    if config is None:
+        raise ConversionError(f"converting {root}: modules.json names '{folder}', which has no config.json")
+    activation = str(config.get("activation_function", "Tanh")).rpartition(".")[2]
+    if activation != "Identity" or config.get("bias", True):
+        raise ConversionError(
+            f"reading {path}: a Dense with {'a bias' if config.get('bias', True) else activation}; one with neither "
+            "bias nor activation works"
+        )
+    place = folder.partition("_")[0]
+    return {f"dense_{place}_{side}": config.get(f"{side}_features") for side in ("in", "out")}
 
 
 def _pooling_type(root: Path, folder: str) -> int:
