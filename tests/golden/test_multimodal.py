@@ -15,6 +15,7 @@ CLASSES = {
     "mistral3": "Mistral3ForConditionalGeneration",
     "gemma3n": "Gemma3nForConditionalGeneration",
     "gemma4": "Gemma4ForConditionalGeneration",
+    "mllama": "MllamaForConditionalGeneration",
     "llama4": "Llama4ForConditionalGeneration",
 }
 WRAPPED = [(case, wrapper, inner) for case, wrapper in CLASSES.items() for inner in INNER]

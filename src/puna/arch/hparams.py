@@ -88,6 +88,7 @@ FIELDS: dict[str, Row] = {
     "active_stream": Row("altup.active_idx", "altup_active_idx"),
     "sparsity": Row("activation_sparsity_scale", "sparsity"),
     "temperature_scale": Row("attention.temperature_scale", "attn_scale"),
+    "cross_blocks": Row("attention.cross_attention_layers", "cross_attention_layers"),
     "temperature_length": Row("attention.temperature_length", "floor_scale"),
     "chunk": Row("attention.chunk_size", "attention_chunk_size"),
     "qk_norm": Row("use_qk_norm", "use_qk_norm"),

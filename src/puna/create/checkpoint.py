@@ -193,7 +193,8 @@ def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: 
     """Names what is missing, superfluous or misshapen before anything is converted: all that a graph would find."""
     for name in ("token_embd.weight", "output.weight"):
         rows = tensors[name].shape[0] if name in tensors else hp.vocab_size
-        if rows != hp.vocab_size:
+        spare = name == "token_embd.weight" and "output.weight" in tensors and rows > hp.vocab_size  # without logits
+        if rows != hp.vocab_size and not spare:
             raise ConversionError(f"{arch.name}: '{name}' has {rows} rows; vocab_size is {hp.vocab_size}")
     try:
         check_sizes(arch.name, hp, tensors, key=lambda row: row.hf.split()[0])

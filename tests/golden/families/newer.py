@@ -84,6 +84,10 @@ CASES: dict[str, dict[str, Any]] = {
         **{"interleave_moe_layer_step": 2, "attention_chunk_size": 24, "floor_scale": 16, "attn_scale": 0.3},
         **{"attn_temperature_tuning": True, "use_qk_norm": True, "attention_bias": False, "no_rope_layers": []},
     },
+    "mllama": {
+        **{"architectures": ["MllamaForCausalLM"], **WIDE, "num_hidden_layers": 3, "cross_attention_layers": [1]},
+        **{"rope_theta": 500000.0, "rope_scaling": LLAMA3},
+    },
     "hunyuan_dense": {
         **{"architectures": ["HunYuanDenseV1ForCausalLM"], **WIDE, "head_dim": 48, "max_position_embeddings": 32768},
         **{"rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1}},
@@ -99,6 +103,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("gemma3n", {"activation_sparsity_pattern": [0.95, 0.5, 0.0, 0.0, 0.0]}),
     ("gemma3n", {"altup_active_idx": 0}),
     ("gemma4", {"sliding_window": 17}),
+    ("mllama", {"rope_scaling": None}),
     ("llama4", {"attention_chunk_size": 25}),
     ("llama4", {"attn_scale": 0.1}),
     ("llama4", {"floor_scale": 20}),
@@ -116,4 +121,4 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 PEERS: list[str] = ["gemma4_experts", "mistral3", "glm4", "exaone4", "seed_oss", "ernie4_5", "hunyuan_dense"]
 """Not gemma3n, of which the peer knows the published numbers of blocks only, nor llama4 with a chunk of its own, nor
 gemma4 with embeddings of the blocks' own: its scores are not scaled, and what the peer's table of GELU rounds grows to
-1e-4."""
+1e-4; mllama it does not know."""
