@@ -13,6 +13,9 @@ from puna.opened import open_model
 
 pytestmark = pytest.mark.reference
 
+BY_LENGTH = ("phi3_long",)
+"""Where transformers turns the tokens of short texts otherwise; Puna goes by the size of the context."""
+
 
 @pytest.mark.parametrize("case", CASES)
 def test_transformers_computes_what_is_on_record(case: str) -> None:
@@ -27,7 +30,8 @@ def test_transformers_computes_what_is_on_record(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_puna_computes_what_transformers_does(case: str, backend: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path, case)
-    for ids in (tokens(CASES[case]["vocab_size"]), [5], [300, 0, 17, 17, 17, 2, 1, 9]):
+    texts = [tokens(CASES[case]["vocab_size"]), [5], [300, 0, 17, 17, 17, 2, 1, 9]]
+    for ids in texts[: 1 if case in BY_LENGTH else None]:
         want = make.outputs(make.model_of(case), ids, range(len(ids)))
         got = run(open_model(tmp_path), backend, [(ids, list(range(len(ids))))])
         assert np.abs(got - want).max() < 1e-4 * np.abs(want).max()

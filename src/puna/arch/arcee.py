@@ -16,6 +16,7 @@ from puna.arch.base import KV, Batch, Config, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("ArceeForCausalLM",)
+KNOWN = ("arcee-ai/AFM-4.5B",)
 HF_DEFAULTS = {"hidden_act": "relu2", "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False}
 HF_REQUIRES = llama.HF_REQUIRES | {"hidden_act": ("relu2",)}
 Hparams = llama.Hparams

@@ -15,6 +15,11 @@ from puna.arch.base import KV, Batch, Config
 from puna.graph import Tensor
 
 HF_CLASSES = ("ExaoneForCausalLM",)
+KNOWN = (
+    "LGAI-EXAONE/EXAONE-3.5-2.4B-Instruct",
+    "LGAI-EXAONE/EXAONE-3.5-7.8B-Instruct",
+    "LGAI-EXAONE/EXAONE-Deep-7.8B",
+)
 HF_DEFAULTS = {"activation_function": "silu", "layer_norm_epsilon": 1e-5, "rope_theta": 10000.0}
 HF_REQUIRES = {"activation_function": ("silu",), "layer_types": (None, "full_attention")}
 Hparams = llama.Hparams

@@ -10,6 +10,11 @@ from puna.arch import base, llama
 from puna.arch.base import Config, Transform
 
 HF_CLASSES = ("InternLM2ForCausalLM",)
+KNOWN = (
+    "internlm/internlm2-chat-7b",
+    "internlm/internlm2_5-7b-chat",
+    "internlm/internlm2-chat-1_8b",
+)
 HF_DEFAULTS = llama.HF_DEFAULTS
 HF_REQUIRES = llama.HF_REQUIRES
 Hparams = llama.Hparams

@@ -29,6 +29,10 @@ KNOWN = (
     "mistralai/Mixtral-8x7B-v0.1",
     "HuggingFaceTB/SmolLM2-135M-Instruct",
     "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+    "01-ai/Yi-1.5-6B-Chat",
+    "deepseek-ai/deepseek-coder-6.7b-instruct",
+    "internlm/internlm3-8b-instruct",
+    "tiiuae/Falcon3-1B-Instruct",
 )
 WINDOWED = ("MistralForCausalLM", "MixtralForCausalLM", "MinistralForCausalLM")
 """Those that heed a window."""

@@ -15,6 +15,10 @@ from puna.arch.base import KV, Batch, Biased, Config, Transform, Weight
 from puna.graph import Tensor
 
 HF_CLASSES = ("NemotronForCausalLM",)
+KNOWN = (
+    "nvidia/Minitron-4B-Base",
+    "nvidia/Nemotron-Mini-4B-Instruct",
+)
 HF_DEFAULTS = {"hidden_act": "relu2", "norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False}
 HF_REQUIRES = {"hidden_act": ("relu2",), "layer_types": (None, "full_attention"), "factor": (None,)}
 Hparams = starcoder2.Hparams
