@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from puna.arguments import require_types
 from puna.create.verify.report import Verification
-from puna.errors import InvalidName, ModelError, ModelNotFound, RequestError
+from puna.errors import InvalidName, ModelError, ModelNotFound, RequestError, UnknownArchitecture
 from puna.formats.gguf_kinds import no_model
 from puna.opened import Opened, open_model
 
@@ -51,9 +51,10 @@ def verify(
         limits=(limits, Limits),
         threads=(threads, int),
     )
+    side = open_side(model)
     return verify_sides(
-        open_side(model),
-        None if against is None else open_side(against),
+        side,
+        None if against is None else open_side(against, side.metadata.get("general.architecture")),
         text=text,
         backend=backend,
         reference=reference,
@@ -65,11 +66,14 @@ def verify(
     )
 
 
-def open_side(ref: str | PathLike[str]) -> Side:
-    """A model as verification takes it; ModelError for one with a LoRA adapter, which is no conversion of anything."""
+def open_side(ref: str | PathLike[str], like: str | None = None) -> Side:
+    """A model as verification takes it; ModelError for one with a LoRA adapter, which is no conversion of anything.
+
+    `like`: the architecture that a checkpoint of an unknown class is read as.
+    """
     from puna.create.verify import Side
 
-    opened = open_model(ref)
+    opened = _opened(ref, like)
     if opened.adapters:
         raise ModelError(
             f"verifying {fspath(ref)}: it has a LoRA adapter; `puna merge {fspath(ref)} -o merged.gguf` folds it in, "
@@ -88,6 +92,19 @@ def open_side(ref: str | PathLike[str]) -> Side:
         system=opened.system,
         blobs=_blobs(fspath(ref), opened),
     )
+
+
+def _opened(ref: str | PathLike[str], like: str | None) -> Opened:
+    try:
+        return open_model(ref)
+    except UnknownArchitecture:
+        root = Path(ref)
+        if like is None or not root.is_dir():
+            raise
+    from puna.create.starting import open_alike
+
+    found = open_alike(root, like)
+    return Opened(root, found.metadata, found.tensors, left_out=found.left_out)
 
 
 def _blobs(ref: str, opened: Opened) -> tuple[tuple[str, Path, str], ...]:

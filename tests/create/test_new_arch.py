@@ -99,6 +99,22 @@ def test_a_renamed_llama_is_converted_as_one_with_a_warning(tmp_path: Path) -> N
         new_arch("foo", "--from", folder, "-o", tmp_path / "foo.gguf")
 
 
+def test_a_file_is_begun_where_one_is_asked_for_though_all_is_alike(tmp_path: Path) -> None:
+    folder = renamed(tmp_path / "hf", "llama3")
+    new_arch("foo", "--from", folder, "--like", "llama", "--file", tmp_path / "foo.py", "-o", tmp_path / "foo.gguf")
+    begun = loaded(tmp_path / "foo.py")
+    assert begun.hf_names == archs.find("llama").hf_names
+    assert not (tmp_path / "foo.gguf").exists()
+
+
+def test_what_was_converted_as_another_is_verified_as_that(tmp_path: Path) -> None:
+    folder = renamed(tmp_path / "hf", "llama2")
+    new_arch("foo", "--from", folder, "-o", tmp_path / "foo.gguf")
+    assert puna.verify(tmp_path / "foo.gguf", folder, backend="numpy", tokens=20).ok
+    with pytest.raises(UnknownArchitecture, match="FooForCausalLM"):
+        puna.verify(folder)
+
+
 def test_a_window_that_one_class_heeds_and_another_does_not_is_kept(tmp_path: Path) -> None:
     new_arch("foo", "--from", renamed(tmp_path / "hf", "mistral_window"), "-o", tmp_path / "foo.gguf")
     found = puna.open_gguf(tmp_path / "foo.gguf").metadata

@@ -25,8 +25,8 @@ FOLDER = Path("src/puna/arch")
 def command(name: str, source: str, like: str | None, path: Path | None, out: Path | None) -> None:
     """Find out what a checkpoint of an unknown architecture is built like, and begin with it.
 
-    Where tensors, shapes and config.json are those of a known architecture, the checkpoint is converted as that. Else a
-    file for NAME is begun from the closest one; docs/add-an-architecture.md goes on from there.
+    Where tensors, shapes and config.json are those of a known architecture, the checkpoint is converted as that. Else,
+    or with --file, a file for NAME is begun from the closest one; docs/add-an-architecture.md goes on from there.
     """
     from puna.cli.pull import fetched
     from puna.create.references import source_path
@@ -35,7 +35,7 @@ def command(name: str, source: str, like: str | None, path: Path | None, out: Pa
 
     root = source_path(fetched(source))
     begun = start(name, find_weights(root) if root.is_dir() else root, like)
-    if begun.original:
+    if begun.original and path is None:
         _convert(begun, out or Path(f"{name}.gguf"))
     else:
         _begin(begun, path or FOLDER / f"{name.replace('-', '_')}.py")

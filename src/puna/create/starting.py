@@ -12,7 +12,7 @@ from typing import Any
 
 from puna import arch as archs
 from puna.arch.base import Architecture
-from puna.create.checkpoint import read_parts
+from puna.create.checkpoint import Checkpoint, open_checkpoint, read_parts
 from puna.create.config import class_of
 from puna.create.heeded import unheeded
 from puna.create.original import Original, open_like
@@ -118,6 +118,13 @@ def _strange(arch: Architecture, config: Mapping[str, Any]) -> list[str]:
         return unheeded(arch, {**config, "architectures": [arch.hf_classes[0]]})
     except PunaError:
         return []
+
+
+def open_alike(root: Path, arch: str) -> Checkpoint:
+    """A checkpoint of an unknown class as what it was converted as: of this architecture."""
+    config, _, _ = read_parts(root)
+    classes = _classes(archs.find(arch), class_of(root, config))
+    return open_checkpoint(root, like=classes[0] if classes else None)
 
 
 # ---- the file -------------------------------------------------------------------------------------------------------
