@@ -126,10 +126,8 @@ HF_NAMES = {
     "backbone.layers.{}.norm": "blk.{}.attn_norm",
     **{f"backbone.layers.{{}}.mixer.{part}": f"blk.{{}}.{name}" for part, name in MIXER.items()},
 }
-HF_TENSORS = {
-    "backbone.layers.{}.mixer.A_log": "blk.{}.ssm_a",
-    "backbone.layers.{}.mixer.D": "blk.{}.ssm_d",
-}
+VECTORS = {"A_log": "ssm_a", "D": "ssm_d"}
+HF_TENSORS = {f"backbone.layers.{{}}.mixer.{part}": f"blk.{{}}.{name}" for part, name in VECTORS.items()}
 
 
 def from_hf(name: str, hp: Any) -> Transform | None:

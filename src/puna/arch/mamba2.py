@@ -117,7 +117,7 @@ HF_NAMES = {
     "backbone.layers.{}.norm": "blk.{}.attn_norm",
     **{f"backbone.layers.{{}}.mixer.{part}": f"blk.{{}}.{name}" for part, name in MIXER.items()},
 }
-VECTORS = {"A_log": "ssm_a", "D": "ssm_d", "dt_bias": "ssm_dt.bias"}
+VECTORS = mamba.VECTORS | {"dt_bias": "ssm_dt.bias"}
 HF_TENSORS = {f"backbone.layers.{{}}.mixer.{part}": f"blk.{{}}.{name}" for part, name in VECTORS.items()}
 
 

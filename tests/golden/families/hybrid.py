@@ -22,6 +22,18 @@ CASES: dict[str, dict[str, Any]] = {
         **{"architectures": ["Mamba2ForCausalLM"], "model_type": "mamba2", "n_groups": 2, "num_heads": 8},
         **{"head_dim": 64, "state_size": 32, "tie_word_embeddings": False, "chunk_size": 16},
     },
+    "jamba": {
+        **{**DECODER, "architectures": ["JambaForCausalLM"], "model_type": "jamba", "hidden_size": 256},
+        **{"num_hidden_layers": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
+        **{
+            "expert_layer_offset": 1,
+            "num_experts": 3,
+            "num_experts_per_tok": 2,
+            "rms_norm_eps": 1e-1,
+            "mamba_d_state": 16,
+        },
+        **{"mamba_d_conv": 4, "mamba_expand": 2, "mamba_dt_rank": 16, "intermediate_size": 256},
+    },
     "nemotron_h": {
         **{k: v for k, v in MAMBA.items() if k not in ("expand", "time_step_rank", "state_size", "hidden_act")},
         **{"architectures": ["NemotronHForCausalLM"], "model_type": "nemotron_h", "hybrid_override_pattern": "M-*M"},
@@ -41,8 +53,9 @@ CASES: dict[str, dict[str, Any]] = {
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("mamba", {"layer_norm_epsilon": 0.1}),
     ("falcon_mamba", {"model_type": "mamba"}),
+    ("jamba", {"num_experts_per_tok": 1}),
     ("nemotron_h", {"hybrid_override_pattern": "M-*M", "n_groups": 1, "ssm_state_size": 64}),
     ("mamba2", {"n_groups": 1, "state_size": 64}),
 ]
 
-PEERS: list[str] = ["lfm2", "mamba", "falcon_mamba", "mamba2", "nemotron_h"]
+PEERS: list[str] = ["lfm2", "mamba", "falcon_mamba", "mamba2", "nemotron_h", "jamba"]
