@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import ceil, floor, log, pi, sqrt
+from math import ceil, floor, log, log2, pi, sqrt
 from typing import Any
 
 from puna.cache import BLOCK, KV, Batch, Spec
@@ -404,6 +404,18 @@ def attention(
     scores by distance, from -R to R and beyond.
     """
     return attend(q, batch, remember(k, v, batch, kv), scale=scale, softcap=softcap, sinks=sinks, bias=bias)
+
+
+def alibi(heads: int, reach: int, most: float = 8.0) -> Tensor:
+    """ALiBi's bias by distance (heads, 2 * reach + 1): each head's slope times j - i (https://arxiv.org/abs/2108.12409).
+
+    Slopes fall from 2 ** -(most / heads) to 2 ** -most; where heads are no power of two, as if there were fewer, and
+    between those for the rest.
+    """
+    whole = 2 ** floor(log2(heads))
+    slopes = [2.0 ** (-most * (i + 1) / whole) for i in range(whole)]
+    slopes += [2.0 ** (-most * (2 * i + 1) / (2 * whole)) for i in range(heads - whole)]
+    return constant([[slope * distance for distance in range(-reach, reach + 1)] for slope in slopes])
 
 
 def remember(k: Tensor, v: Tensor, batch: Batch, kv: KV) -> KV:

@@ -46,7 +46,7 @@ FIELDS: dict[str, Row] = {
     "mla_value_length": Row("attention.value_length_mla", "mla_value_length"),
     "q_lora_rank": Row("attention.q_lora_rank", "q_lora_rank"),
     "kv_lora_rank": Row("attention.kv_lora_rank", "kv_lora_rank"),
-    "context_length": Row("context_length", "max_position_embeddings n_positions"),
+    "context_length": Row("context_length", "max_position_embeddings n_positions seq_length"),
     "vocab_size": Row("vocab_size", "vocab_size"),
     "norm_eps": Row("attention.layer_norm_rms_epsilon", "rms_norm_eps norm_eps"),
     "layer_norm_eps": Row("attention.layer_norm_epsilon", "layer_norm_eps layer_norm_epsilon norm_epsilon"),

@@ -124,6 +124,12 @@ CASES: dict[str, dict[str, Any]] = {
         **{"architectures": ["NemotronForCausalLM"], **without("rms_norm_eps"), "hidden_act": "relu2"},
         **{"norm_eps": 1e-5, "partial_rotary_factor": 0.5, "head_dim": 64, "attention_bias": False, "mlp_bias": False},
     },
+    "bloom": {
+        **{"architectures": ["BloomForCausalLM"], "vocab_size": 320, "n_embed": 384, "n_layer": 2, "n_head": 6},
+        **{"hidden_size": 384, "layer_norm_epsilon": 1e-5, "seq_length": 256, "tie_word_embeddings": True},
+        **{"bos_token_id": 316, "eos_token_id": 317, "torch_dtype": "float32", "pretraining_tp": 1},
+        **{"apply_residual_connection_post_layernorm": False, "slow_but_exact": False},
+    },
     "internlm2": INTERNLM2,
     "exaone": {k: v for k, v in EXAONE.items() if k not in ("num_hidden_layers", "rms_norm_eps", "hidden_act")},
     "olmo": {
@@ -159,6 +165,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("cohere2", {"sliding_window": 17}),
     ("cohere2", {"sliding_window_pattern": 2}),
     ("olmo", {"clip_qkv": None}),
+    ("bloom", {"layer_norm_epsilon": 1e-2}),
     ("internlm2", {"rope_theta": 10000.0}),
     ("exaone", {"rope_scaling": None}),
     ("exaone", {"layer_norm_epsilon": 1e-2}),
@@ -169,5 +176,5 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 PEERS: list[str] = [
     *("phi3_long", "phi3_short"),
     *("smollm3", "granite", "starcoder2", "stablelm", "stablelm_parallel", "phi2", "gpt2", "gptneox", "gptneox_serial"),
-    *("falcon_7b", "falcon_40b", "falcon_11b", "cohere2", "olmo", "arcee", "nemotron", "internlm2", "exaone"),
+    *("falcon_7b", "falcon_40b", "falcon_11b", "cohere2", "olmo", "arcee", "nemotron", "internlm2", "exaone", "bloom"),
 ]
