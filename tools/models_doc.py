@@ -64,7 +64,7 @@ def _section(arch: Architecture) -> Iterator[str]:
     hints = get_type_hints(arch.network, include_extras=True)
     (block,) = get_args(hints.pop("blk"))
     of_block = _tensors(get_type_hints(block, include_extras=True))
-    yield f"Tensors: {_tensors(hints)}; of each block `blk.N`: {of_block}.\n"
+    yield f"Tensors: {_tensors(hints)}; of each block `{arch.blocks}.N`: {of_block}.\n"
     if arch.hf_ignored:
         yield f"Tensors of a checkpoint that are left out: {', '.join(f'`{part}`' for part in arch.hf_ignored)}.\n"
     yield "Keys of config.json that have to be as listed, where they are there:\n\n| Key | |\n|---|---|"

@@ -148,6 +148,11 @@ def gelu_mul(gate: Tensor, up: Tensor) -> Tensor:
     return apply("gelu_mul", gate, up, approximate=True)
 
 
+def relu(x: Tensor) -> Tensor:
+    """max(x, 0)."""
+    return apply("maximum", x, constant(0.0))
+
+
 def relu_squared(x: Tensor) -> Tensor:
     """max(x, 0) squared."""
     positive = apply("maximum", x, constant(0.0))

@@ -96,5 +96,5 @@ def test_the_graph_of_every_architecture_builds_and_is_planned(case: str, opened
     program = runner(opened(case), "null")
     assert program.memory.arena > 0
     assert program.memory.states > 0
-    width = CASES[case].get("hidden_size", CASES[case].get("dim")) if case in ENCODERS else CASES[case]["vocab_size"]
+    width = CASES[case].get("hidden_size", 256) if case in ENCODERS else CASES[case]["vocab_size"]
     assert program.step([Part(text(9), 0, [0])], [8, 2]).shape == (2, width)

@@ -63,7 +63,7 @@ class Architecture:
     that are not needed; `hf_only`: parts of such that one class needs, with its name; `gguf_ignored`: beginnings of
     GGUF names that are not. `hf_defaults`: what the HF class means by a key's absence from config.json. `hf_requires`:
     config keys whose value must be among those listed (None: absent), as others would change numbers.
-    `extra_tensors`: small float32 tensors that follow from the config alone. `known`: published checkpoints.
+    `blocks`: what the names of blocks' tensors begin with. `extra_tensors`: small float32 tensors that follow from the config alone. `known`: published checkpoints.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Architecture:
     hf_names: Names
     hf_tensors: Names
     hf_prefixes: Mapping[str, str]
+    blocks: str
     hf_ignored: tuple[str, ...]
     hf_only: Mapping[str, str]
     hf_defaults: Mapping[str, Any]
@@ -100,6 +101,7 @@ class Architecture:
             hf_names=module.HF_NAMES,
             hf_tensors=getattr(module, "HF_TENSORS", {}),
             hf_prefixes=getattr(module, "HF_PREFIXES", {}),
+            blocks=getattr(module, "BLOCKS", "blk"),
             hf_ignored=getattr(module, "HF_IGNORED", ()),
             hf_only=getattr(module, "HF_ONLY", {}),
             hf_defaults=getattr(module, "HF_DEFAULTS", {}),
@@ -159,4 +161,5 @@ class Architecture:
 
 
 REQUIRES: Mapping[str, tuple[Any, ...]] = {"quantization_config": (None,), "dense_modules": (None,)}
-"""What holds for every architecture: packed weights would need to be unpacked, and matrices after pooling be multiplied by."""
+"""What holds for every architecture: packed weights have to be unpacked, and matrices after pooling be
+multiplied by."""

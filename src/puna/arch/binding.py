@@ -103,7 +103,7 @@ def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
     for attribute, hint in get_type_hints(arch.network, include_extras=True).items():
         if attribute == "blk":
             (block,) = get_args(hint)
-            values["blk"] = [_group(arch, f"blk.{i}.", block, tensors, claimed) for i in range(hp.n_blocks)]
+            values["blk"] = [_group(arch, f"{arch.blocks}.{i}.", block, tensors, claimed) for i in range(hp.n_blocks)]
         else:
             values[attribute] = _claim(arch, "", attribute, hint, tensors, claimed)
     needless = {n for n in tensors if n.endswith(IGNORED) or n.startswith(arch.gguf_ignored)}

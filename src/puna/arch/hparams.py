@@ -99,6 +99,7 @@ FIELDS: dict[str, Row] = {
     "tensor_layout": Row("tensor_data_layout", ""),
     "causal": Row("attention.causal", ""),
     "hidden_activation": Row("hidden_activation", "hidden_activation"),
+    "n_buckets": Row("attention.relative_buckets_count", "n_buckets"),
     "dense_2_in": Row("dense_2_feat_in", "dense_2_in"),
     "dense_2_out": Row("dense_2_feat_out", "dense_2_out"),
     "dense_3_in": Row("dense_3_feat_in", "dense_3_in"),

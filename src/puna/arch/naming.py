@@ -28,6 +28,11 @@ def targets(modules: Names, tensors: Names, hf_name: str) -> tuple[Target, ...]:
     parts = hf_name.split(".")
     numbers = [part for part in parts if _is_number(part)]
     pattern = ".".join("{}" if _is_number(part) else part for part in parts)
+    if len(numbers) > 1:  # all after the first may be a part of the name
+        first = parts.index(numbers[0])
+        literal = ".".join([*parts[:first], "{}", *parts[first + 1 :]])
+        if literal in tensors or literal.rpartition(".")[0] in modules:
+            pattern, numbers = literal, numbers[:1]
     module, _, ending = pattern.rpartition(".")
     if pattern in tensors:
         found, suffix = tensors[pattern], ""

@@ -32,6 +32,7 @@ KEPT_F32 = (
     Rule(r".*\.(ffn_gate_inp|ffn_gate_inp_shexp)\.weight", 9, "routers stay F32: small differences choose experts"),
     Rule(r"(v\.)?position_embd\.weight|token_types\.weight", 9, "position and type tables stay F32: small"),
     Rule(r"v\.(pre_tile|post_tile|tile)_position_embd\.weight|v\.positional_embedding_vlm", 9, "position tables"),
+    Rule(r".*\.attn_rel_b\.weight", 9, "biases of scores stay F32: they are added, not multiplied"),
     Rule(r"s\.position_embd.*|.*rel_pos_[hw]", 9, "position tables stay F32"),
     Rule(r".*\.(shortconv\.conv|ssm_conv1d)\.weight|.*\.conv_dw\..*", 9, "short convolutions stay F32"),
     Rule(r".*\.altup_(correct|predict)_coef\.weight", 9, "mixing of streams stays F32: small"),

@@ -79,7 +79,7 @@ def said_of(found: list[Likeness]) -> str:
 
 def missing(arch: Architecture, have: Iterable[str]) -> tuple[str, ...]:
     """Patterns of GGUF names that an architecture needs beyond those that are there."""
-    return tuple(_missing(arch.network, "", set(have)))
+    return tuple(_missing(arch.network, "", arch.blocks, set(have)))
 
 
 def _sorted(found: Iterable[Likeness]) -> list[Likeness]:
@@ -103,7 +103,7 @@ def _of_checkpoint(arch: Architecture, examples: Mapping[str, str]) -> Likeness:
 
 
 def _of_file(arch: Architecture, patterns: Iterable[str]) -> Likeness:
-    declared = set(_declared(arch.network, ""))
+    declared = set(_declared(arch.network, "", arch.blocks))
     claimed = {name: (name,) for name in patterns if name in declared or name.startswith(arch.gguf_ignored or "?")}
     left = tuple(name for name in patterns if name not in claimed)
     return Likeness(arch, claimed, left, missing(arch, claimed))
@@ -115,24 +115,24 @@ def _groups(hint: Any) -> list[Any]:
     return [kind for kind in kinds if not issubclass(kind, Weight)]
 
 
-def _declared(group: Any, prefix: str) -> Iterator[str]:
+def _declared(group: Any, prefix: str, blocks: str) -> Iterator[str]:
     """Every tensor that a group of weights may have."""
     for attribute, hint in get_type_hints(group, include_extras=True).items():
-        below = "blk.{}." if attribute == "blk" else prefix
+        below = blocks + ".{}." if attribute == "blk" else prefix
         if groups := _groups(hint):
             for each in groups:
-                yield from _declared(each, below)
+                yield from _declared(each, below, blocks)
         else:
             name = tensor_name(prefix, attribute, hint)
             yield from (name, _bias(name))
 
 
-def _missing(group: Any, prefix: str, have: set[str]) -> Iterator[str]:
+def _missing(group: Any, prefix: str, blocks: str, have: set[str]) -> Iterator[str]:
     """Every tensor that a group needs and nobody has; of several kinds of a group, of the one that lacks least."""
     for attribute, hint in get_type_hints(group, include_extras=True).items():
-        below = "blk.{}." if attribute == "blk" else prefix
+        below = blocks + ".{}." if attribute == "blk" else prefix
         if groups := _groups(hint):
-            lacking = [list(_missing(each, below, have)) for each in groups]
+            lacking = [list(_missing(each, below, blocks, have)) for each in groups]
             yield from [] if type(None) in get_args(hint) else min(lacking, key=len)
             continue
         kinds, name = _kinds(hint), tensor_name(prefix, attribute, hint)

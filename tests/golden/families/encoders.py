@@ -21,6 +21,13 @@ BERT: dict[str, Any] = {
 
 WIDE: dict[str, Any] = {**BERT, "hidden_size": 256, "intermediate_size": 256}
 
+T5: dict[str, Any] = {
+    **{"architectures": ["T5EncoderModel"], "model_type": "t5", "vocab_size": 320, "d_model": 256, "d_ff": 256},
+    **{"d_kv": 32, "num_heads": 4, "num_layers": 2, "n_positions": 512, "layer_norm_epsilon": 1e-6},
+    **{"relative_attention_num_buckets": 32, "relative_attention_max_distance": 128, "pad_token_id": 0},
+    **{"eos_token_id": 1, "is_encoder_decoder": False, "torch_dtype": "float32"},
+}
+
 CASES: dict[str, dict[str, Any]] = {
     "bert": {"architectures": ["BertModel"], **BERT},
     "roberta": {
@@ -67,9 +74,11 @@ CASES: dict[str, dict[str, Any]] = {
         **{"intermediate_size": 256, "head_dim": 64, "query_pre_attn_scalar": 64, "use_bidirectional_attention": True},
         **{"sliding_window": 32, "num_hidden_layers": 4, "num_key_value_heads": 1},
     },
+    "t5encoder": {**T5, "feed_forward_proj": "gated-gelu"},
+    "t5encoder_relu": {**T5, "feed_forward_proj": "relu", "relative_attention_num_buckets": 16},
 }
 
-BYTES = ("roberta", "modern_bert", "gemma_embedding")
+BYTES = (*("t5encoder", "t5encoder_relu"), "roberta", "modern_bert", "gemma_embedding")
 """Those whose tokens are pairs of bytes, not pieces of words."""
 
 WRONG: list[tuple[str, dict[str, Any]]] = [
@@ -82,6 +91,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("modern_bert", {"global_attn_every_n_layers": 2}),
     ("modern_bert", {"local_rope_theta": 160000.0}),
     ("gemma_embedding", {"sliding_window": 34}),
+    ("t5encoder", {"layer_norm_epsilon": 1e-2}),
     ("gemma_embedding", {"sliding_window_pattern": 4}),
 ]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from puna.graph import Tensor, input_
 from puna.graph.tensor import topological
 
-_BLOCK = re.compile(r"blk\.(\d+)\.")
+_BLOCK = re.compile(r"(?:enc\.)?blk\.(\d+)\.")
 _LEAVES = frozenset({"input", "weight", "state", "constant"})
 
 Places = Mapping[Tensor, int]
