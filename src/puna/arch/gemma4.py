@@ -18,8 +18,7 @@ from puna.errors import ModelError
 from puna.graph import Tensor
 
 HF_CLASSES = ("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration")
-HF_PREFIXES = gemma3n.HF_PREFIXES
-HF_IGNORED = gemma3n.HF_IGNORED
+HF_PREFIXES, HF_IGNORED, GGUF_IGNORED = gemma3n.HF_PREFIXES, gemma3n.HF_IGNORED, gemma3n.GGUF_IGNORED
 HF_DEFAULTS = {
     **{"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "rms_norm_eps": 1e-6},
     **{"max_position_embeddings": 131072, "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 512},
@@ -27,8 +26,8 @@ HF_DEFAULTS = {
     **{"tie_word_embeddings": True, "attention_k_eq_v": False, "use_double_wide_mlp": False, "enable_moe_block": False},
 }
 HF_REQUIRES = gemma3n.HF_REQUIRES | {"use_bidirectional_attention": (None, "vision"), "altup_correct_scale": (None,)}
-GGUF_IGNORED = gemma3n.GGUF_IGNORED
 EVERY, NEVER = 6, 1e30  # each sixth block sees everything, where nothing is said; a divisor that stops turning
+TURNS = (("proportional", "default"), ("default", "default"))  # rope types without a window, and with one
 ROPE = {
     "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1000000.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
@@ -235,9 +234,10 @@ def _of_whole(config: Config, slides: list[bool]) -> Mapping[str, Any]:
 
 def _turning(config: Config) -> tuple[float, float, float]:
     """The rotary base and the part of a head that is turned without a window, and the base with one."""
-    whole, near = ({**ROPE, **(config.get("rope_parameters") or {})}[kind] for kind in ROPE)
-    if whole.get("rope_type") not in ("proportional", "default") or near.get("rope_type", "default") != "default":
-        raise ModelError(f"gemma4: rope type {whole.get('rope_type')!r} or {near.get('rope_type')!r} is unknown")
+    said = {**ROPE, **(config.get("rope_parameters") or config.get("rope_scaling") or {})}
+    whole, near = (said[kind] for kind in ROPE)
+    if said.keys() != ROPE.keys() or (whole.get("rope_type"), near.get("rope_type", "default")) not in TURNS:
+        raise ModelError(f"gemma4: rope settings {said} have a type or a key that is unknown")
     if odd := (whole.keys() | near.keys()) - {"rope_type", "rope_theta", "partial_rotary_factor"}:
         raise ModelError(f"gemma4: rope key '{min(odd)}' is not understood")
     part = whole.get("partial_rotary_factor", 1.0) if whole["rope_type"] == "proportional" else 1.0
