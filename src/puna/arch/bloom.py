@@ -1,7 +1,7 @@
 """BLOOM: no positions but a bias that falls with distance (ALiBi), LayerNorms, one GELU network, a normed embedding.
 
-HF has q, k and v of each head together. The embedding is tied. Reference: https://arxiv.org/abs/2211.05100, transformers
-`modeling_bloom.py`.
+HF has q, k and v of each head together. The embedding is tied. Reference: https://arxiv.org/abs/2211.05100,
+transformers `modeling_bloom.py`.
 """
 
 from __future__ import annotations
