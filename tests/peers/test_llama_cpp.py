@@ -120,3 +120,16 @@ def test_embeddings_are_the_same(mode: str, kind: str, tmp_path: Path) -> None:
     texts = ["w5 w6 w7", "a b zebra", "w100 w101 w102 w103 word", "the quick brown fox w9 jumps over"]
     theirs = np.array([peer.embed(text, normalize=True) for text in texts])
     assert distance(puna.load(path, backend="numpy").embed(texts), theirs) < TYPES[kind]
+
+
+@pytest.mark.parametrize("case", ["roberta", "distilbert", "nomic_bert", "modern_bert", "gemma_embedding"])
+def test_every_encoder_that_the_peer_knows_embeds_alike(case: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, case)
+    puna.convert(tmp_path, tmp_path / "model.gguf")
+    peer = peer_of(tmp_path / "model.gguf", embedding=True, pooling_type=1, n_ctx=120, n_batch=120, n_ubatch=120)
+    texts = [
+        "a text that has more tokens than the windows of these models reach, here and there and everywhere",
+        "w5 a",
+    ]
+    theirs = np.array([peer.embed(text, normalize=True) for text in texts])
+    assert distance(puna.load(tmp_path / "model.gguf", backend="numpy").embed(texts), theirs) < TYPES["F32"]

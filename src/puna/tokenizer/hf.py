@@ -68,7 +68,7 @@ def tokenizer_from_hf(
     nested = {"config.json: text_config": text_config} if text_config is not config else {}
     set_ids(draft, settings, {"config.json": config, **nested, "generation_config.json": generation})
     set_ends(draft, settings, generation)
-    if draft.model == "bert":
+    if draft.model == "bert" or config.get("type_vocab_size") is not None:
         draft.flags["token_type_count"] = count = config.get("type_vocab_size", 1)
         if type(count) is not int or not 0 <= count < 2**31:
             raise FormatError(
