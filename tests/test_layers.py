@@ -81,6 +81,7 @@ ARCH_SERVICE = {
     "binding",
     "hparams",
     "naming",
+    "mixture",
     "rope",
     "transform",
 }  # files in arch/ that define no architecture but serve those that do

@@ -5,7 +5,7 @@ It builds nodes and computes nothing, and knows no model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil, floor, log, log2, pi, sqrt
@@ -37,7 +37,8 @@ class Rope:
     """Rotary positions: base `theta` over the first `dim` elements of a head, and how they are stretched.
 
     `scaling`: none, linear or yarn. `factor`: by how much the context was stretched; yarn also has the context the
-    model was made for, and its two bounds in turns over that context. `attention_factor` 0: yarn's own default, else 1.
+    model was made for, and its two bounds in turns over that context, which `truncate` rounds to whole pairs.
+    `attention_factor` 0: yarn's own default, else 1.
     """
 
     theta: float
@@ -48,6 +49,7 @@ class Rope:
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     attention_factor: float = 0.0
+    truncate: bool = True
 
     @property
     def scale(self) -> float:
@@ -73,8 +75,10 @@ class Rope:
         def pair_of(turns: float) -> float:
             return self.dim * log(self.original_context / (turns * 2 * pi)) / (2 * log(self.theta))
 
-        low = max(floor(pair_of(self.beta_fast)), 0)
-        high = min(ceil(pair_of(self.beta_slow)), self.dim - 1)
+        low, high = pair_of(self.beta_fast), pair_of(self.beta_slow)
+        if self.truncate:
+            low, high = floor(low), ceil(high)
+        low, high = max(low, 0), min(high, self.dim - 1)
         return [1 - min(max((i - low) / max(high - low, 0.001), 0), 1) for i in range(self.dim // 2)]
 
 
@@ -131,6 +135,12 @@ def split(x: Tensor, axis: int, sizes: Sequence[int]) -> list[Tensor]:
 def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up."""
     return apply("silu_mul", gate, up)
+
+
+def clamped_swiglu(gate: Tensor, up: Tensor, alpha: float, limit: float) -> Tensor:
+    """g * sigmoid(alpha * g) * (u + 1), where g is at most `limit` and u between -limit and limit."""
+    gate, up = (apply("minimum", x, constant(limit)) for x in (gate, up))
+    return gate * sigmoid(gate * alpha) * (apply("maximum", up, constant(-limit)) + 1.0)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -236,10 +246,9 @@ def route(
     `bias` (E,) chooses but does not weigh; only the best `groups_used` of `groups` are chosen from; `normed` shares sum
     to 1 before they are multiplied by `scale`. ModelError for another gating.
     """
-    kinds: dict[int, Callable[[Tensor], Tensor]] = {SOFTMAX: softmax, SIGMOID: sigmoid, SOFTMAX_OF_CHOSEN: lambda x: x}
-    if gating not in kinds:
-        raise ModelError(f"experts: the gating is {gating!r}; {', '.join(map(str, kinds))} would work")
-    scores = kinds[gating](outputs)
+    if gating not in (SOFTMAX, SIGMOID, SOFTMAX_OF_CHOSEN):
+        raise ModelError(f"experts: the gating is {gating!r}; 1 (softmax), 2 (sigmoid) or 3 (of chosen) would work")
+    scores = softmax(outputs) if gating == SOFTMAX else sigmoid(outputs) if gating == SIGMOID else outputs
     ids = top_k(_eligible(scores, bias, groups, groups_used), used)
     shares = pick(scores, ids)
     if gating == SOFTMAX_OF_CHOSEN:
@@ -298,7 +307,11 @@ def each_head(x: Tensor, w: Weight) -> Tensor:
 
 def gated_experts(x: Tensor, ids: Tensor, shares: Tensor, gate: Weight, up: Weight, down: Weight) -> Tensor:
     """The chosen experts' gated SiLU, each (T, hidden) result times its share (T, k), in one sum: (T, hidden)."""
-    y = experts(silu_mul(experts(x, gate, ids), experts(x, up, ids)), down, ids)
+    return weighed(experts(silu_mul(experts(x, gate, ids), experts(x, up, ids)), down, ids), shares)
+
+
+def weighed(y: Tensor, shares: Tensor) -> Tensor:
+    """The sum of (T, k, N) results, each times its share (T, k): (T, N)."""
     rows, count, size = y.shape
     return (y * shares.reshape(rows, count, 1)).sum(1).reshape(rows, size)
 

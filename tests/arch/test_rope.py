@@ -103,7 +103,7 @@ def test_a_layer_type_has_its_own_settings() -> None:
         ({"rope_type": "yarn", "factor": 2.0}, "'original_max_position_embeddings'"),
         ({"rope_type": "llama3", "factor": 2.0}, "'low_freq_factor'"),
         ({**YARN, "attn_factor": 2.0}, "'attn_factor'"),
-        ({**YARN, "truncate": False}, "'truncate'"),
+        ({**YARN, "truncate": "no"}, "'truncate'"),
         ({"rope_type": "default", "mrope_section": [1, 2]}, "'mrope_section'"),
     ],
 )

@@ -71,7 +71,7 @@ def write_directory(folder: Path, config: Mapping[str, Any], weights: Mapping[st
     return folder
 
 
-SAFETENSORS = {"float32": "F32", "float16": "F16", "int64": "I64", "uint16": "BF16"}
+SAFETENSORS = {"uint8": "U8", "float32": "F32", "float16": "F16", "int64": "I64", "uint16": "BF16"}
 """Names of element types; bfloat16 is given as its bits."""
 
 

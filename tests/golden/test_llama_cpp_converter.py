@@ -30,6 +30,7 @@ NOT_WRITTEN = {
     "hunyuan-dense.rope.scaling.original_context_length": "a guess, as the converter says itself; nothing is stretched",
     "hunyuan-dense.rope.scaling.type": "it says none, which is what its absence says",
     "exaone.attention.layer_norm_epsilon": "the norms are RMS norms; llama.cpp, too, reads theirs only",
+    "glm4moe.nextn_predict_layers": "blocks that predict further tokens are left out",
     "llama.rope.scaling.yarn_attn_factor": "said as a part of yarn's own, `rope.scaling.attn_factor`, which it runs by",
     "nemotron.attention.layer_norm_rms_epsilon": "the model has no such norm",
     "nemotron.rope.scaling.type": "it says none, which is what its absence says",

@@ -10,7 +10,7 @@ from functools import cache
 from puna.arch.base import Architecture
 from puna.errors import UnknownArchitecture
 
-_PARTS = {"base", "binding", "hparams", "naming", "rope", "transform"}
+_PARTS = {"base", "binding", "hparams", "mixture", "naming", "rope", "transform"}
 
 
 @cache
@@ -27,9 +27,12 @@ def names() -> tuple[str, ...]:
 def find(name: str) -> Architecture:
     """The architecture that GGUF files call `name`; UnknownArchitecture names the closest."""
     module = name.replace("-", "_")
-    if module not in _modules() or (arch := _open(module)).name != name:
-        raise _unknown("architecture", name, names())
-    return arch
+    if module in _modules() and (arch := _open(module)).name == name:
+        return arch
+    for arch in map(_open, sorted(_modules())):
+        if name in arch.gguf_names:
+            return arch
+    raise _unknown("architecture", name, names())
 
 
 @cache

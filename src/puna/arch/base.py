@@ -61,9 +61,10 @@ class Architecture:
 
     `hf_prefixes`: other beginnings of HF names, and what they stand for. `hf_ignored`: parts of HF names of tensors
     that are not needed; `hf_only`: parts of such that one class needs, with its name; `gguf_ignored`: beginnings of
-    GGUF names that are not. `hf_defaults`: what the HF class means by a key's absence from config.json. `hf_requires`:
-    config keys whose value must be among those listed (None: absent), as others would change numbers.
-    `blocks`: what the names of blocks' tensors begin with. `extra_tensors`: small float32 tensors that follow from the config alone. `known`: published checkpoints.
+    GGUF names that are not. `gguf_names`: what files of other programs call the architecture. `hf_defaults`: what the
+    HF class means by a key's absence from config.json. `hf_requires`: config keys whose value must be among those
+    listed (None: absent), as others would change numbers. `blocks`: what the names of blocks' tensors begin with.
+    `extra_tensors`: small float32 tensors that follow from the config alone. `known`: published checkpoints.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Architecture:
     hf_requires: Mapping[str, tuple[Any, ...]]
     hf_class_requires: Mapping[str, Mapping[str, tuple[Any, ...]]]
     gguf_ignored: tuple[str, ...]
+    gguf_names: tuple[str, ...]
     from_hf: Callable[[str, Any], Transform | tuple[Transform, ...] | None]
     hparams_from_hf: Callable[[Config], Hparams]
     extra_tensors: Callable[[Config, Any], Mapping[str, list[float]]]
@@ -108,6 +110,7 @@ class Architecture:
             hf_requires={**REQUIRES, **getattr(module, "HF_REQUIRES", {})},
             hf_class_requires=getattr(module, "HF_CLASS_REQUIRES", {}),
             gguf_ignored=getattr(module, "GGUF_IGNORED", ()),
+            gguf_names=getattr(module, "GGUF_NAMES", ()),
             from_hf=getattr(module, "from_hf", lambda name, hp: None),
             hparams_from_hf=getattr(module, "hparams_from_hf", lambda config: module.Hparams.from_hf(name, config)),
             extra_tensors=getattr(module, "extra_tensors", lambda config, hp: {}),

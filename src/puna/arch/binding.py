@@ -5,7 +5,7 @@ It builds graph leaves from headers; it opens no file and reads no values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import is_dataclass
 from math import prod
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -106,7 +106,9 @@ def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
             values["blk"] = [_group(arch, f"{arch.blocks}.{i}.", block, tensors, claimed) for i in range(hp.n_blocks)]
         else:
             values[attribute] = _claim(arch, "", attribute, hint, tensors, claimed)
-    needless = {n for n in tensors if n.endswith(IGNORED) or n.startswith(arch.gguf_ignored)}
+    further = getattr(hp, "n_nextn_blocks", None) or 0
+    left_out = (*arch.gguf_ignored, *(f"blk.{hp.n_blocks + i}." for i in range(min(further, len(tensors)))))
+    needless = {n for n in tensors if n.endswith(IGNORED) or n.startswith(left_out)}
     if left := [n for n in tensors if n not in claimed and n not in needless]:
         shown = ", ".join(f"'{n}'" for n in left[:3]) + (" ..." if len(left) > 3 else "")
         raise ModelError(f"{arch.name}: the file has {len(left)} tensors that nothing claims: {shown}")
@@ -125,28 +127,32 @@ def _group(arch: Architecture, prefix: str, group: Any, tensors: Mapping[str, St
         groups = [kind for kind in kinds if not issubclass(kind, Weight)]
         if groups:
             otherwise = None if type(None) in get_args(hint) else groups[0]
-            chosen = next((each for each in groups if _first(prefix, each) in tensors), otherwise)
+            chosen = next((each for each in groups if _first(prefix, each, tensors) in tensors), otherwise)
             values[attribute] = _group(arch, prefix, chosen, tensors, claimed) if chosen else None
         else:
             values[attribute] = _claim(arch, prefix, attribute, hint, tensors, claimed)
     return group(**values)
 
 
-def _first(prefix: str, group: Any) -> str:
+def _first(prefix: str, group: Any, tensors: Mapping[str, Stored]) -> str:
     attribute, hint = next(iter(get_type_hints(group, include_extras=True).items()))
-    return tensor_name(prefix, attribute, hint)
+    return tensor_name(prefix, attribute, hint, tensors)
 
 
-def tensor_name(prefix: str, attribute: str, hint: Any) -> str:
-    """A parameter's tensor; `Annotated[Weight, "ssm_a"]` names one that is not called `<attribute>.weight`."""
-    return prefix + (hint.__metadata__[0] if get_origin(hint) is Annotated else f"{attribute}.weight")
+def tensor_name(prefix: str, attribute: str, hint: Any, tensors: Collection[str] = ()) -> str:
+    """A parameter's tensor; `Annotated[Weight, "ssm_a"]` names one that is not called `<attribute>.weight`.
+
+    Further names are older ones: the first that is there counts.
+    """
+    names = hint.__metadata__ if get_origin(hint) is Annotated else (f"{attribute}.weight",)
+    return next((prefix + name for name in names if prefix + name in tensors), prefix + names[0])
 
 
 def _claim(
     arch: Architecture, prefix: str, attribute: str, hint: Any, tensors: Mapping[str, Stored], claimed: set[str]
 ) -> Weight | None:
     """The leaves of one parameter."""
-    name = tensor_name(prefix, attribute, hint)
+    name = tensor_name(prefix, attribute, hint, tensors)
     bias = name.removesuffix(".weight") + ".bias"
     plain = hint.__origin__ if get_origin(hint) is Annotated else hint
     kinds = get_args(plain) or (plain,)

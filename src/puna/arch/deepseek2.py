@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
-from typing import Annotated, Any
+from typing import Any
 
 from puna import nn
-from puna.arch import base, llama
+from puna.arch import base, llama, mixture
 from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
 from puna.errors import ModelError
 from puna.graph import Tensor
@@ -93,20 +93,6 @@ class LowRankQuery:
 
 
 @dataclass(frozen=True)
-class Experts:
-    """Experts, the router, and those that always serve."""
-
-    ffn_gate_inp: Weight
-    exp_probs_b: Annotated[Weight | None, "exp_probs_b.bias"]
-    ffn_gate_exps: Weight
-    ffn_up_exps: Weight
-    ffn_down_exps: Weight
-    ffn_gate_shexp: Weight | None
-    ffn_up_shexp: Weight | None
-    ffn_down_shexp: Weight | None
-
-
-@dataclass(frozen=True)
 class Block:
     """Weights of one block; `attn_k_b` (H, kv_lora_rank, nope_dim), `attn_v_b` (H, value_dim, kv_lora_rank)."""
 
@@ -118,7 +104,7 @@ class Block:
     attn_v_b: Weight
     attn_output: Weight
     ffn_norm: Weight
-    ffn: llama.Dense | Experts
+    ffn: mixture.Dense | mixture.Experts
 
 
 @dataclass(frozen=True)
@@ -141,7 +127,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
     x = nn.embedding(batch.tokens, net.token_embd)
     for block, kv in zip(net.blk, cache, strict=True):
         x = x + attention(block, hp, nn.rms_norm(x, block.attn_norm, hp.norm_eps), batch, kv)
-        x = x + feed_forward(block.ffn, hp, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
+        x = x + mixture.feed_forward(block.ffn, hp, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
     x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
     return nn.linear(x, net.output or net.token_embd)
 
@@ -166,28 +152,6 @@ def queries(query: LowRankQuery | Query, hp: Hparams, x: Tensor) -> Tensor:
     return nn.linear(nn.rms_norm(nn.linear(x, query.attn_q_a), query.attn_q_a_norm, hp.norm_eps), query.attn_q_b)
 
 
-def feed_forward(ffn: llama.Dense | Experts, hp: Hparams, x: Tensor) -> Tensor:
-    """(T, hidden) to (T, hidden)."""
-    if isinstance(ffn, llama.Dense):
-        return llama.feed_forward(ffn, x)
-    ids, shares = nn.route(
-        nn.linear(x, ffn.ffn_gate_inp),
-        hp.n_experts_used,
-        gating=hp.gating,
-        bias=ffn.exp_probs_b,
-        groups=hp.n_expert_groups,
-        groups_used=hp.n_expert_groups_used,
-        normed=hp.expert_norm,
-        scale=hp.expert_scale,
-    )
-    y = nn.gated_experts(x, ids, shares, ffn.ffn_gate_exps, ffn.ffn_up_exps, ffn.ffn_down_exps)
-    if not (ffn.ffn_gate_shexp and ffn.ffn_up_shexp and ffn.ffn_down_shexp):
-        return y
-    gated = nn.silu_mul(nn.linear(x, ffn.ffn_gate_shexp), nn.linear(x, ffn.ffn_up_shexp))
-    return y + nn.linear(gated, ffn.ffn_down_shexp)
-
-
-_PARTS = ("gate", "up", "down")
 HF_NAMES = llama.HF_NAMES | {
     "model.layers.{}.self_attn.q_a_proj": "blk.{}.attn_q_a",
     "model.layers.{}.self_attn.q_a_layernorm": "blk.{}.attn_q_a_norm",
@@ -195,11 +159,10 @@ HF_NAMES = llama.HF_NAMES | {
     "model.layers.{}.self_attn.kv_a_proj_with_mqa": "blk.{}.attn_kv_a_mqa",
     "model.layers.{}.self_attn.kv_a_layernorm": "blk.{}.attn_kv_a_norm",
     "model.layers.{}.self_attn.kv_b_proj": ("blk.{}.attn_k_b", "blk.{}.attn_v_b"),
-    "model.layers.{}.mlp.gate": "blk.{}.ffn_gate_inp",
-    **{f"model.layers.{{}}.mlp.experts.{{}}.{part}_proj": f"blk.{{}}.ffn_{part}_exps" for part in _PARTS},
-    **{f"model.layers.{{}}.mlp.shared_experts.{part}_proj": f"blk.{{}}.ffn_{part}_shexp" for part in _PARTS},
+    **mixture.HF_NAMES,
+    **mixture.HF_SHARED,
 }
-HF_TENSORS = {"model.layers.{}.mlp.gate.e_score_correction_bias": "blk.{}.exp_probs_b.bias"}
+HF_TENSORS = mixture.HF_TENSORS
 HF_IGNORED = llama.HF_IGNORED
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from puna import nn
-from puna.arch import llama
+from puna.arch import llama, mixture
 from puna.arch.base import KV, Batch, Config
 from puna.errors import ModelError
 from puna.graph import Tensor
@@ -47,7 +47,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
     for block, kv in zip(net.blk, cache, strict=True):
         y = nn.rms_norm(x, block.attn_norm, hp.norm_eps)
         x = x + attention(block, hp, y, frequencies, batch, kv) * part
-        x = x + feed_forward(block.ffn, nn.rms_norm(x, block.ffn_norm, hp.norm_eps)) * part
+        x = x + feed_forward(block.ffn, hp, nn.rms_norm(x, block.ffn_norm, hp.norm_eps)) * part
     x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
     return nn.linear(x, net.output or net.token_embd) / hp.logit_scale
 
@@ -57,7 +57,7 @@ def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor | None, 
     return llama.attention(block, hp, x, frequencies, batch, kv, scale=hp.attention_scale)
 
 
-feed_forward = llama.feed_forward
+feed_forward = mixture.feed_forward
 HF_NAMES = llama.HF_NAMES
 HF_IGNORED = llama.HF_IGNORED
 from_hf = llama.from_hf
@@ -65,8 +65,13 @@ extra_tensors = llama.extra_tensors
 
 
 def hparams_from_hf(config: Config) -> Hparams:
-    """No window; ModelError for a multiplier of 0, which a file cannot say."""
+    """No window."""
+    check_multipliers(config)
+    return Hparams.from_hf("granite", {**config, "sliding_window": None})
+
+
+def check_multipliers(config: Config) -> None:
+    """ModelError for a multiplier of 0, which a file cannot say."""
     for key in ("embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"):
         if not config[key]:
             raise ModelError(f"granite: config.json: '{key}' is {config[key]}; another number works")
-    return Hparams.from_hf("granite", {**config, "sliding_window": None})

@@ -71,12 +71,18 @@ FIELDS: dict[str, Row] = {
     "ssm_groups": Row("ssm.group_count", "n_groups mamba_n_groups"),
     "ssm_norms": Row("ssm.dt_b_c_rms", "ssm_norms"),
     "n_dense_blocks": Row("leading_dense_block_count", "first_k_dense_replace"),
+    "expert_interval": Row("interleave_moe_layer_step", "moe_layer_interval"),
+    "n_nextn_blocks": Row("nextn_predict_layers", ""),
     "n_shared_experts": Row("expert_shared_count", "n_shared_experts"),
     "expert_ffn_size": Row("expert_feed_forward_length", "moe_intermediate_size"),
+    "shared_ffn_size": Row(
+        "expert_shared_feed_forward_length", "shared_expert_intermediate_size shared_intermediate_size"
+    ),
     "expert_scale": Row("expert_weights_scale", "routed_scaling_factor"),
     "expert_norm": Row("expert_weights_norm", "norm_topk_prob"),
     "n_expert_groups": Row("expert_group_count", "n_group"),
     "n_expert_groups_used": Row("expert_group_used_count", "topk_group"),
+    "swiglu_limit": Row("swiglu_limit", "swiglu_limit"),
     "gating": Row("expert_gating_func", "gating"),
     "yarn_log_multiplier": Row("rope.scaling.yarn_log_multiplier", "yarn_log_multiplier"),
     "key_length_local": Row("attention.key_length_swa", "key_length_local"),
@@ -130,10 +136,11 @@ class Hparams:
 
     @classmethod
     def from_gguf(cls, arch: str, metadata: Config) -> Self:
-        """From GGUF metadata; ModelError names a missing key."""
+        """From GGUF metadata, whose keys begin with what it calls the architecture; ModelError names a missing key."""
+        spelled = metadata.get("general.architecture", arch)
 
         def find(key: str) -> Any:
-            value = metadata.get(f"{arch}.{key}")
+            value = metadata.get(f"{spelled}.{key}")
             if key in ROPE_NUMBERS and value is not None and not (_number(value) and 0 < value < INF):
                 raise ModelError(f"{arch}: '{arch}.{key}' is {value!r}; it must be a number above 0")
             return cls.GGUF_DEFAULTS.get(key) if value is None else value
@@ -155,6 +162,8 @@ class Hparams:
                 out |= rope.to_gguf(value)
             elif value is not None and (keys := FIELDS[field.name].gguf.split()):
                 out[keys[0]] = value
+        if out.get(rope.TRUNCATE) is self.GGUF_DEFAULTS.get(rope.TRUNCATE, True):
+            del out[rope.TRUNCATE]
         if "attention.key_length" in out:
             out.setdefault("attention.value_length", out["attention.key_length"])
         return {f"{arch}.{key}": value for key, value in out.items()}

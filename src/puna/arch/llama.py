@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from puna import nn
-from puna.arch import base, rope
+from puna.arch import base, mixture, rope
 from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
-from puna.errors import ModelError
 from puna.graph import Tensor
 
+Dense = mixture.Dense
 HF_CLASSES = (
     *("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "MinistralForCausalLM"),
     *("InternLM3ForCausalLM", "YiForCausalLM", "AquilaForCausalLM", "LLaMAForCausalLM"),
@@ -52,25 +52,7 @@ class Hparams(base.Hparams):
     sliding_window: int | None = None
     n_experts: int | None = None
     n_experts_used: int | None = None
-
-
-@dataclass(frozen=True)
-class Dense:
-    """One feed-forward network."""
-
-    ffn_gate: Weight
-    ffn_up: Weight
-    ffn_down: Weight
-
-
-@dataclass(frozen=True)
-class Experts:
-    """Many of them, (experts, rows, columns) each, and the router that chooses."""
-
-    ffn_gate_inp: Weight
-    ffn_gate_exps: Weight
-    ffn_up_exps: Weight
-    ffn_down_exps: Weight
+    gating = nn.SOFTMAX_OF_CHOSEN
 
 
 @dataclass(frozen=True)
@@ -83,7 +65,7 @@ class Block:
     attn_v: Weight
     attn_output: Weight
     ffn_norm: Weight
-    ffn: Dense | Experts
+    ffn: mixture.Dense | mixture.Experts
 
 
 @dataclass(frozen=True)
@@ -113,7 +95,7 @@ def decoder(net: Any, hp: Any, batch: Batch, cache: Sequence[KV], attention: Cal
     frequencies = nn.frequencies(hp.rope, net.rope_freqs)
     for block, kv in zip(net.blk, cache, strict=True):
         x = x + attention(block, hp, nn.rms_norm(x, block.attn_norm, hp.norm_eps), frequencies, batch, kv)
-        x = x + mixture(block.ffn, hp, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
+        x = x + mixture.feed_forward(block.ffn, hp, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
     x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
     return nn.linear(x, net.output or net.token_embd)
 
@@ -131,18 +113,8 @@ def attention(
 
 
 def feed_forward(ffn: Any, x: Tensor) -> Tensor:
-    """(T, hidden) to (T, hidden)."""
-    return nn.linear(nn.silu_mul(nn.linear(x, ffn.ffn_gate), nn.linear(x, ffn.ffn_up)), ffn.ffn_down)
-
-
-def mixture(ffn: Dense | Experts, hp: Hparams, x: Tensor) -> Tensor:
-    """(T, hidden) to (T, hidden), by the one network or by the chosen experts."""
-    if isinstance(ffn, Dense):
-        return feed_forward(ffn, x)
-    if not hp.n_experts_used:
-        raise ModelError("llama: there are experts, but the number that is used is not said")
-    ids, shares = nn.route(nn.linear(x, ffn.ffn_gate_inp), hp.n_experts_used, gating=nn.SOFTMAX_OF_CHOSEN)
-    return nn.gated_experts(x, ids, shares, ffn.ffn_gate_exps, ffn.ffn_up_exps, ffn.ffn_down_exps)
+    """(T, hidden) to (T, hidden), by one network."""
+    return mixture.dense(x, ffn.ffn_gate, ffn.ffn_up, ffn.ffn_down)
 
 
 HF_NAMES = {

@@ -17,11 +17,15 @@ Config = Mapping[str, Any]
 Find = Callable[[str], Any]
 """The value of a GGUF key after '<arch>.', or None."""
 
+TRUNCATE = "rope.scaling.yarn_truncate"
+"""Puna's own key: ggml always does, and files say nothing of it."""
+
 GGUF_KEYS = {
     "factor": "rope.scaling.factor",
     "original_context": "rope.scaling.original_context_length",
     "beta_fast": "rope.scaling.yarn_beta_fast",
     "beta_slow": "rope.scaling.yarn_beta_slow",
+    "truncate": TRUNCATE,
 }
 """Rope's fields besides theta, dim, scaling and attention_factor."""
 
@@ -64,7 +68,7 @@ def to_gguf(rope: Rope) -> dict[str, Any]:
     if rope.scaling != "none":
         out |= {"rope.scaling.type": rope.scaling, "rope.scaling.factor": rope.factor}
     if rope.scaling == "yarn":
-        fields = ("original_context", "beta_fast", "beta_slow")
+        fields = ("original_context", "beta_fast", "beta_slow", "truncate")
         out |= {GGUF_KEYS[field]: getattr(rope, field) for field in fields}
     if rope.attention_factor:
         out[TIMES_DEFAULT] = rope.attention_factor / replace(rope, attention_factor=0.0).scale
@@ -108,8 +112,8 @@ def settings(config: Config, layer_type: str = "full_attention") -> dict[str, An
         raise ModelError(f"config.json: has no '{missing[0]}', which rotary positions of type '{kind}' need")
     if odd := whole.keys() - COMMON - set(HF_KEYS[kind]) - OPTIONAL.get(kind, set()):
         raise ModelError(f"config.json: rope key '{min(odd)}' is not understood for type '{kind}'")
-    if not whole.get("truncate", True):
-        raise ModelError("config.json: rope key 'truncate' is false; only true is supported")
+    if not isinstance(whole.get("truncate", True), bool):
+        raise ModelError(f"config.json: rope key 'truncate' is {whole['truncate']!r}; true or false would work")
     for key in whole.keys() - {"rope_type", "type", "truncate"}:
         _check_number(key, whole[key])
     if kind == "llama3" and not whole["low_freq_factor"] < whole["high_freq_factor"]:
@@ -139,6 +143,7 @@ def from_hf(config: Config, head_dim: int, layer_type: str = "full_attention") -
     if "attention_factor" not in p and p.keys() >= YARN_SCALES:
         up, down = (_magnitude(rope.factor, float(p[name])) for name in ("mscale", "mscale_all_dim"))
         options["attention_factor"] = up / down
+    options["truncate"] = p.get("truncate", True)
     return replace(rope, original_context=int(p["original_max_position_embeddings"]), **options)
 
 

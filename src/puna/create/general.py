@@ -54,7 +54,7 @@ def _hub_name(config: Mapping[str, Any]) -> str:
 
 def size_label(tensors: Mapping[str, Stored]) -> str:
     """ "1.2B", or "8x7B" for stacked experts: how many there are, and the size of a model with one of them."""
-    experts = {name: tensor for name, tensor in tensors.items() if "_exps." in name}
+    experts = {name: tensor for name, tensor in tensors.items() if name.endswith("_exps.weight")}
     total = sum(prod(tensor.shape) for tensor in tensors.values())
     if not experts:
         return _rounded(total)

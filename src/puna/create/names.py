@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from puna.arch.base import Architecture
@@ -22,7 +22,10 @@ def named(arch: Architecture, config: Mapping[str, Any], sources: Iterable[str])
     ConversionError for a source that nobody claims, for two that become one, and for gaps in what is stacked.
     """
     found: dict[str, dict[int | None, str]] = {}
+    further = tuple(further_blocks(config))
     for source in sources:
+        if source.startswith(further):
+            continue
         for name, place in arch.targets(source):
             if name == "output.weight" and config.get("tie_word_embeddings"):
                 continue
@@ -32,6 +35,13 @@ def named(arch: Architecture, config: Mapping[str, Any], sources: Iterable[str])
                 raise ConversionError(f"converting {arch.name}: '{clash}' and '{source}' both become '{name}'")
             places[place] = source
     return {name: _parts(arch, name, places) for name, places in found.items()}
+
+
+def further_blocks(config: Mapping[str, Any]) -> Iterator[str]:
+    """What names of tensors begin with that only predict further tokens: blocks after those of the model."""
+    count = config.get("num_nextn_predict_layers") or config.get("num_mtp_layers") or 0
+    first = config.get("num_hidden_layers") or 0
+    return (f"model.layers.{i}." for i in range(first, first + min(int(count), 64)))
 
 
 def _parts(arch: Architecture, name: str, places: Mapping[int | None, str]) -> Parts:
