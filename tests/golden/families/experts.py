@@ -78,7 +78,7 @@ CASES: dict[str, dict[str, Any]] = {
         **{"architectures": ["Dots1ForCausalLM"], **DECODER, "hidden_size": 256, "intermediate_size": 256},
         **{"n_routed_experts": 6, "num_experts_per_tok": 3, "n_shared_experts": 2, "moe_intermediate_size": 256},
         **{"norm_topk_prob": True, "routed_scaling_factor": 2.5, "first_k_dense_replace": 1, "n_group": 1},
-        **{"topk_group": 1, "sliding_window": None, "max_window_layers": 2, "attention_bias": False},
+        **{"topk_group": 1, "sliding_window": None, "max_window_layers": 2, "num_key_value_heads": 4},
     },
     "gpt_oss": {
         **{"architectures": ["GptOssForCausalLM"], **DECODER, "hidden_size": 256, "intermediate_size": 256},
