@@ -75,7 +75,7 @@ CASES: dict[str, dict[str, Any]] = {
         **{"first_k_dense_replace": 1, "num_nextn_predict_layers": 0},
     },
     "dots1": {
-        **{"architectures": ["Dots1ForCausalLM"], **DECODER, "hidden_size": 256, "intermediate_size": 256},
+        **{"architectures": ["Dots1ForCausalLM"], **DECODER, "hidden_size": 128, "intermediate_size": 256},
         **{"n_routed_experts": 6, "num_experts_per_tok": 3, "n_shared_experts": 2, "moe_intermediate_size": 256},
         **{"norm_topk_prob": True, "routed_scaling_factor": 2.5, "first_k_dense_replace": 1, "n_group": 1},
         **{"topk_group": 1, "sliding_window": None, "max_window_layers": 2, "num_key_value_heads": 4},
