@@ -14,6 +14,7 @@ from typing import Any
 from puna import nn
 from puna.arch import base, mixture, rope
 from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
+from puna.errors import ModelError
 from puna.graph import Tensor
 
 Dense = mixture.Dense
