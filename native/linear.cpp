@@ -41,7 +41,7 @@ int64_t tile_count(int64_t t) { return t / 16 + __builtin_popcountll(static_cast
 
 // Whether activations lie and products are made in bands of many rows.
 bool in_bands(const LinearKernels &kernels, ActKind kind, int64_t t) {
-    return kind == ActKind::q8 && t > 16 && kernels.band[static_cast<int>(Type::Q8_0)];
+    return is_q8(kind) && t > 16 && kernels.band[static_cast<int>(Type::Q8_0)];
 }
 
 // How a product is cut: units of `panels` panels times `tiles` tiles (or rows), those of the same panels in a row.
@@ -67,7 +67,7 @@ Cut cut(const LinearKernels &kernels, const Packed &weight, int64_t t, int threa
     const int64_t bytes = panel_bytes(layout_of(weight.type), weight.k), all = panels(weight.n), tiles = tile_count(t);
     const int64_t wanted = units_per_thread * threads;
     const int64_t floats = t <= 4 ? float_panels_at_once : float_panels_at_once / 2;
-    const int64_t least = act_kind(weight.type) == ActKind::q8 ? 1 : floats;
+    const int64_t least = is_q8(act_kind(weight.type)) ? 1 : floats;
     int64_t group = std::max(least, (t <= 4 ? weight_bytes_per_unit : cached_bytes) / bytes);
     int64_t band = tiles;
     if (t > 4) {
@@ -134,16 +134,21 @@ void run_unit(const LinearKernels &kernels, const LinearJob &job, int64_t t, con
 }
 
 // Rows of x into the chunks of a band's layout, tile by tile.
-void quantize_bands(const LinearKernels &kernels, const float *x, int64_t stride, int64_t row_begin, int64_t row_end,
+void quantize_bands(Quantize quantize, const float *x, int64_t stride, int64_t row_begin, int64_t row_end,
                     int64_t t, int64_t k, uint8_t *act) {
     for (int64_t row = row_begin; row < row_end;) {
         const int64_t start = row / band_tile * band_tile, rows = std::min(row_end, start + band_tile) - row;
         for (int64_t c = 0; c < k; c += 32 * band_blocks)
-            kernels.quantize(x + row * stride + c, stride, rows, std::min<int64_t>(k - c, 32 * band_blocks),
+            quantize(x + row * stride + c, stride, rows, std::min<int64_t>(k - c, 32 * band_blocks),
                              act + padded_rows(t) * record_bytes * (c / 32) + start * record_bytes * chunk_blocks(k, c),
                              band_tile, static_cast<int>(row - start));
         row += rows;
     }
+}
+
+Quantize quantizer(const LinearKernels &kernels, ActKind kind) {
+    if (kind == ActKind::q16) return kernels.quantize16;
+    return kind == ActKind::q8_wide ? kernels.quantize_wide : kernels.quantize;
 }
 
 void spread_rows(const float *x, int64_t stride, int64_t rows, int64_t k, float *tile, int width, int64_t first) {
@@ -164,14 +169,14 @@ Record record_of(ActKind kind) {
 }  // namespace
 
 size_t act_bytes(ActKind kind, int64_t t, int64_t k) {
-    const int64_t rows = kind == ActKind::q8 ? padded_rows(t) : t;
+    const int64_t rows = is_q8(kind) ? padded_rows(t) : t;
     return static_cast<size_t>((rows * act_row_bytes(kind, k) + 63) / 64 * 64);
 }
 
 void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, int64_t stride, int64_t row_begin,
                    int64_t row_end, int64_t t, int64_t k, void *act) {
     if (in_bands(kernels, kind, t))
-        return quantize_bands(kernels, x, stride, row_begin, row_end, t, k, static_cast<uint8_t *>(act));
+        return quantize_bands(quantizer(kernels, kind), x, stride, row_begin, row_end, t, k, static_cast<uint8_t *>(act));
     for (int64_t row = row_begin; row < row_end;) {
         const int width = tile_width(t, row);
         const int64_t start = row / width * width, rows = std::min(row_end, start + width) - row;
@@ -179,8 +184,7 @@ void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, i
         if (kind == ActKind::f32)
             spread_rows(x + row * stride, stride, rows, k, reinterpret_cast<float *>(tile), width, row - start);
         else
-            (kind == ActKind::q16 ? kernels.quantize16 : kernels.quantize)(x + row * stride, stride, rows, k, tile, width,
-                                                                           static_cast<int>(row - start));
+            quantizer(kernels, kind)(x + row * stride, stride, rows, k, tile, width, static_cast<int>(row - start));
         row += rows;
     }
 }

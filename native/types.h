@@ -22,8 +22,10 @@ enum class Type : int32_t {
 
 constexpr int type_slots = 42;  // beyond the largest number
 
-// What a weight of some type reads: plain floats, or int8 or int16 with one scale per 32.
-enum class ActKind : int32_t { f32, q8, q16 };
+// What a weight of some type reads: plain floats, or int8 or int16 with one scale per 32; `q8_wide`: per wide_columns.
+enum class ActKind : int32_t { f32, q8, q16, q8_wide };
+
+constexpr bool is_q8(ActKind kind) { return kind == ActKind::q8 || kind == ActKind::q8_wide; }
 
 constexpr int64_t panel_rows = 16;
 

@@ -90,64 +90,53 @@ PUNA_INLINE void multiply(typename V::Ints (&sum)[rows][across], const uint8_t *
     }
 }
 
-// `across` unpacked vectors times four activation rows; `sum` holds their float sums, row by row.
-template <class V, Fold fold, int offset, int bits, int across>
+// `across` unpacked vectors times four activation rows; `sum` holds their float sums, row by row. Activations share a scale
+// over `span` blocks: what those give is weighed with it and added to the sums in memory, for which there are no registers.
+template <class V, Fold fold, int offset, int bits, int span, int across>
 __attribute__((noinline)) void multiply_chunk(const uint8_t *line, const float *scale, const uint8_t *act, int blocks,
                                               float *sum) {
     constexpr int rows = band_tile, lanes = V::lanes;
     constexpr bool halves = fold == Fold::halves || fold == Fold::halves_mins;
-    typename V::Floats total[rows][across];
+    typename V::Floats part[rows][across];
+    const auto each = [](auto &&f) {
 #pragma GCC unroll 4
-    for (int j = 0; j < rows; j++)
+        for (int j = 0; j < rows; j++)
 #pragma GCC unroll 4
-        for (int p = 0; p < across; p++) total[j][p] = V::load_f32(sum + (j * across + p) * lanes);
+            for (int p = 0; p < across; p++) f(j, p);
+    };
+    each([&](int j, int p) { part[j][p] = V::zero(); });
 #pragma GCC unroll 1
-    for (int b = 0; b < blocks; b++) {
+    for (int b = 1; b <= blocks; b++) {
         typename V::Ints dot[rows][across];
-        typename V::Floats value[rows][across];
         const uint8_t *words = act + 32 * rows;
         const auto word = [&](int w, int j) { return V::splat(words + 4 * (rows * w + j)); };
         const auto scales = [&](int s, int p) { return V::load_f32(scale + (s * across + p) * lanes); };
-        const auto begin = [&](int half) {
-#pragma GCC unroll 4
-            for (int j = 0; j < rows; j++)
-#pragma GCC unroll 4
-                for (int p = 0; p < across; p++) dot[j][p] = start<V, offset, halves>(words + 4 * j, rows, half);
+        const auto add = [&](int half) {
+            each([&](int j, int p) { part[j][p] = V::fma(V::to_float(dot[j][p]), scales(half, p), part[j][p]); });
         };
-        begin(0);
+        const auto add_min = [&](int s, int w) {
+            each([&](int j, int p) { part[j][p] = V::fma(scales(s, p), word(w, j), part[j][p]); });
+        };
+        each([&](int j, int p) { dot[j][p] = start<V, offset, halves>(words + 4 * j, rows, 0); });
         multiply<V, bits, 0, halves ? 4 : 8>(dot, line, act);
-#pragma GCC unroll 4
-        for (int j = 0; j < rows; j++)
-#pragma GCC unroll 4
-            for (int p = 0; p < across; p++) value[j][p] = V::mul(V::to_float(dot[j][p]), scales(0, p));
+        add(0);
         if constexpr (halves) {
-            begin(1);
+            each([&](int j, int p) { dot[j][p] = start<V, offset, halves>(words + 4 * j, rows, 1); });
             multiply<V, bits, 4, 4>(dot, line, act);
-#pragma GCC unroll 4
-            for (int j = 0; j < rows; j++)
-#pragma GCC unroll 4
-                for (int p = 0; p < across; p++)
-                    value[j][p] = V::fma(V::to_float(dot[j][p]), scales(1, p), value[j][p]);
+            add(1);
         }
-#pragma GCC unroll 4
-        for (int j = 0; j < rows; j++)
-#pragma GCC unroll 4
-            for (int p = 0; p < across; p++) {
-                total[j][p] = V::fma(value[j][p], word(word_d, j), total[j][p]);
-                if constexpr (fold == Fold::one_min) total[j][p] = V::fma(scales(1, p), word(word_ds, j), total[j][p]);
-                if constexpr (fold == Fold::halves_mins) {
-                    total[j][p] = V::fma(scales(2, p), word(word_ds16, j), total[j][p]);
-                    total[j][p] = V::fma(scales(3, p), word(word_ds16b, j), total[j][p]);
-                }
-            }
+        if constexpr (fold == Fold::one_min) add_min(1, word_sum);
+        if constexpr (fold == Fold::halves_mins) add_min(2, word_sum16), add_min(3, word_sum16b);
+        if (b % span == 0)
+            each([&](int j, int p) {
+                float *total = sum + (j * across + p) * lanes;
+                V::store(total, V::fma(part[j][p], word(word_d, j), V::load_f32(total)));
+                part[j][p] = V::zero();
+            });
         line += 8 * across * vector_bytes<V>;
         scale += scale_vectors(fold) * across * lanes;
         act += rows * record_bytes;
     }
-#pragma GCC unroll 4
-    for (int j = 0; j < rows; j++)
-#pragma GCC unroll 4
-        for (int p = 0; p < across; p++) V::store(sum + (j * across + p) * lanes, total[j][p]);
 }
 
 // The scratch of a band: lines and scales of one chunk of some vectors, then the sums of all.
@@ -176,9 +165,16 @@ void band_chunk(const BandJob &job, int64_t v, int64_t chunk, int blocks) {
     const uint8_t *act = job.tile.act + chunk * job.chunk_stride + job.first / band_tile * tile_bytes;
     const int64_t rows = padded_rows(job.rows);
     float *sum = scratch.sums + v * V::lanes * rows;
-    for (int64_t r = 0; r < rows; r += band_tile, act += tile_bytes, sum += band_tile * across * V::lanes)
-        multiply_chunk<V, fold_of(layout.scales), band_offset<V>(layout), band_bits<V>(layout), across>(
+    constexpr int span = span_columns(act_kind_of(layout.scales)) / 32;
+    const bool last = 32 * (chunk * band_blocks + blocks) >= 32 * in_group * job.tile.groups;
+    const float *y = job.tile.y + v * V::lanes;
+    for (int64_t r = 0; r < rows; r += band_tile, act += tile_bytes, sum += band_tile * across * V::lanes) {
+        if (last)
+            for (int64_t i = r; i < r + band_tile && i < job.rows; i++)
+                for (int p = 0; p < across; p++) V::prefetch_write(y + i * job.tile.y_stride + p * V::lanes);
+        multiply_chunk<V, fold_of(layout.scales), band_offset<V>(layout), band_bits<V>(layout), span, across>(
             scratch.lines, scratch.scales, act, blocks, sum);
+    }
 }
 
 // The sums of `across` vectors from vector v on, to y.

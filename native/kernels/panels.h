@@ -123,7 +123,12 @@ constexpr Layout layout_of(Type type) {
 }
 
 constexpr ActKind act_kind_of(Scales scales) {
-    return scales == Scales::none ? ActKind::f32 : scales == Scales::power ? ActKind::q16 : ActKind::q8;
+    switch (scales) {
+    case Scales::none: return ActKind::f32;
+    case Scales::power: return ActKind::q16;
+    case Scales::k32: case Scales::k16: case Scales::k16m: case Scales::s32: return ActKind::q8_wide;
+    default: return ActKind::q8;
+    }
 }
 
 constexpr int group_columns(Scales scales) {
@@ -175,28 +180,33 @@ constexpr int64_t panel_bytes(Layout layout, int64_t k) {
 //
 //     f32   per column: f32[width]
 //     q8    per 32 columns (a multiple of four of these, zero beyond k):
-//           i8 q[width][32], then 8 words of [width]: see Word; x = d q
+//           i8 q[width][32], then 8 words of [width]: see Word; x = d q. q8_wide: the same d for wide_columns
 //     q16   per 32 columns: i16 q[width][32], then f32 d[width]; x = d q
 enum Word {
     word_d,      // f32 d
-    word_ds,     // f32 d x sum of the 32
+    word_sum,    // f32 sum of the 32
     word_n8,     // i32 -8 x sum of the 32
     word_n128,   // i32 -128 x sum of the 32
     word_n32,    // i32 -32 x sum of columns 0..15, and the next word of columns 16..31
     word_n32b,
-    word_ds16,   // f32 d x sum of columns 0..15, and the next word of columns 16..31
-    word_ds16b,
+    word_sum16,  // f32 sum of columns 0..15, and the next word of columns 16..31
+    word_sum16b,
     word_count,
 };
 
 constexpr int record_bytes = 32 + 4 * word_count;  // of one row, 32 columns
 constexpr int record16_bytes = 64 + 4;
 
+// Types with blocks of 256 columns read activations that share a scale over so many: their products are weighed by the
+// weight's scales first, and by the activations' once for all of these. llama.cpp has one scale per 256.
+constexpr int wide_columns = 64;
+constexpr int span_columns(ActKind kind) { return kind == ActKind::q8_wide ? wide_columns : 32; }
+
 constexpr int64_t act_blocks(int64_t k) { return (k + 127) / 128 * 4; }
 
 constexpr int64_t act_row_bytes(ActKind kind, int64_t k) {
     if (kind == ActKind::q16) return (k + 31) / 32 * record16_bytes;
-    return kind == ActKind::q8 ? act_blocks(k) * record_bytes : k * 4;
+    return is_q8(kind) ? act_blocks(k) * record_bytes : k * 4;
 }
 
 // The tile of row r among t: its width. Its first row is r rounded down to a multiple of it.
@@ -250,14 +260,15 @@ struct BandJob {
     uint8_t *scratch;  // band_scratch bytes
 };
 
+using Quantize = void (*)(const float *x, int64_t stride, int64_t rows, int64_t k, uint8_t *tile, int width, int first);
+
 constexpr int tile_widths = 5;  // 1, 2, 4, 8, 16
 
 struct LinearKernels {
     TileKernel tile[type_slots][tile_widths];
     void (*band[type_slots])(const BandJob &);  // for many rows, or null: all integer types or none
-    // Rows of x into a tile of q8: row j of x at x + j * stride goes to place first + j.
-    void (*quantize)(const float *x, int64_t stride, int64_t rows, int64_t k, uint8_t *tile, int width, int first);
-    void (*quantize16)(const float *x, int64_t stride, int64_t rows, int64_t k, uint8_t *tile, int width, int first);
+    // Rows of x into a tile of q8, q8_wide, q16: row j of x at x + j * stride goes to place first + j.
+    Quantize quantize, quantize_wide, quantize16;
     // `rows` rows of stored 16-bit floats to a panel; every instruction set makes the same bytes.
     void (*pack_halves)(const uint8_t *src, int64_t rows, int64_t k, uint8_t *panel);
     void (*pack_bfloats)(const uint8_t *src, int64_t rows, int64_t k, uint8_t *panel);

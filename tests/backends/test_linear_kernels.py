@@ -13,6 +13,7 @@ SHORTS = ("F16", "BF16")
 SMALL = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4", "NVFP4", "Q1_0")
 BIG = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K", "TQ1_0", "TQ2_0")
 BIG += ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS")
+WIDE = frozenset(BIG) - {"Q8_K", "TQ1_0", "TQ2_0"}  # activations share a scale over 64 columns, not 32
 TYPES = FLOATS + SMALL + BIG
 HALVES = {"Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,), "Q2_K": (80, 82), "Q3_K": (108,)}
 HALVES |= {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "TQ1_0": (52,), "TQ2_0": (64,), "Q1_0": (0,)}
@@ -75,12 +76,12 @@ def inputs(t, k, seed=1):
 
 
 def rounded(name, x):
-    """Return `x` as the kernels see it: integers with one scale per 32 but for F32 weights, float64."""
+    """Return `x` as the kernels see it: integers with one scale per 32 or 64 but for F32 weights, float64."""
     if name == "F32":
         return x.astype(np.float64)
     if name in SHORTS:
         return in_shorts(x, lambda most, peak: np.floor(most) / peak)
-    blocks = x.reshape(len(x), -1, 32)
+    blocks = x.reshape(len(x), -1, 64 if name in WIDE else 32)
     peak = np.abs(blocks).max(axis=-1, keepdims=True)
     scale = np.float32(127) / np.where(peak < 1e-30, np.float32(np.inf), peak)
     integers = np.rint(blocks * scale).astype(np.float64)

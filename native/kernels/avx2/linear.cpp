@@ -5,7 +5,6 @@
 #include <immintrin.h>
 
 #include "../q8.h"
-#include "../tile.h"
 
 namespace puna {
 namespace {
@@ -102,53 +101,38 @@ private:
     static PUNA_INLINE __m128i small(const uint8_t *p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i *>(p)); }
 };
 
-PUNA_INLINE __m256i largest(__m256i a, __m256 x) {
-    return _mm256_max_epu32(a, _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff)));
-}
-
 PUNA_INLINE int32_t sum_of(__m256i a) {
     __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
 }
 
-PUNA_INLINE void quantize_block(const float *x, int64_t count, uint8_t *q, uint8_t *words, int width) {
-    float part[32];
-    const float *source = x;
-    if (count < 32) {
-        for (int i = 0; i < 32; i++) part[i] = i < count ? x[i] : 0.0f;
-        source = part;
+struct Quantizer {
+    template <int blocks> static PUNA_INLINE uint32_t peak_bits(const float *x) {
+        const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+        __m256i peaks = _mm256_setzero_si256();
+        for (int i = 0; i < 4 * blocks; i++)
+            peaks = _mm256_max_epu32(peaks, _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + 8 * i)), magnitude));
+        __m128i top = _mm_max_epu32(_mm256_castsi256_si128(peaks), _mm256_extracti128_si256(peaks, 1));
+        top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0x4e));
+        top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0xb1));
+        return static_cast<uint32_t>(_mm_cvtsi128_si32(top));
     }
-    __m256 v[4];
-    __m256i peaks = _mm256_setzero_si256();
-    for (int i = 0; i < 4; i++) {
-        v[i] = _mm256_loadu_ps(source + 8 * i);
-        peaks = largest(peaks, v[i]);  // as integers, so that NaN sorts above infinity
+
+    static PUNA_INLINE void convert(const float *x, float scale, uint8_t *q, int32_t sums[2]) {
+        __m256i ints[4];
+        for (int i = 0; i < 4; i++)
+            ints[i] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * i), _mm256_set1_ps(scale)));
+        const __m256i low = _mm256_packs_epi32(ints[0], ints[1]), high = _mm256_packs_epi32(ints[2], ints[3]);
+        const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packs works within halves
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(q),
+                            _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order));
+        for (int half = 0; half < 2; half++) sums[half] = sum_of(_mm256_add_epi32(ints[2 * half], ints[2 * half + 1]));
     }
-    __m128i top = _mm_max_epu32(_mm256_castsi256_si128(peaks), _mm256_extracti128_si256(peaks, 1));
-    top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0x4e));
-    top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0xb1));
-    const auto bits = static_cast<uint32_t>(_mm_cvtsi128_si32(top));
-    if (bits >= 0x7f800000u) return write_special(x, count, q, words, width);
-    float peak;
-    __builtin_memcpy(&peak, &bits, 4);
-    const __m256 scale = _mm256_set1_ps(peak < tiny ? 0.0f : 127.0f / peak);
-    __m256i ints[4];
-    for (int i = 0; i < 4; i++) ints[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], scale));
-    const __m256i low = _mm256_packs_epi32(ints[0], ints[1]), high = _mm256_packs_epi32(ints[2], ints[3]);
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packs works within halves
-    _mm256_storeu_si256(reinterpret_cast<__m256i *>(q),
-                        _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order));
-    write_words(words, width, peak < tiny ? 0.0f : peak / 127.0f, sum_of(_mm256_add_epi32(ints[0], ints[1])),
-                sum_of(_mm256_add_epi32(ints[2], ints[3])));
-}
+};
 
 }  // namespace
 
-extern constexpr LinearKernels avx2_linear_kernels = [] {
-    LinearKernels kernels = table<Avx2>();
-    kernels.quantize = quantize_tile<quantize_block>;
-    return kernels;
-}();
+extern constexpr LinearKernels avx2_linear_kernels = linear_table<Avx2, Quantizer>();
 
 }  // namespace puna

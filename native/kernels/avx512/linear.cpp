@@ -2,7 +2,6 @@
 #include <immintrin.h>
 
 #include "../q8.h"
-#include "../tile.h"
 
 namespace puna {
 namespace {
@@ -57,7 +56,7 @@ struct Avx512 {
     }
 
     static PUNA_INLINE Floats zero() { return _mm512_setzero_ps(); }
-    static PUNA_INLINE Floats splat(const uint8_t *p) { return _mm512_set1_ps(*reinterpret_cast<const float *>(p)); }
+    static PUNA_INLINE Floats splat(const uint8_t *p) { return _mm512_castsi512_ps(splat_int(p)); }
     static PUNA_INLINE Floats to_float(Ints a) { return _mm512_cvtepi32_ps(a); }
     static PUNA_INLINE Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
     static PUNA_INLINE Floats addf(Floats a, Floats b) { return _mm512_add_ps(a, b); }
@@ -91,6 +90,7 @@ struct Avx512 {
     static PUNA_INLINE void prefetch(const uint8_t *p, int bytes) {
         for (int i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char *>(p + i), _MM_HINT_T0);
     }
+    static PUNA_INLINE void prefetch_write(const float *p) { asm volatile("prefetchw %0" : : "m"(*p)); }
 
 private:
     static PUNA_INLINE int word_at(const uint8_t *p) {
@@ -104,30 +104,32 @@ private:
     static PUNA_INLINE __m128i small(const uint8_t *p) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(p)); }
 };
 
-PUNA_INLINE void quantize_block(const float *x, int64_t count, uint8_t *q, uint8_t *words, int width) {
-    const auto mask = static_cast<uint32_t>((uint64_t{1} << count) - 1);
-    const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), x);
-    const __m512 high = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), x + 16);
-    // As integers, so that NaN sorts above infinity.
-    const __m512i largest =
-        _mm512_max_epu32(_mm512_castps_si512(_mm512_abs_ps(low)), _mm512_castps_si512(_mm512_abs_ps(high)));
-    const uint32_t bits = _mm512_reduce_max_epu32(largest);
-    if (bits >= 0x7f800000u) return write_special(x, count, q, words, width);
-    float peak;
-    __builtin_memcpy(&peak, &bits, 4);
-    const __m512 scale = _mm512_set1_ps(peak < tiny ? 0.0f : 127.0f / peak);
-    const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, scale)), b = _mm512_cvtps_epi32(_mm512_mul_ps(high, scale));
-    _mm_storeu_si128(reinterpret_cast<__m128i *>(q), _mm512_cvtsepi32_epi8(a));
-    _mm_storeu_si128(reinterpret_cast<__m128i *>(q + 16), _mm512_cvtsepi32_epi8(b));
-    write_words(words, width, peak < tiny ? 0.0f : peak / 127.0f, _mm512_reduce_add_epi32(a), _mm512_reduce_add_epi32(b));
-}
+struct Quantizer {
+    template <int blocks> static PUNA_INLINE uint32_t peak_bits(const float *x) {
+        __m512i top = _mm512_setzero_si512();
+#pragma GCC unroll 16
+        for (int i = 0; i < 2 * blocks; i++)
+            top = _mm512_max_epu32(top, _mm512_castps_si512(_mm512_abs_ps(_mm512_loadu_ps(x + 16 * i))));
+        return _mm512_reduce_max_epu32(top);
+    }
+
+    static PUNA_INLINE void convert(const float *x, float scale, uint8_t *q, int32_t sums[2]) {
+        const __m512 by = _mm512_set1_ps(scale);
+        const __m512i low = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), by));
+        const __m512i high = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + 16), by));
+        const __m128i a = _mm512_cvtsepi32_epi8(low), b = _mm512_cvtsepi32_epi8(high);
+        const __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(a), b, 1);
+        _mm256_storeu_si256(reinterpret_cast<__m256i *>(q), both);
+        __m256i sum = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), both);
+        sum = _mm256_add_epi32(sum, _mm256_shuffle_epi32(sum, 0x4e));
+        sum = _mm256_add_epi32(sum, _mm256_shuffle_epi32(sum, 0xb1));
+        sums[0] = _mm256_cvtsi256_si32(sum);
+        sums[1] = _mm_cvtsi128_si32(_mm256_extracti128_si256(sum, 1));
+    }
+};
 
 }  // namespace
 
-extern constexpr LinearKernels avx512_linear_kernels = [] {
-    LinearKernels kernels = table<Avx512>();
-    kernels.quantize = quantize_tile<quantize_block>;
-    return kernels;
-}();
+extern constexpr LinearKernels avx512_linear_kernels = linear_table<Avx512, Quantizer>();
 
 }  // namespace puna

@@ -5,7 +5,6 @@
 
 #include "../../blocks.h"
 #include "../q8.h"
-#include "../tile.h"
 
 namespace puna {
 namespace {
@@ -205,35 +204,29 @@ int32_t nearest(float x) {
     return static_cast<int32_t>(shifted - 12582912.0f);
 }
 
-void quantize_block(const float *x, int64_t count, uint8_t *q, uint8_t *words, int width) {
-    uint32_t top = 0;
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits;
-        std::memcpy(&bits, x + i, 4);
-        bits &= 0x7fffffffu;
-        top = bits > top ? bits : top;  // as integers, so that NaN sorts above infinity
+struct Quantizer {
+    template <int blocks> static uint32_t peak_bits(const float *x) {
+        uint32_t top = 0;
+        for (int i = 0; i < 32 * blocks; i++) {
+            const uint32_t bits = bits_of(x[i]) & 0x7fffffffu;
+            top = bits > top ? bits : top;
+        }
+        return top;
     }
-    if (top >= 0x7f800000u) return write_special(x, count, q, words, width);
-    float peak;
-    std::memcpy(&peak, &top, 4);
-    const float scale = peak < tiny ? 0.0f : 127.0f / peak;
-    int32_t sums[2] = {0, 0};
-    std::memset(q, 0, 32);
-    for (int64_t i = 0; i < count; i++) {
-        const volatile float scaled = x[i] * scale;
-        const int32_t value = nearest(scaled);
-        q[i] = static_cast<uint8_t>(value);
-        sums[i / 16] += value;
+
+    static void convert(const float *x, float scale, uint8_t *q, int32_t sums[2]) {
+        sums[0] = sums[1] = 0;
+        for (int i = 0; i < 32; i++) {
+            const volatile float scaled = x[i] * scale;
+            const int32_t value = nearest(scaled);
+            q[i] = static_cast<uint8_t>(value);
+            sums[i / 16] += value;
+        }
     }
-    write_words(words, width, peak < tiny ? 0.0f : peak / 127.0f, sums[0], sums[1]);
-}
+};
 
 }  // namespace
 
-extern constexpr LinearKernels generic_linear_kernels = [] {
-    LinearKernels kernels = table<Plain>();
-    kernels.quantize = quantize_tile<quantize_block>;
-    return kernels;
-}();
+extern constexpr LinearKernels generic_linear_kernels = linear_table<Plain, Quantizer>();
 
 }  // namespace puna

@@ -3,7 +3,6 @@
 // they are two such matrices. A single activation row keeps to dot products.
 #include "../neon/quantize.h"
 #include "../neon/vector.h"
-#include "../tile.h"
 
 namespace puna {
 namespace {
@@ -28,10 +27,6 @@ struct NeonI8mm : Neon {
 
 }  // namespace
 
-extern constexpr LinearKernels neon_i8mm_linear_kernels = [] {
-    LinearKernels kernels = table<NeonI8mm>();
-    kernels.quantize = quantize_tile<quantize_block>;
-    return kernels;
-}();
+extern constexpr LinearKernels neon_i8mm_linear_kernels = linear_table<NeonI8mm, Quantizer>();
 
 }  // namespace puna
