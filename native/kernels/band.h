@@ -2,7 +2,7 @@
 //
 // 256 columns of a few vectors of weight rows become lines of bytes and f32 scales in memory that stays in L1; then one
 // kernel per kind of scales, whatever the type, multiplies them with four activation rows at a time. With AVX-512 a tile
-// is 3 panels x 4 rows: 12 integer and 12 float sums, 3 weights and one broadcast activation fill the registers, and each
+// is 3 panels x 4 rows: 12 integer sums, 12 of floats, 3 weights and one broadcast activation fill the registers, and each
 // broadcast feeds 3 dot products, so that a processor with two of these a cycle is not held up by its loads. Between
 // chunks of columns the float sums rest in L2. Operations for one output come in the same order as in tile.h.
 #pragma once
@@ -90,8 +90,9 @@ PUNA_INLINE void multiply(typename V::Ints (&sum)[rows][across], const uint8_t *
     }
 }
 
-// `across` unpacked vectors times four activation rows; `sum` holds their float sums, row by row. Activations share a scale
-// over `span` blocks: what those give is weighed with it and added to the sums in memory, for which there are no registers.
+// `across` unpacked vectors times four activation rows; `sum` holds their float sums, row by row. Activations share a
+// scale over `span` blocks: what those give is weighed with it and added to the sums in memory; there are no registers
+// for them.
 template <class V, Fold fold, int offset, int bits, int span, int across>
 __attribute__((noinline)) void multiply_chunk(const uint8_t *line, const float *scale, const uint8_t *act, int blocks,
                                               float *sum) {
@@ -169,7 +170,7 @@ void band_chunk(const BandJob &job, int64_t v, int64_t chunk, int blocks) {
     const bool last = 32 * (chunk * band_blocks + blocks) >= 32 * in_group * job.tile.groups;
     const float *y = job.tile.y + v * V::lanes;
     for (int64_t r = 0; r < rows; r += band_tile, act += tile_bytes, sum += band_tile * across * V::lanes) {
-        if (last)
+        if (last)  // rows of y are pages apart: to wait for each as it is written takes 5 to 8 % of a product
             for (int64_t i = r; i < r + band_tile && i < job.rows; i++)
                 for (int p = 0; p < across; p++) V::prefetch_write(y + i * job.tile.y_stride + p * V::lanes);
         multiply_chunk<V, fold_of(layout.scales), band_offset<V>(layout), band_bits<V>(layout), span, across>(

@@ -27,7 +27,8 @@ inline void write_words(uint8_t *words, int width, float d, int32_t low, int32_t
     std::memcpy(words + step * word_sum16b, floats + 3, 4);
 }
 
-// 32 of the columns that have NaN or infinity, d: infinities stand for themselves and drown the finite values beside them.
+// 32 columns of a span with NaN or infinity, which is d: infinities stand for themselves and drown the finite values
+// beside them.
 inline void write_special(const float *x, float d, uint8_t *q, uint8_t *words, int width) {
     int32_t sums[2] = {0, 0};
     for (int i = 0; i < 32; i++) {
@@ -39,8 +40,8 @@ inline void write_special(const float *x, float d, uint8_t *q, uint8_t *words, i
 }
 
 // Columns that share a scale, 32 for each record. Q is the quantizer of an instruction set: `peak_bits`, the largest
-// magnitude's bits (as integers, so that NaN sorts above infinity), and `convert`, scale x to the nearest integers, ties to
-// even, which also returns the sums of the halves.
+// magnitude's bits (as integers, so that NaN sorts above infinity), and `convert`, scale x to the nearest integers, ties
+// to even, which also returns the sums of the halves.
 template <class Q, int blocks> PUNA_INLINE void quantize_span(const float *x, uint8_t *q, uint8_t *words, int width) {
     const uint32_t bits = Q::template peak_bits<blocks>(x);
     float peak;

@@ -2,9 +2,10 @@
 // them, accumulated in registers.
 //
 // Per 32 columns the weight is 8 registers of bytes, used for every activation row: 8 integer dot products, then a fused
-// add per row with the weight's scale, and one with the activations', where that ends. With AVX-512, 8 weights + 16 sums fill the 32 registers (16 x 16
-// tile); with AVX2 a panel is done in two halves and 4 rows at a time. With one row it is the decode kernel: a single
-// sequential pass over the panel. The order of operations for one output is the same for every `count`.
+// add per row with the weight's scale, and one with the activations', where that ends. With AVX-512, 8 weights and 16
+// sums fill the 32 registers (16 x 16 tile); with AVX2 a panel is done in two halves and 4 rows at a time. With one row it
+// is the decode kernel: a single sequential pass over the panel. The order of operations for one output is the same for
+// every `count`.
 #pragma once
 
 #include "band.h"
@@ -14,10 +15,10 @@
 namespace puna {
 namespace {
 
-// Adds 32 columns of `side` activation rows, weighed by the weight's scales, whose dot products are interleaved: each is a
-// chain of dependent instructions, and more of them in flight keep the multipliers busy. `q`: the first row's bytes;
-// `words`: its first word.
-template <class V, Type type, int side>
+// Adds 32 columns of `side` activation rows (`fresh`: to nothing), weighed by the weight's scales. Their dot products are
+// interleaved: each is a chain of dependent instructions, and more of them in flight keep the multipliers busy. `q`: the
+// first row's bytes; `words`: its first word.
+template <class V, Type type, int side, bool fresh>
 PUNA_INLINE void add_block(typename V::Floats *sum, const typename V::Bytes w[8], const BlockScales<V> &s,
                            const uint8_t *q, const uint8_t *words, int width) {
     constexpr Layout layout = layout_of(type);
@@ -28,7 +29,10 @@ PUNA_INLINE void add_block(typename V::Floats *sum, const typename V::Bytes w[8]
     for (int j = 0; j < side; j++) dot[j] = start<V, layout.offset, halves>(words + 4 * j, width, 0);
     V::template dot<byte_bits(layout), halves ? 4 : 8, side>(dot, w, q);
 #pragma GCC unroll 4
-    for (int j = 0; j < side; j++) sum[j] = V::fma(V::to_float(dot[j]), s.d[0], sum[j]);
+    for (int j = 0; j < side; j++) {
+        const auto value = V::to_float(dot[j]);
+        sum[j] = fresh ? V::mul(value, s.d[0]) : V::fma(value, s.d[0], sum[j]);
+    }
     if constexpr (halves) {
 #pragma GCC unroll 4
         for (int j = 0; j < side; j++) dot[j] = start<V, layout.offset, halves>(words + 4 * j, width, 1);
@@ -47,14 +51,11 @@ PUNA_INLINE void add_block(typename V::Floats *sum, const typename V::Bytes w[8]
     }
 }
 
-// Adds what the columns that share the activations' scale gave, and begins anew.
+// Adds what the columns that share the activations' scale gave.
 template <class V, int count>
-PUNA_INLINE void fold_span(typename V::Floats sum[count], typename V::Floats part[count], const uint8_t *words) {
+PUNA_INLINE void fold_span(typename V::Floats sum[count], const typename V::Floats part[count], const uint8_t *words) {
 #pragma GCC unroll 16
-    for (int j = 0; j < count; j++) {
-        sum[j] = V::fma(part[j], V::splat(words + 4 * j), sum[j]);
-        part[j] = V::zero();
-    }
+    for (int j = 0; j < count; j++) sum[j] = V::fma(part[j], V::splat(words + 4 * j), sum[j]);
 }
 
 // Rows first..first+count of a tile `width` wide, lanes `lane`.. of panel p.
@@ -63,19 +64,19 @@ PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int fir
     constexpr Layout layout = layout_of(type);
     constexpr int blocks = group_columns(layout.scales) / 32, header = header_bytes(layout.scales);
     constexpr int block_bytes = plane_bytes(layout.bits), most = V::template side<layout.scales>;
+    static_assert(wide_columns == 64);
     constexpr int side = most < count ? most : count, span = span_columns(act_kind_of(layout.scales)) / 32;
     constexpr int ahead = count == 1 ? 6144 : 8192;  // bytes: latency times 30 GB/s, and room for where work bunches
     const uint8_t *weight = job.panel + p * job.panel_bytes;
     const uint8_t *q = job.act + 32 * first, *words = job.act + 32 * width + 4 * first;
     typename V::Floats sum[count], part[count];
 #pragma GCC unroll 16
-    for (int j = 0; j < count; j++) sum[j] = part[j] = V::zero();
+    for (int j = 0; j < count; j++) sum[j] = V::zero();
     for (int64_t g = 0; g < job.groups; g++) {
         GroupScales<V> group;
         read_group<V, layout.scales>(weight, lane, group);
         if (lane == 0) V::prefetch(weight + ahead, header);
-#pragma GCC unroll 1
-        for (int b = 0; b < blocks; b++) {
+        const auto block = [&](int b, auto place) {  // `place` in the span
             BlockScales<V> scales;
             read_block<V, layout.scales>(weight, lane, b, group, scales);
             typename V::Bytes w[8];
@@ -83,11 +84,17 @@ PUNA_INLINE void panel_integers(const TileJob &job, int64_t p, int lane, int fir
             V::prefetch(planes + ahead, block_bytes);
             lines<V, type>(planes, w);
 #pragma GCC unroll 16
-            for (int j = 0; j < count; j += side)
-                add_block<V, type, side>(part + j, w, scales, q + 32 * j, words + 4 * j, width);
-            if ((b + 1) % span == 0) fold_span<V, count>(sum, part, words);
+            for (int j = 0; j < count; j += side) {
+                add_block<V, type, side, place() == 0>(part + j, w, scales, q + 32 * j, words + 4 * j, width);
+                if constexpr (place() == span - 1) fold_span<V, side>(sum + j, part + j, words + 4 * j);
+            }
             q += width * record_bytes;
             words += width * record_bytes;
+        };
+#pragma GCC unroll 1
+        for (int b = 0; b < blocks; b += span) {
+            block(b, std::integral_constant<int, 0>());
+            if constexpr (span == 2) block(b + 1, std::integral_constant<int, 1>());
         }
         weight += header + blocks * block_bytes;
     }
