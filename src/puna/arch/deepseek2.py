@@ -19,7 +19,7 @@ from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
 from puna.errors import ModelError
 from puna.graph import Tensor
 
-HF_CLASSES = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM")
+HF_CLASSES = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "Glm4MoeLiteForCausalLM")
 KNOWN = ("deepseek-ai/DeepSeek-V2-Lite", "deepseek-ai/DeepSeek-V3", "deepseek-ai/DeepSeek-R1")
 HF_DEFAULTS = {
     **{"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "first_k_dense_replace": 0},
@@ -179,7 +179,7 @@ def from_hf(name: str, hp: Hparams) -> tuple[Transform, ...] | None:
 def hparams_from_hf(config: Config) -> Hparams:
     """Sizes of what is cached follow from those of the heads."""
     rank, turned = int(config["kv_lora_rank"]), int(config["qk_rope_head_dim"])
-    v3 = "DeepseekV3ForCausalLM" in config["architectures"]
+    v3 = "DeepseekV2ForCausalLM" not in config["architectures"]
     known: dict[str, Any] = {
         **config,
         **{"num_key_value_heads": 1, "key_length": rank + turned, "value_length": rank},
@@ -188,6 +188,10 @@ def hparams_from_hf(config: Config) -> Hparams:
     }
     if not v3 and config.get("topk_method") in (None, "greedy"):
         known |= {"n_group": 1, "topk_group": 1}
+    if types := config.get("mlp_layer_types"):
+        known["first_k_dense_replace"] = dense = types.count("dense")
+        if types != ["dense"] * dense + ["sparse"] * (len(types) - dense):
+            raise ModelError("deepseek2: config.json: 'mlp_layer_types' has a dense block after a sparse one")
     scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if scaling.get("mscale") != scaling.get("mscale_all_dim"):
         raise ModelError("deepseek2: config.json: 'mscale' differs from 'mscale_all_dim', which is not supported")

@@ -80,6 +80,11 @@ CASES: dict[str, dict[str, Any]] = {
         **{"norm_topk_prob": True, "routed_scaling_factor": 2.5, "first_k_dense_replace": 1, "n_group": 1},
         **{"topk_group": 1, "sliding_window": None, "max_window_layers": 2, "num_key_value_heads": 4},
     },
+    "glm4_moe_lite": {
+        **{"architectures": ["Glm4MoeLiteForCausalLM"], **DEEPSEEK, "norm_topk_prob": True, "num_hidden_layers": 2},
+        **{"n_group": 1, "topk_group": 1, "topk_method": "noaux_tc", "routed_scaling_factor": 1.8},
+        **{"n_shared_experts": 1, "num_nextn_predict_layers": 0, "rms_norm_eps": 1e-5},
+    },
     "gpt_oss": {
         **{"architectures": ["GptOssForCausalLM"], **DECODER, "hidden_size": 256, "intermediate_size": 256},
         **{"head_dim": 32, "num_local_experts": 5, "num_experts_per_tok": 4, "experts_per_token": 4},
@@ -98,6 +103,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("gpt_oss", {"swiglu_limit": 7.0}),
     ("gpt_oss", {"rope_scaling": {**YARN, "beta_fast": 3.0, "beta_slow": 0.3}}),
     ("ernie4_5_moe", {"moe_k": 2}),
+    ("glm4_moe_lite", {"routed_scaling_factor": 1.0}),
     ("glm4moe", {"norm_topk_prob": False}),
     ("glm4moe", {"partial_rotary_factor": 1.0}),
     ("glm4moe", {"routed_scaling_factor": 1.0}),
