@@ -64,6 +64,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gemma4": {
         **{"architectures": ["Gemma4ForCausalLM"], **GEMMA4, "num_hidden_layers": 5, "num_kv_shared_layers": 2},
         **{"hidden_size_per_layer_input": 64, "vocab_size_per_layer_input": 320, "use_double_wide_mlp": True},
+        **{"final_logit_softcapping": 30.0},
         "layer_types": ["sliding_attention", *["sliding_attention", "full_attention"] * 2],
     },
     "gemma4_experts": {
@@ -118,7 +119,6 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("mistral3", {"rope_parameters": {**CASES["mistral3"]["rope_parameters"], "mscale_all_dim": 0.5}}),
 ]
 
-PEERS: list[str] = ["gemma4_experts", "mistral3", "glm4", "exaone4", "seed_oss", "ernie4_5", "hunyuan_dense"]
-"""Not gemma3n, of which the peer knows the published numbers of blocks only, nor llama4 with a chunk of its own, nor
-gemma4 with embeddings of the blocks' own: its scores are not scaled, and what the peer's table of GELU rounds grows to
-1e-4; mllama it does not know."""
+PEERS: list[str] = ["glm4", "exaone4", "seed_oss", "ernie4_5", "hunyuan_dense", "mistral3", "gemma4", "gemma4_experts"]
+"""Not gemma3n, of which the peer knows the published numbers of blocks only, nor llama4 with a chunk of its own; it does
+not know mllama."""
