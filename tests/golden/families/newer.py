@@ -120,5 +120,5 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 ]
 
 PEERS: list[str] = ["glm4", "exaone4", "seed_oss", "ernie4_5", "hunyuan_dense", "mistral3", "gemma4", "gemma4_experts"]
-"""Not gemma3n, of which the peer knows the published numbers of blocks only, nor llama4 with a chunk of its own; it does
-not know mllama."""
+"""Not gemma3n, of which the peer knows the published numbers of blocks only, nor llama4 with a chunk of its own, nor
+mllama, which it does not know."""
