@@ -39,7 +39,7 @@ void weigh(const AttentionArgs &args, float *scores, Places places, const Sum &r
     if (top == -INFINITY) return weigh_nothing(scores, places, row);
     V sums = set(0);
     for (int64_t j = begin; j < end; j += W) {
-        const V weight = exp(load(scores + j) - set(top));
+        const V weight = fade(load(scores + j) - set(top));
         sums = sums + weight;
         store(scores + j, weight);
     }

@@ -299,11 +299,33 @@ inline V exp(V x) {
     return scale_by_power(fma(p, r * r, r + set(1.0f)), n);
 }
 
+// 2^x for x in [0, 1], to 1 ulp.
+inline V power_of_two(V x) {
+    V p = fma(set(1.867126324e-3f), x, set(9.017038159e-3f));
+    p = fma(p, x, set(5.579990894e-2f));
+    p = fma(p, x, set(2.401644588e-1f));
+    p = fma(p, x, set(6.931512952e-1f));
+    return fma(p, x, set(1.0f));
+}
+
+// e^x for x <= 0, whose relative error grows with -x: of weights beside one that is 1.
+inline V fade(V x) {
+    const V power = x * set(1.44269504f);
+#if defined(__AVX512F__)
+    const __m512 rest = _mm512_reduce_ps(power.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    return {_mm512_scalef_ps(power_of_two({rest}).v, power.v)};
+#else
+    const V within = vmax(set(-150.0f), power), whole = round_even(within - set(0.5f));
+    return scale_by_power(power_of_two(within - whole), whole);
+#endif
+}
+
 #else
 
 inline V exp(V x) {
     return lanes([&](int i) { return std::exp(x.v[i]); });
 }
+inline V fade(V x) { return exp(x); }
 
 #endif
 
