@@ -33,7 +33,7 @@ struct Span {
 // The first position that a token reads, and the one after the last: of those nearer than `window`, where it is below 0 of the
 // token's own chunk of -window positions, where it is 0 of all below `length`.
 inline int64_t first_read(int64_t position, int64_t window) {
-    if (window < 0) return position - position % -window;
+    if (window < 0) return std::max<int64_t>(0, position - position % -window);
     return window ? std::max<int64_t>(0, position - window + 1) : 0;
 }
 

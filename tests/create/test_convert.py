@@ -369,7 +369,7 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_written(
         ({"architectures": None}, ConversionError, "'architectures'"),
         ({"hidden_act": "relu"}, ConversionError, "'hidden_act' is 'relu'"),
         ({"quantization_config": {"quant_method": "gptq"}}, ConversionError, "'quantization_config'"),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, ModelError, "'dynamic'"),
+        ({"rope_scaling": {"type": "spiral", "factor": 2.0}}, ModelError, "'spiral'"),
         ({"num_hidden_layers": None}, ModelError, "'num_hidden_layers"),
         ({"num_hidden_layers": 3}, ModelError, "'blk.2.attn_norm.weight'"),
         ({"vocab_size": 321}, ConversionError, "320 rows; vocab_size is 321"),
