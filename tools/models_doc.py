@@ -52,7 +52,7 @@ def page() -> str:
 
 
 def _docstring(arch: Architecture) -> str:
-    return inspect.getdoc(importlib.import_module(arch.forward.__module__)) or ""
+    return inspect.getdoc(importlib.import_module(f"puna.arch.{arch.name.replace('-', '_')}")) or ""
 
 
 def _section(arch: Architecture) -> Iterator[str]:

@@ -16,6 +16,10 @@ from puna.create.checkpoint import open_checkpoint
 from puna.graph import Tensor, topological
 
 
+WITHOUT_BIAS = 8
+"""Inputs of op attention but its bias."""
+
+
 class Made(NamedTuple):
     """One tiny checkpoint: its hyperparameters, the memory of its blocks, and the nodes of its graph."""
 
@@ -84,6 +88,8 @@ def positions(made: Made) -> Iterator[str]:
         yield "frequency factors"
     if "position_embd.weight" in weights:
         yield "learned"
+    elif any(node.op == "attention" and len(node.inputs) > WITHOUT_BIAS for node in made.nodes):
+        yield "a bias on scores by distance"
     elif not styles:
         yield "by order"
 
