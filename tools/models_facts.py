@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from golden.cases import CASES
 from golden.checkpoints import DATA, write_checkpoint
+from golden.stand_ins import STAND_INS
 from puna.arch.base import Architecture, Spec
 from puna.arch.binding import graph_of
 from puna.create.checkpoint import open_checkpoint
 from puna.graph import Tensor, topological
-
 
 WITHOUT_BIAS = 8
 """Inputs of op attention but its bias."""
@@ -38,7 +38,8 @@ def facts(arch: Architecture) -> list[str]:
     made = [_made(case) for case in cases]
     recorded = [case for case in cases if (DATA / f"{case}.npy").exists()]
     alike = [case for case in cases if (DATA / "llama_cpp" / f"{case}.json").exists()]
-    proven = f"transformers ({len(recorded)})" if recorded else "own reference" if cases else "no"
+    by = "stand-in" if any(case in STAND_INS for case in recorded) else "transformers"
+    proven = f"{by} ({len(recorded)})" if recorded else "own reference" if cases else "no"
     cells = [", ".join(dict.fromkeys(each for one in made for each in of(one))) for of in COLUMNS]
     return [*cells, proven, str(len(alike) or "no")]
 
