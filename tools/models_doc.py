@@ -28,8 +28,8 @@ Made by `tools/models_doc.py` from `src/puna/arch/`; do not edit. Each architect
 What the second table says was taken from the graphs of tiny checkpoints that the tests make, with every feature of
 the architecture in some of them. **Proven**: how many of them compute what transformers (5.23.0) does, in float32, to
 1e-4 of the largest value; a stand-in is another class of transformers that computes the same of weights rearranged; or
-what an independent reference in the tests does. **llama.cpp**: of how many its own converter writes the same tensors and
-metadata.
+what an independent reference in the tests does. **llama.cpp**: of how many its own converter writes the same tensors
+and metadata.
 
 | Architecture | Hugging Face classes | |
 |---|---|---|
