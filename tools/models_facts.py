@@ -34,7 +34,8 @@ class Made(NamedTuple):
 
 def facts(arch: Architecture) -> list[str]:
     """The cells of its row: kind, attention, positions, memory, what it was proven by, what llama.cpp writes too."""
-    cases = [case for case, config in CASES.items() if config["architectures"][0] in arch.hf_classes]
+    own = lambda config: config["architectures"][0] in arch.hf_classes and arch.claims(config)  # noqa: E731
+    cases = [case for case, config in CASES.items() if own(config)]
     made = [_made(case) for case in cases]
     recorded = [case for case in cases if (DATA / f"{case}.npy").exists()]
     alike = [case for case in cases if (DATA / "llama_cpp" / f"{case}.json").exists()]

@@ -174,6 +174,11 @@ def clamp(x: Tensor, limit: float) -> Tensor:
     return apply("maximum", apply("minimum", x, constant(limit)), constant(-limit))
 
 
+def exp(x: Tensor) -> Tensor:
+    """e to the power of each element."""
+    return apply("exp", x)
+
+
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x))."""
     return 1.0 / (apply("exp", -x) + 1.0)

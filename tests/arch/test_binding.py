@@ -75,7 +75,7 @@ def test_an_unknown_architecture_names_the_closest(name: str, closest: str) -> N
 
 def test_an_unknown_class_names_the_closest() -> None:
     with pytest.raises(UnknownArchitecture, match="'Qwen4ForCausalLM' is unknown; closest: Qwen"):
-        archs.find_hf("Qwen4ForCausalLM")
+        archs.find_hf("Qwen4ForCausalLM", {})
 
 
 def test_every_class_belongs_to_one_architecture() -> None:
@@ -102,7 +102,7 @@ def test_every_class_belongs_to_one_architecture() -> None:
 )
 def test_a_config_key_that_would_change_numbers_is_named(case: str, key: str, value: Any) -> None:
     config = config_of(case, "published")
-    arch = archs.find_hf(config["architectures"][0])
+    arch = archs.find_hf(config["architectures"][0], config)
     with pytest.raises(ConversionError, match=f"config key '{key}' is"):
         arch.understood({**config, key: value})
 

@@ -27,7 +27,7 @@ LLAMA: dict[str, Any] = {
 @pytest.mark.parametrize("case", CASES)
 def test_metadata_holds_everything_that_the_config_said(case: str, dialect: str) -> None:
     config = config_of(case, dialect)
-    arch = archs.find_hf(config["architectures"][0])
+    arch = archs.find_hf(config["architectures"][0], config)
     hp = arch.hparams_from_hf(arch.understood(config))
     assert arch.hparams.from_gguf(arch.name, hp.to_gguf(arch.name)) == hp
 

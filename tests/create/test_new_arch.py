@@ -52,7 +52,7 @@ def loaded(path: Path) -> Architecture:
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_checkpoint_is_built_like_its_own_architecture(case: str) -> None:
-    own = archs.find_hf(CASES[case]["architectures"][0]).name
+    own = archs.find_hf(CASES[case]["architectures"][0], CASES[case]).name
     assert own in [each.arch.name for each in like_names(recorded(case)["tensors"]) if each.share == 1]
 
 

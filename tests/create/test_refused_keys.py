@@ -17,13 +17,13 @@ ACTIVATIONS = ("hidden_act", "hidden_activation", "activation_function", "activa
 ROTARY = [
     case
     for case, config in CASES.items()
-    if any(field.name == "rope" for field in fields(archs.find_hf(config["architectures"][0]).hparams))
+    if any(field.name == "rope" for field in fields(archs.find_hf(config["architectures"][0], config).hparams))
 ]
 
 
 def activations(case: str) -> list[str]:
     """The keys in which a config, or its architecture for it, names an activation."""
-    arch, config = archs.find_hf(CASES[case]["architectures"][0]), config_of(case, "published")
+    arch, config = archs.find_hf(CASES[case]["architectures"][0], CASES[case]), config_of(case, "published")
     said = {**config, **config.get("text_config", {})}
     return [key for key in ACTIVATIONS if key in said or arch.hf_defaults.get(key) or key in arch.hf_requires]
 
@@ -33,7 +33,7 @@ def read(case: str, changes: dict[str, Any]) -> None:
     config = {**config_of(case, "published"), **changes}
     if "text_config" in config:
         config["text_config"] = {**config["text_config"], **changes}
-    arch = archs.find_hf(config["architectures"][0])
+    arch = archs.find_hf(config["architectures"][0], config)
     arch.hparams_from_hf(arch.understood(config))
 
 

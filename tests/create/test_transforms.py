@@ -34,6 +34,11 @@ class Held:
 
 CASES: list[tuple[tuple[Transform, ...], np.ndarray[Any, Any], Any]] = [
     ((base.rows(1, 3),), MATRIX, MATRIX[1:3]),
+    ((base.last_rows(2),), MATRIX, MATRIX[4:]),
+    ((base.last_rows(1),), MATRIX.reshape(2, 3, 4), MATRIX.reshape(2, 3, 4)[:, 2:]),
+    ((base.regroup_after(2, 2, 1, 1),), MATRIX, MATRIX[[0, 1, 2, 4, 3, 5]]),
+    ((base.scale(0.5),), np.array([1, 3], np.float32), [0.5, 1.5]),
+    ((base.scale_rows((2, 0.5), (4, 2.0)),), MATRIX[:, :1], [[0], [2], [16], [24], [32], [40]]),
     ((base.pad_rows(8),), MATRIX, MATRIX[[0, 1, 2, 3, 4, 5, 0, 0]]),
     ((base.pad_rows(6),), MATRIX, MATRIX),
     ((base.rows(1, 6, 2),), MATRIX, MATRIX[[1, 3, 5]]),

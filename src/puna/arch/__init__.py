@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 from functools import cache
 
-from puna.arch.base import Architecture
+from puna.arch.base import Architecture, Config
 from puna.errors import UnknownArchitecture
 
 _PARTS = {"base", "binding", "hparams", "mixture", "naming", "rope", "transform"}
@@ -40,9 +40,10 @@ def _open(module: str) -> Architecture:
     return Architecture.of(importlib.import_module(f"puna.arch.{module}"))
 
 
-def find_hf(hf_class: str) -> Architecture:
-    """The architecture that claims a Hugging Face class, such as 'LlamaForCausalLM'."""
-    claimed = {c: arch for arch in map(find, names()) for c in arch.hf_classes}
+def find_hf(hf_class: str, config: Config) -> Architecture:
+    """The architecture that claims a Hugging Face class, such as 'LlamaForCausalLM', with this config.json."""
+    every = [arch for arch in map(find, names()) if hf_class not in arch.hf_classes or arch.claims(config)]
+    claimed = {c: arch for arch in every for c in arch.hf_classes}
     if hf_class not in claimed:
         raise _unknown("Hugging Face class", hf_class, claimed)
     return claimed[hf_class]

@@ -12,13 +12,17 @@ from puna.arch.naming import Names, Target, sources, targets
 from puna.arch.transform import (
     Transform,
     join_heads,
+    last_rows,
     negative_exp,
     pad_rows,
     permute_rope,
     plus_one,
     regroup,
+    regroup_after,
     reshape,
     rows,
+    scale,
+    scale_rows,
     split_heads,
     squeeze,
     tanh,
@@ -41,13 +45,17 @@ __all__ = [
     "Transform",
     "Weight",
     "join_heads",
+    "last_rows",
     "negative_exp",
     "pad_rows",
     "permute_rope",
     "plus_one",
     "regroup",
+    "regroup_after",
     "reshape",
     "rows",
+    "scale",
+    "scale_rows",
     "split_heads",
     "squeeze",
     "tanh",
@@ -64,7 +72,9 @@ class Architecture:
     GGUF names that are not. `gguf_names`: what files of other programs call the architecture. `hf_defaults`: what the
     HF class means by a key's absence from config.json. `hf_requires`: config keys whose value must be among those
     listed (None: absent), as others would change numbers. `blocks`: what the names of blocks' tensors begin with.
-    `extra_tensors`: small float32 tensors that follow from the config alone. `known`: published checkpoints.
+    `extra_tensors`: small float32 tensors that follow from the config alone. `known`: published checkpoints. `claims`:
+    whether a config of one of its classes is its own, where others have the class too. `renamed`: what a GGUF tensor is
+    called where that depends on hyperparameters, which may be None: whatever else it may be called.
     """
 
     name: str
@@ -88,6 +98,8 @@ class Architecture:
     hparams_from_hf: Callable[[Config], Hparams]
     extra_tensors: Callable[[Config, Any], Mapping[str, list[float]]]
     known: tuple[str, ...]
+    claims: Callable[[Config], bool]
+    renamed: Callable[[str, Any], str]
 
     @classmethod
     def of(cls, module: ModuleType) -> Architecture:
@@ -115,6 +127,8 @@ class Architecture:
             hparams_from_hf=getattr(module, "hparams_from_hf", lambda config: module.Hparams.from_hf(name, config)),
             extra_tensors=getattr(module, "extra_tensors", lambda config, hp: {}),
             known=getattr(module, "KNOWN", ()),
+            claims=getattr(module, "claims", lambda config: True),
+            renamed=getattr(module, "renamed", lambda name, hp: name),
         )
 
     def targets(self, hf_name: str) -> tuple[Target, ...]:

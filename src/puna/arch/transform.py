@@ -14,7 +14,7 @@ class Transform:
     """One change, by name."""
 
     kind: str
-    arguments: tuple[int, ...] = ()
+    arguments: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         return self.kind + (f"({', '.join(map(str, self.arguments))})" if self.arguments else "")
@@ -30,6 +30,11 @@ def rows(start: int, stop: int, step: int = 1) -> Transform:
     return Transform("rows", (start, stop, step))
 
 
+def last_rows(count: int) -> Transform:
+    """So many rows at the end: of one tensor of gates over ups the ups, of ups alone all."""
+    return Transform("last_rows", (count,))
+
+
 def pad_rows(count: int) -> Transform:
     """At least so many rows: those that are missing at the end are like the first."""
     return Transform("pad_rows", (count,))
@@ -41,6 +46,11 @@ def regroup(groups: int, *sizes: int) -> Transform:
     So q, k, v that are interleaved by head become q over k over v, from which `rows` takes one.
     """
     return Transform("regroup", (groups, *sizes))
+
+
+def regroup_after(start: int, groups: int, *sizes: int) -> Transform:
+    """As `regroup`, of the rows from `start` on; those before them stay."""
+    return Transform("regroup_after", (start, groups, *sizes))
 
 
 def transpose() -> Transform:
@@ -81,3 +91,13 @@ def negative_exp() -> Transform:
 def tanh() -> Transform:
     """A gate that multiplies by tanh(w) is stored as tanh(w)."""
     return Transform("tanh")
+
+
+def scale(factor: float) -> Transform:
+    """Times a number."""
+    return Transform("scale", (factor,))
+
+
+def scale_rows(*parts: tuple[int, float]) -> Transform:
+    """So many rows times a number, then the next ones times theirs: together all rows."""
+    return Transform("scale_rows", tuple(each for part in parts for each in part))

@@ -83,8 +83,10 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto", like: s
         sources = unpack(said, weights)
         names = named(arch, config, (name for name in sources if arch.needs(name, class_of(root, said))))
         tensors: dict[str, Stored] = {
-            name: converted(name, made_of, sources, arch.transforms(name, hp), DTYPE_CHOICES[dtype])
-            for name, made_of in names.items()
+            (name := arch.renamed(found, hp)): converted(
+                name, made_of, sources, arch.transforms(name, hp), DTYPE_CHOICES[dtype]
+            )
+            for found, made_of in names.items()
         }
         tensors |= {name: Constant(tuple(values)) for name, values in arch.extra_tensors(config, hp).items()}
         _check(arch, hp, config, tensors)
@@ -107,7 +109,7 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto", like: s
 def _architecture(root: Path, config: Mapping[str, Any], weights: Mapping[str, Stored]) -> Architecture:
     """The architecture of the class that config.json names; what is said of others tells which are built alike."""
     try:
-        return archs.find_hf(class_of(root, config))
+        return archs.find_hf(class_of(root, config), config)
     except UnknownArchitecture as error:
         from puna.create.structure import like_names, said_of
 

@@ -99,7 +99,8 @@ def _of_checkpoint(arch: Architecture, examples: Mapping[str, str]) -> Likeness:
         except ConversionError:
             continue
     left = tuple(name for name in examples if name not in claimed)
-    return Likeness(arch, claimed, left, missing(arch, (each for names in claimed.values() for each in names)))
+    named = [each for names in claimed.values() for each in names]
+    return Likeness(arch, claimed, left, missing(arch, (*named, *(arch.renamed(each, None) for each in named))))
 
 
 def _of_file(arch: Architecture, patterns: Iterable[str]) -> Likeness:

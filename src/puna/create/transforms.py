@@ -65,7 +65,24 @@ def _regroup(array: Array, groups: int, *sizes: int) -> Array:
     return np.concatenate([part.reshape(*array.shape[:axis], -1, *array.shape[axis + 1 :]) for part in parts], axis)
 
 
-def _same(shape: Shape, *_: int) -> Shape:
+def _regroup_after(array: Array, start: int, groups: int, *sizes: int) -> Array:
+    axis = row_axis(array.ndim)
+    first, rest = _rows(array, 0, start, 1), _rows(array, start, array.shape[axis], 1)
+    return np.concatenate([first, _regroup(rest, groups, *sizes)], axis)
+
+
+def _last_rows(array: Array, count: int) -> Array:
+    rows = array.shape[row_axis(array.ndim)]
+    return _rows(array, rows - count, rows, 1)
+
+
+def _scale_rows(array: Array, *parts: float) -> Array:
+    factors = np.repeat(np.array(parts[1::2], array.dtype), [int(count) for count in parts[::2]])
+    scaled: Array = array * factors.reshape(-1, *[1] * (array.ndim - 1 - row_axis(array.ndim)))
+    return scaled
+
+
+def _same(shape: Shape, *_: float) -> Shape:
     return shape
 
 
@@ -110,6 +127,13 @@ KINDS: dict[str, Kind] = {
         _rows,
         lambda s, start, stop, step: "" if 0 <= start < stop <= _count(s) else f"at least {stop} rows",
     ),
+    "last_rows": Kind(
+        "a part of a fused tensor",
+        "rows",
+        lambda s, count: _rows_shape(s, 0, count, 1),
+        _last_rows,
+        lambda s, count: "" if count <= _count(s) else f"at least {count} rows",
+    ),
     "pad_rows": Kind(
         "tokens without a row of their own have the first",
         "elements",
@@ -122,6 +146,13 @@ KINDS: dict[str, Kind] = {
         _same,
         _regroup,
         lambda s, groups, *sizes: "" if _count(s) == groups * sum(sizes) else f"{groups * sum(sizes)} rows",
+    ),
+    "regroup_after": Kind(
+        "heads are interleaved by group",
+        "rows",
+        _same,
+        _regroup_after,
+        lambda s, start, groups, *sizes: "" if _count(s) == (n := start + groups * sum(sizes)) else f"{n} rows",
     ),
     "transpose": Kind(
         "stored as (in, out)", "elements", lambda s: (*s[:-2], s[-1], s[-2]), lambda a: a.swapaxes(-1, -2), _two
@@ -150,6 +181,14 @@ KINDS: dict[str, Kind] = {
     ),
     "plus_one": Kind("the norm multiplies by 1 + w", "", _same, lambda a: a + a.dtype.type(1)),
     "negative_exp": Kind("A is -exp(A_log)", "", _same, lambda a: -np.exp(a)),
+    "scale": Kind("a multiplier of the model", "", _same, lambda a, factor: a * a.dtype.type(factor)),
+    "scale_rows": Kind(
+        "multipliers of the model",
+        "",
+        _same,
+        _scale_rows,
+        lambda s, *parts: "" if _count(s) == sum(parts[::2]) else f"{sum(parts[::2])} rows",
+    ),
     "tanh": Kind("the gate multiplies by tanh(w)", "", _same, np.tanh),
 }
 """Every kind by name."""

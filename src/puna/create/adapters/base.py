@@ -56,7 +56,7 @@ def open_base(ref: str | PathLike[str]) -> Base:
     path = local_path(ref)
     if path.is_dir() and has_no_weights(path):
         said = read_config(path)
-        arch = archs.find_hf(class_of(path, said))
+        arch = archs.find_hf(class_of(path, said), said)
         return Base(path, arch, arch.hparams_from_hf(arch.understood(plain_config(said))), {})
     return Base.of(open_original(path, "auto"))
 
