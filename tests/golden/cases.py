@@ -41,7 +41,10 @@ def values(case: str, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]
     raw = np.random.PCG64(zlib.crc32(name.encode())).random_raw(int(np.prod(shape)))
     uniform = (raw >> np.uint64(40)).astype(np.float32) * np.float32(2**-24) - np.float32(0.5)
     out = (uniform * np.float32(0.35)).reshape(shape)
-    adds_one = case.startswith(("gemma", "nemotron")) and not case.startswith(("gemma3n", "gemma4"))
+    adds_one = case.startswith(("gemma", "nemotron", "qwen35", "qwen3next")) and not case.startswith(
+        ("gemma3n", "gemma4")
+    )
+    adds_one = adds_one and not name.endswith("linear_attn.norm.weight")
     return out + np.float32(1) if is_norm(name) and not adds_one else out
 
 

@@ -1,7 +1,8 @@
 """What Puna's conversion writes is what llama.cpp's converter writes: every key, its kind and value, every byte.
 
 `data/llama_cpp/<case>.json` is what `convert_hf_to_gguf.py --outtype f32` of the llama.cpp in llama-cpp-python 0.3.36
-made of the case, in the current dialect: metadata besides names and vocabulary, and the SHA-256 of each tensor.
+made of the case, in the current dialect (granitehybrid: the published one, as it does not know today's names of
+blocks): metadata besides names and vocabulary, and the SHA-256 of each tensor.
 """
 
 import hashlib
@@ -35,6 +36,11 @@ NOT_WRITTEN = {
     "nemotron.attention.layer_norm_rms_epsilon": "the model has no such norm",
     "nemotron.rope.scaling.type": "it says none, which is what its absence says",
     "nemotron_h.rope.dimension_count": "nothing is turned",
+    "nemotron_h_moe.rope.dimension_count": "nothing is turned",
+    **dict.fromkeys(
+        (f"{name}.full_attention_interval" for name in ("qwen3next", "qwen35", "qwen35moe")),
+        "it says 4 where the config has the blocks one by one, which `attention.recurrent_layers` says too",
+    ),
     "olmo2.rope.freq_base_swa": "it says what `rope.freq_base` says, which is what its absence says",
 }
 

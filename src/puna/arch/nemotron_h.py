@@ -6,7 +6,7 @@ Which block is what follows from its weights. Reference: https://arxiv.org/abs/2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,10 @@ HF_REQUIRES = {
     "time_step_limit": mamba2.ENDLESS,
 }
 
-KINDS = {"M": "mamba", "*": "attention", "-": "mlp"}
+KINDS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 NAMES = {"linear_attention": "mamba", "full_attention": "attention"} | {kind: kind for kind in KINDS.values()}
 """What config.json calls a block, letter by letter or in words."""
+Mixer = mamba2.Mixer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ class Network:
     blk: Sequence[Block]
 
 
-def caches(hp: Hparams) -> list[Spec]:
+def caches(hp: Any) -> list[Spec]:
     """K/V for the blocks that attend, memory per sequence for those of Mamba 2."""
     mixing = recurrent(*mamba2.memory(hp))
     kinds = zip(hp.n_kv_heads, hp.ffn_size, strict=True)
@@ -98,18 +99,23 @@ def caches(hp: Hparams) -> list[Spec]:
 
 def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
     """Logits (O, vocab)."""
+    return decoder(net, hp, batch, cache, feed_forward)
+
+
+def decoder(net: Any, hp: Any, batch: Batch, cache: Sequence[KV], others: Callable[[Any, Tensor], Tensor]) -> Tensor:
+    """Logits (O, vocab); `others` are blocks neither of Mamba 2 nor of attention."""
     x = nn.embedding(batch.tokens, net.token_embd)
     for block, kv in zip(net.blk, cache, strict=True):
         y, mixer = nn.rms_norm(x, block.attn_norm, hp.norm_eps), block.mixer
         if isinstance(mixer, mamba2.Mixer):
             x = x + mamba2.mix(mixer, hp, y, batch, kv)
         else:
-            x = x + (attention(mixer, hp, y, batch, kv) if isinstance(mixer, Attention) else feed_forward(mixer, y))
+            x = x + (attention(mixer, hp, y, batch, kv) if isinstance(mixer, Attention) else others(mixer, y))
     x = nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
     return nn.linear(x, net.output or net.token_embd)
 
 
-def attention(block: Attention, hp: Hparams, x: Tensor, batch: Batch, kv: KV) -> Tensor:
+def attention(block: Attention, hp: Any, x: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
     q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
     k, v = (nn.heads(nn.linear(x, w), kv.spec.heads) for w in (block.attn_k, block.attn_v))
@@ -130,24 +136,39 @@ HF_TENSORS = mamba2.HF_TENSORS
 HF_PREFIXES = {"model.": "backbone."}
 
 
-def from_hf(name: str, hp: Hparams) -> Transform | tuple[Transform, ...] | None:
+def from_hf(name: str, hp: Any) -> Transform | tuple[Transform, ...] | None:
     """As Mamba 2's; rows of q and k come in the order of rotary pairs, as in ggml, though nothing is turned."""
     heads = {"attn_q.weight": hp.n_heads, "attn_k.weight": max(hp.n_kv_heads)}.get(name.split(".", 2)[-1])
     return base.permute_rope(heads) if heads else mamba2.from_hf(name, hp)
 
 
-def hparams_from_hf(config: Config) -> Hparams:
-    """Kinds of blocks are letters or words; heads of attention and of Mamba 2 have sizes of their own."""
+def kinds(config: Config) -> list[str]:
+    """Of each block: mamba, attention, mlp or moe; said by letters or words. ConversionError names what is neither."""
     said: Any = config.get("layers_block_type") or config.get("layer_types") or config.get("hybrid_override_pattern")
     named = [KINDS.get(each) or NAMES.get(each) for each in said or "?"]
     if None in named:
         works = ", ".join(repr(each) for each in (*KINDS, *NAMES))
         raise ConversionError(f"nemotron_h: config.json names blocks {str(said)[:80]!r}; what works: {works}")
-    heads, size = int(config["mamba_num_heads"]), int(config["intermediate_size"])
-    known = {
+    return [each for each in named if each]
+
+
+def claims(config: Config) -> bool:
+    """Whether no block has experts, which is another architecture in ggml."""
+    return "moe" not in kinds(config)
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """What config.json says of its blocks; heads of attention and of Mamba 2 have sizes of their own."""
+    named, heads = kinds(config), int(config["mamba_num_heads"])
+    sizes = {"mlp": config["intermediate_size"], "moe": config.get("moe_intermediate_size") or 0}
+    return {
         **{**config, "num_hidden_layers": len(named), "max_position_embeddings": mamba2.LONG},
         **{"time_step_rank": heads, "ssm_inner": heads * int(config["mamba_head_dim"])},
-        "intermediate_size": [size if kind == "mlp" else 0 for kind in named],
+        "intermediate_size": [int(sizes.get(kind, 0)) for kind in named],
         "num_key_value_heads": [config["num_key_value_heads"] if kind == "attention" else 0 for kind in named],
     }
-    return Hparams.from_hf("nemotron_h", known)
+
+
+def hparams_from_hf(config: Config) -> Hparams:
+    """Kinds of blocks are letters or words."""
+    return Hparams.from_hf("nemotron_h", settings(config))
