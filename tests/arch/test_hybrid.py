@@ -100,6 +100,7 @@ def test_gates_over_ups_of_all_experts_in_one_tensor_are_those_of_each_expert(tm
         ("granitehybrid", {"position_embedding_type": "alibi"}, "'position_embedding_type' is 'alibi'; what works"),
         ("granitehybrid", {"layer_types": ["mamba", "rwkv"]}, "config key 'layer_types'"),
         ("qwen3next", {"layer_types": ["sliding_attention"] * 2}, "config key 'layer_types'"),
+        ("qwen35", {"attn_output_gate": False}, "'attn_output_gate' is 'False'; what works"),
         ("qwen35moe", {"norm_topk_prob": False}, "'norm_topk_prob' is 'False'; what works: True"),
         ("nemotron_h_moe", {"hybrid_override_pattern": "ME?E"}, "config.json names blocks 'ME"),
     ],

@@ -27,7 +27,7 @@ HF_DEFAULTS = {
     **{"full_attention_interval": 4, "tie_word_embeddings": False},
 }
 KINDS = ("linear_attention", "full_attention")
-HF_REQUIRES = {"hidden_act": (None, "silu"), "layer_types": (None, *KINDS), "sliding_window": (None,)}
+HF_REQUIRES = {"hidden_act": (None, "silu"), "layer_types": (None, *KINDS), "attn_output_gate": (None, True)}
 HF_IGNORED = (*qwen2moe.HF_IGNORED, "mtp")
 
 UNIT_EPS = 1e-6

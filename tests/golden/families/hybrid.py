@@ -107,7 +107,7 @@ CASES: dict[str, dict[str, Any]] = {
         **{"chunk_size": 16, "max_position_embeddings": 256, "tie_word_embeddings": False, "mlp_bias": False},
         **{"n_routed_experts": 8, "n_shared_experts": 1, "moe_intermediate_size": 256, "num_experts_per_tok": 2},
         **{"moe_shared_expert_intermediate_size": 256, "routed_scaling_factor": 2.5, "n_group": 1, "topk_group": 1},
-        **{"norm_topk_prob": True},
+        **{"norm_topk_prob": True, "moe_latent_size": 512},
     },
     "lfm2": {
         **{k: v for k, v in DECODER.items() if k not in ("rms_norm_eps", "hidden_act")},
