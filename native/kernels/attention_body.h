@@ -70,7 +70,7 @@ void read_rows(const AttentionArgs &args, const Span &span, const Part &part, in
     each_run(args, span, part, at, begin, end, [&](const Row &row, int64_t i, int64_t n) {
         for (int64_t j = 0; j < n; j++) {
             const uint8_t *from = row.from + j * part.stride();
-            for (int64_t b = 0; b < part.bytes; b += 64) fetch(from + row.ahead + b);
+            for (int64_t b = 0; b < part.bytes; b += 64) fetch(from + b, row.ahead);
             recall_row(part.kept, from, to + (i + j) * to_row, part.size);
         }
     });
@@ -101,7 +101,7 @@ Page page_of(const AttentionArgs &args, const Span &span, const Chunk &chunk, co
     } else if (part.from == chunk.keys.from) {
         next = start_of(args, span, chunk.values, chunk.places.begin);
     }
-    return {from, next ? next - from : 0};
+    return {from, next ? bytes_to(from, next) : 0};
 }
 
 // A page of q8_0; `place` puts a row in its slot of one.

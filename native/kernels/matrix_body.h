@@ -20,6 +20,15 @@ inline void fetch(const void *p) {
 #endif
 }
 
+// What is read next lies in other memory, where pointers may not lead: addresses do.
+inline int64_t bytes_to(const void *from, const void *next) {
+    return int64_t(reinterpret_cast<uintptr_t>(next) - reinterpret_cast<uintptr_t>(from));
+}
+
+inline void fetch(const void *p, int64_t ahead) {
+    fetch(reinterpret_cast<const void *>(reinterpret_cast<uintptr_t>(p) + uintptr_t(ahead)));
+}
+
 // The second factor of a product, by vectors: element (k, j) and its right neighbours.
 struct Floats {
     const float *from;

@@ -14,7 +14,7 @@ template <class B> struct Fetching {
     B factor;
     int64_t ahead;
     V operator()(int64_t k, int64_t j) const {
-        fetch(factor.at(k, j) + ahead);
+        fetch(factor.at(k, j), ahead);
         return factor(k, j);
     }
 };

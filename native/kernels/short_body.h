@@ -42,7 +42,7 @@ inline float shorten(const float *x, int64_t n, int16_t *out) {
 
 // Asks for the same place of the next page, once a line.
 inline void fetch_line(const uint8_t *from, int64_t ahead, int64_t within) {
-    if (within % 64 == 0) fetch(from + ahead);
+    if (within % 64 == 0) fetch(from, ahead);
 }
 
 template <int R, int C>
@@ -86,7 +86,7 @@ void score_rows(const Shorts &q, int64_t rows, const uint8_t *block, int64_t ahe
 // scores (rows, page_slots) of a turned page; what is read next lies `ahead` bytes further on.
 inline void score_shorts(const Shorts &q, int64_t rows, const uint8_t *page, int64_t ahead, int64_t size, float *scores, int64_t scores_row) {
     for (int64_t e = 0; e < size; e += 32, page += q8_page_block) {
-        for (int64_t i = 0; i < q8_page_scales; i += 64) fetch(page + i + ahead);
+        for (int64_t i = 0; i < q8_page_scales; i += 64) fetch(page + i, ahead);
         const Shorts part{q.rows + e, q.row, q.units};
         for (int64_t slot = 0; slot < page_slots; slot += block_vectors * W) {
             score_rows<block_rows, block_vectors>(part, rows, page, ahead, slot, scores, scores_row, e > 0);
@@ -142,7 +142,7 @@ void add_rows(const Shorts &weights, int64_t rows, const uint8_t *block, int64_t
 
 // Adds the values of one block, weighted, to 32 elements of each row of `to`.
 inline void add_shorts(const Shorts &weights, int64_t rows, const uint8_t *block, int64_t ahead, float *to, int64_t to_row) {
-    for (int64_t i = 0; i < q8_page_scales; i += 64) fetch(block + i + ahead);
+    for (int64_t i = 0; i < q8_page_scales; i += 64) fetch(block + i, ahead);
     for (int64_t element = 0; element < 32; element += value_vectors * W) {
         add_rows<value_rows, value_vectors>(weights, rows, block, ahead, element, to, to_row);
     }
