@@ -12,6 +12,7 @@ from golden.cases import CASES, ROWS, tokens
 from golden.checkpoints import config_of, weights_of, write_checkpoint, write_directory
 from puna import arch as archs
 from puna.errors import ModelError, PunaError
+from puna.formats import write_gguf
 from puna.opened import Opened, open_model
 
 COMMON = {
@@ -41,7 +42,7 @@ def test_every_fourth_block_attends_where_nothing_else_is_said() -> None:
 
 def test_blocks_without_kv_heads_recur_in_files_of_ollama() -> None:
     hp = read("qwen35", attention__head_count_kv=[0, 0, 2, 0] * 2)
-    assert (hp.recurs, hp.kv_heads) == ([True, True, False, True] * 2, 2)
+    assert hp.recurs == [True, True, False, True] * 2
     assert [spec.heads for spec in archs.find("qwen35").caches(hp)] == [0, 0, 2, 0] * 2
 
 
@@ -87,6 +88,21 @@ def test_gates_over_ups_of_all_experts_in_one_tensor_are_those_of_each_expert(tm
     write_directory(tmp_path, config_of("qwen35moe", "published"), weights | fused, words=False)
     puna.convert(tmp_path, tmp_path / "m.gguf")
     assert is_recorded(open_model(tmp_path / "m.gguf"), "qwen35moe")
+
+
+def test_files_with_q_k_v_and_gate_group_by_group_in_one_tensor_load(tmp_path: Path) -> None:
+    """As llama.cpp's first converter for the model left them: as the checkpoint has them."""
+    puna.convert(write_checkpoint(tmp_path / "hf", "qwen3next"), tmp_path / "new.gguf")
+    with puna.open_gguf(tmp_path / "new.gguf") as file:
+        tensors = {name: tensor.numpy() for name, tensor in file.tensors.items()}
+        metadata = dict(file.metadata.exact())
+    for name in [name for name in tensors if name.endswith("attn_qkv.weight")]:
+        del tensors[name], tensors[name.replace("qkv", "gate")]
+        block = name.split(".")[1]
+        whole = weights_of("qwen3next")[f"model.layers.{block}.linear_attn.in_proj_qkvz.weight"]
+        tensors[f"blk.{block}.ssm_in.weight"] = whole
+    write_gguf(tmp_path / "old.gguf", metadata, [(name, a.shape, "F32", a) for name, a in tensors.items()])
+    assert is_recorded(open_model(tmp_path / "old.gguf"), "qwen3next")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,9 @@ attention = qwen3next.attention
 
 def mix(block: Delta, hp: Hparams, x: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
-    return qwen3next.delta(block, hp, x, nn.linear(x, block.ssm_beta), nn.linear(x, block.ssm_alpha), batch, kv)
+    qkv, gate = nn.linear(x, block.attn_qkv), nn.linear(x, block.attn_gate)
+    beta, step = nn.linear(x, block.ssm_beta), nn.linear(x, block.ssm_alpha)
+    return nn.linear(qwen3next.delta(block, hp, qkv, gate, beta, step, batch, kv), block.ssm_out)
 
 
 _DELTA = "model.layers.{}.linear_attn."

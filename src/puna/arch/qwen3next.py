@@ -83,11 +83,6 @@ class Hparams(base.Hparams):
             raise ModelError(f"the kinds of {len(said)} blocks are said, but there are {self.n_blocks}")
         return list(said[: self.n_blocks])
 
-    @property
-    def kv_heads(self) -> int:
-        """Of blocks that attend."""
-        return max(self.n_kv_heads) if isinstance(self.n_kv_heads, tuple) else self.n_kv_heads
-
 
 @dataclass(frozen=True)
 class Attention:
@@ -103,11 +98,12 @@ class Attention:
 
 @dataclass(frozen=True)
 class Delta:
-    """Of a block of the delta rule; `ssm_ba` makes beta and steps of each group's heads."""
+    """Of a block of the delta rule; `ssm_ba` makes beta and steps group by group, `ssm_in` of older files the rest."""
 
-    attn_qkv: Weight
-    attn_gate: Weight
     ssm_ba: Weight
+    attn_qkv: Weight | None
+    attn_gate: Weight | None
+    ssm_in: Weight | None
     ssm_conv1d: Weight
     ssm_dt: Annotated[Weight, "ssm_dt.bias"]
     ssm_a: Annotated[Weight, "ssm_a"]
@@ -139,7 +135,8 @@ def caches(hp: Hparams) -> list[Spec]:
     """K/V for the blocks that attend; for the others a convolution's rows, and each head's matrix."""
     width = hp.ssm_inner + 2 * hp.ssm_groups * hp.ssm_state
     mixing = recurrent((hp.ssm_conv - 1, width), (hp.ssm_rank, hp.ssm_state, hp.ssm_inner // hp.ssm_rank))
-    return [mixing if recurs else Spec(hp.kv_heads, hp.head_dim, hp.head_dim) for recurs in hp.recurs]
+    heads = max(hp.n_kv_heads) if isinstance(hp.n_kv_heads, tuple) else hp.n_kv_heads
+    return [mixing if recurs else Spec(heads, hp.head_dim, hp.head_dim) for recurs in hp.recurs]
 
 
 def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
@@ -165,7 +162,7 @@ def decoder(net: Any, hp: Hparams, batch: Batch, cache: Sequence[KV], mix: Calla
 def attention(block: Attention, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
     q, gate = nn.split(nn.heads(nn.linear(x, block.attn_q), hp.n_heads), 2, (hp.head_dim, hp.head_dim))
-    k, v = (nn.heads(nn.linear(x, w), hp.kv_heads) for w in (block.attn_k, block.attn_v))
+    k, v = (nn.heads(nn.linear(x, w), kv.spec.heads) for w in (block.attn_k, block.attn_v))
     q, k = (nn.rms_norm(y, w, hp.norm_eps) for y, w in ((q, block.attn_q_norm), (k, block.attn_k_norm)))
     q, k = (nn.rope(y, batch.positions, frequencies, style="halves", scale=hp.rope.scale) for y in (q, k))
     y = nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5)
@@ -174,24 +171,30 @@ def attention(block: Attention, hp: Hparams, x: Tensor, frequencies: Tensor, bat
 
 def mix(block: Delta, hp: Hparams, x: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
-    each = hp.ssm_rank // hp.ssm_groups
+    each, sizes = hp.ssm_rank // hp.ssm_groups, [hp.ssm_state] * 2 + [hp.ssm_inner // hp.ssm_groups] * 2
     beta, step = (nn.flat(y) for y in nn.split(nn.heads(nn.linear(x, block.ssm_ba), hp.ssm_groups), 2, (each, each)))
-    return delta(block, hp, x, beta, step, batch, kv)
+    if block.attn_qkv and block.attn_gate:
+        qkv, gate = (nn.linear(x, w) for w in (block.attn_qkv, block.attn_gate))
+    elif block.ssm_in:
+        q, k, v, gate = map(nn.flat, nn.split(nn.heads(nn.linear(x, block.ssm_in), hp.ssm_groups), 2, sizes))
+        qkv = nn.concat(1, q, k, v)
+    else:
+        raise ModelError("a block of the delta rule needs 'attn_qkv' and 'attn_gate', or 'ssm_in'")
+    return nn.linear(delta(block, hp, qkv, gate, beta, step, batch, kv), block.ssm_out)
 
 
-def delta(block: Any, hp: Hparams, x: Tensor, beta: Tensor, step: Tensor, batch: Batch, kv: KV) -> Tensor:
-    """(T, hidden), with how much is replaced and how much forgotten (T, ssm_rank) as they were projected, to itself."""
+def delta(block: Any, hp: Any, qkv: Tensor, gate: Tensor, beta: Tensor, step: Tensor, batch: Batch, kv: KV) -> Tensor:
+    """What heads make of q, k and v side by side, as projected like all else: (T, ssm_inner)."""
     rows, memories = kv.recurrent
     count, width = hp.ssm_rank, hp.ssm_groups * hp.ssm_state
-    qkv = nn.silu(nn.causal_conv1d(nn.linear(x, block.attn_qkv), block.ssm_conv1d, batch, rows))
+    qkv = nn.silu(nn.causal_conv1d(qkv, block.ssm_conv1d, batch, rows))
     q, k, v = nn.split(qkv, 1, (width, width, hp.ssm_inner))
     q, k = (spread(y, hp) for y in (q, k))
     part = nn.sigmoid(nn.heads(beta, count))
     kept = nn.exp(nn.heads(nn.softplus(step + block.ssm_dt.weight) * block.ssm_a.weight, count))
     replaced = (k, -(k * (kept * part)))
     y = nn.recurrence(q * hp.ssm_state**-0.5, kept, k, nn.heads(v, count) * part, batch, memories, added=replaced)
-    y = nn.flat(nn.rms_norm(y, block.ssm_norm, hp.norm_eps))
-    return nn.linear(nn.silu_mul(nn.linear(x, block.attn_gate), y), block.ssm_out)
+    return nn.silu_mul(gate, nn.flat(nn.rms_norm(y, block.ssm_norm, hp.norm_eps)))
 
 
 def spread(x: Tensor, hp: Hparams) -> Tensor:
@@ -217,9 +220,8 @@ HF_TENSORS = {f"{_DELTA}A_log": "blk.{}.ssm_a", f"{_DELTA}dt_bias": "blk.{}.ssm_
 
 def from_hf(name: str, hp: Hparams) -> Transform | tuple[Transform, ...] | None:
     """Norms are stored as 1 + w; q, k, v and the gate come group by group."""
-    part, key = name.split(".", 2)[-1], hp.ssm_groups * hp.ssm_state
-    each, whole = hp.ssm_inner // hp.ssm_groups, hp.ssm_inner
-    apart = base.regroup(hp.ssm_groups, hp.ssm_state, hp.ssm_state, each, each)
+    part, key, whole = name.split(".", 2)[-1], hp.ssm_groups * hp.ssm_state, hp.ssm_inner
+    apart = base.regroup(hp.ssm_groups, *[hp.ssm_state] * 2, *[whole // hp.ssm_groups] * 2)
     changes: dict[str, Transform | tuple[Transform, ...]] = {
         "attn_qkv.weight": (apart, base.rows(0, 2 * key + whole)),
         "attn_gate.weight": (apart, base.rows(2 * key + whole, 2 * key + 2 * whole)),
@@ -231,8 +233,7 @@ def from_hf(name: str, hp: Hparams) -> Transform | tuple[Transform, ...] | None:
 
 def settings(config: Config) -> dict[str, Any]:
     """What config.json says of its blocks, in the words of `Hparams`."""
-    every, blocks = int(config["full_attention_interval"]), int(config["num_hidden_layers"])
-    said = config.get("layer_types")
+    every, blocks, said = int(config["full_attention_interval"]), config["num_hidden_layers"], config.get("layer_types")
     recurs = [kind == KINDS[0] for kind in said] if said else [(i + 1) % every != 0 for i in range(blocks)]
     every = recurs.index(False) + 1 if False in recurs else blocks + 1
     regular = recurs == [(i + 1) % every != 0 for i in range(blocks)]
