@@ -245,11 +245,12 @@ def route(
     groups_used: int = 1,
     normed: bool = False,
     scale: float = 1.0,
+    eps: float = 1e-20,
 ) -> tuple[Tensor, Tensor]:
     """The ids and the shares (T, used) of the experts that a router's outputs (T, E) choose; best first.
 
     `bias` (E,) chooses but does not weigh; only the best `groups_used` of `groups` are chosen from; `normed` shares sum
-    to 1 before they are multiplied by `scale`. ModelError for another gating.
+    to 1 (but for `eps`) before they are multiplied by `scale`. ModelError for another gating.
     """
     if gating not in (SOFTMAX, SIGMOID, SOFTMAX_OF_CHOSEN):
         raise ModelError(f"experts: the gating is {gating!r}; 1 (softmax), 2 (sigmoid) or 3 (of chosen) would work")
@@ -259,7 +260,7 @@ def route(
     if gating == SOFTMAX_OF_CHOSEN:
         shares = softmax(shares)
     if normed:
-        shares = shares / (shares.sum(1) + 1e-20)
+        shares = shares / (shares.sum(1) + eps)
     return ids, shares if scale == 1.0 else shares * scale
 
 

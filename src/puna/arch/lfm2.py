@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from puna import nn
-from puna.arch import base, llama
+from puna.arch import base, mixture
 from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
 from puna.cache import recurrent
 from puna.graph import Tensor
@@ -66,7 +66,7 @@ class Block:
     attn_norm: Weight
     mixer: Attention | ShortConv
     ffn_norm: Weight
-    ffn: llama.Dense
+    ffn: mixture.Dense
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
         x = x + (
             convolution(mixer, y, batch, kv) if isinstance(mixer, ShortConv) else attention(mixer, hp, y, batch, kv)
         )
-        x = x + llama.feed_forward(block.ffn, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
+        x = x + mixture.feed_forward(block.ffn, hp, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
     x = nn.rms_norm(nn.rows(x, batch.outputs), net.token_embd_norm, hp.norm_eps)
     return nn.linear(x, net.output or net.token_embd)
 

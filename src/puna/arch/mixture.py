@@ -47,6 +47,7 @@ SETTINGS = {
     "groups_used": "n_expert_groups_used",
     "normed": "expert_norm",
     "scale": "expert_scale",
+    "eps": "expert_norm_eps",
 }
 """What `nn.route` takes, by the field that says it; without the field, what `nn.route` takes it to be."""
 

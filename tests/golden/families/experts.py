@@ -85,6 +85,14 @@ CASES: dict[str, dict[str, Any]] = {
         **{"n_group": 1, "topk_group": 1, "topk_method": "noaux_tc", "routed_scaling_factor": 1.8},
         **{"n_shared_experts": 1, "num_nextn_predict_layers": 0, "rms_norm_eps": 1e-5},
     },
+    "lfm2moe": {
+        **{k: v for k, v in SMALL.items() if k not in ("rms_norm_eps", "hidden_act")},
+        **{"architectures": ["Lfm2MoeForCausalLM"], "num_hidden_layers": 3, "norm_eps": 1e-5, "conv_L_cache": 3},
+        **{"layer_types": ["conv", "full_attention", "conv"], "conv_bias": False, "num_dense_layers": 1},
+        **{"num_experts": 4, "num_experts_per_tok": 3},
+        **{"norm_topk_prob": True, "routed_scaling_factor": 1.0, "use_expert_bias": True, "pad_token_id": 0},
+        **{"rope_theta": 1000000.0, "tie_word_embeddings": True},
+    },
     "gpt_oss": {
         **{"architectures": ["GptOssForCausalLM"], **DECODER, "hidden_size": 256, "intermediate_size": 256},
         **{"head_dim": 32, "num_local_experts": 5, "num_experts_per_tok": 4, "experts_per_token": 4},
@@ -109,6 +117,8 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("glm4moe", {"routed_scaling_factor": 1.0}),
     ("dots1", {"norm_topk_prob": False}),
     ("olmoe", {"norm_topk_prob": True}),
+    ("lfm2moe", {"num_experts_per_tok": 2}),
+    ("lfm2moe", {"norm_eps": 0.1}),
 ]
 
 PEERS: list[str] = [
@@ -123,4 +133,5 @@ PEERS: list[str] = [
     "ernie4_5_moe",
     "glm4moe",
     "dots1",
+    "lfm2moe",
 ]
