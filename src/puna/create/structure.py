@@ -15,6 +15,9 @@ from puna.nn import Biased, Weight
 SHOWN = 3
 """How many architectures, and tensors of each, a message names."""
 
+PLACES = 4
+"""How many values of the numbers after a block's are looked at: some names are told apart by them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
@@ -49,7 +52,12 @@ def pattern(name: str) -> str:
 
 def like_names(names: Iterable[str]) -> list[Likeness]:
     """All architectures by their likeness to a checkpoint with tensors of these HF names, the likest first."""
-    examples = {pattern(name): name for name in names}
+    examples: dict[str, dict[tuple[str, ...], str]] = {}
+    for name in names:
+        alike = examples.setdefault(pattern(name), {})
+        places = tuple(part for part in name.split(".") if part.isdecimal())[1:]
+        if len(alike) < PLACES or places in alike:
+            alike[places] = name
     return _sorted(_of_checkpoint(arch, examples) for arch in map(archs.find, archs.names()))
 
 
@@ -91,11 +99,12 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")
 
 
-def _of_checkpoint(arch: Architecture, examples: Mapping[str, str]) -> Likeness:
+def _of_checkpoint(arch: Architecture, examples: Mapping[str, Mapping[tuple[str, ...], str]]) -> Likeness:
     claimed: dict[str, tuple[str, ...]] = {}
-    for name, example in examples.items():
+    for name, alike in examples.items():
         try:
-            claimed[name] = tuple(pattern(target.name) for target in arch.targets(example))
+            found = [pattern(target.name) for example in alike.values() for target in arch.targets(example)]
+            claimed[name] = tuple(dict.fromkeys(found))
         except ConversionError:
             continue
     left = tuple(name for name in examples if name not in claimed)
