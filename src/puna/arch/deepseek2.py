@@ -1,8 +1,9 @@
 """DeepSeek V2 and V3: latent attention, one compressed key and value for all heads, and experts in groups.
 
 The latent (kv_lora_rank) and one rotary part are cached; heads' own matrices are applied to q and to the result instead
-(attn_k_b, attn_v_b; not the attn_kv_b of older files). V3 routes by sigmoid, and by a bias that chooses but does
-not weigh. Reference: https://arxiv.org/abs/2405.04434, https://arxiv.org/abs/2412.19437, transformers
+(attn_k_b, attn_v_b). Older files have those in one (attn_kv_b); then keys and values of all heads are made and cached.
+V3 routes by sigmoid, and by a bias that chooses but does not weigh. Blocks that predict further tokens (nextn) are left
+out. Reference: https://arxiv.org/abs/2405.04434, https://arxiv.org/abs/2412.19437, transformers
 `modeling_deepseek_v2.py`, `modeling_deepseek_v3.py`.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
-from typing import Any
+from typing import Any, Self
 
 from puna import nn
 from puna.arch import base, llama, mixture
@@ -40,19 +41,23 @@ HF_REQUIRES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Hparams(base.Hparams):
-    """DeepSeek's own. `key_length` and `value_length` are those of what is cached, the others (mla) those of a head."""
+    """DeepSeek's own. `key_length` and `value_length` are those of what is cached, the others (mla) those of a head.
+
+    Where the others are not said, what is cached are the heads, whose matrices are in one.
+    """
 
     n_kv_heads: int = 1
     key_length: int
     value_length: int
-    mla_key_length: int
-    mla_value_length: int
+    mla_key_length: int | None = None
+    mla_value_length: int | None = None
     q_lora_rank: int | None = None
     kv_lora_rank: int
     norm_eps: float
     rope: nn.Rope
     yarn_log_multiplier: float = 0.0
     n_dense_blocks: int = 0
+    n_nextn_blocks: int | None = None
     n_experts: int | None = None
     n_experts_used: int = 0
     n_shared_experts: int = 0
@@ -63,17 +68,28 @@ class Hparams(base.Hparams):
     n_expert_groups_used: int = 1
     gating: int = nn.SOFTMAX
 
+    @classmethod
+    def from_gguf(cls, arch: str, metadata: Config) -> Self:
+        """GGUF counts blocks that predict further tokens, which come last."""
+        hp = super().from_gguf(arch, metadata)
+        return replace(hp, n_blocks=hp.n_blocks - (hp.n_nextn_blocks or 0))
+
+    @property
+    def head_sizes(self) -> tuple[int, int]:
+        """Of a head's k, and of its v."""
+        return self.mla_key_length or self.key_length, self.mla_value_length or self.value_length
+
     @property
     def scale(self) -> float:
         """What scores are multiplied by: yarn makes them larger, not the rotary part."""
         stretched = self.rope.scaling == "yarn" and self.rope.factor > 1
         more = 1.0 + self.yarn_log_multiplier * log(self.rope.factor) if stretched else 1.0
-        return float(self.mla_key_length**-0.5) * more * more
+        return float(self.head_sizes[0] ** -0.5) * more * more
 
     @property
     def nope_dim(self) -> int:
         """The part of a head that is not turned."""
-        return self.mla_key_length - self.rope.dim
+        return self.head_sizes[0] - self.rope.dim
 
 
 @dataclass(frozen=True)
@@ -93,15 +109,29 @@ class LowRankQuery:
 
 
 @dataclass(frozen=True)
+class Absorbed:
+    """On q and on the result: `attn_k_b` (H, kv_lora_rank, nope_dim), `attn_v_b` (H, value_dim, kv_lora_rank)."""
+
+    attn_k_b: Weight
+    attn_v_b: Weight
+
+
+@dataclass(frozen=True)
+class Whole:
+    """From the latent to the heads' k and v: (H * (nope_dim + value_dim), kv_lora_rank)."""
+
+    attn_kv_b: Weight
+
+
+@dataclass(frozen=True)
 class Block:
-    """Weights of one block; `attn_k_b` (H, kv_lora_rank, nope_dim), `attn_v_b` (H, value_dim, kv_lora_rank)."""
+    """Weights of one block."""
 
     attn_norm: Weight
     query: LowRankQuery | Query
     attn_kv_a_mqa: Weight
     attn_kv_a_norm: Weight
-    attn_k_b: Weight
-    attn_v_b: Weight
+    up: Absorbed | Whole
     attn_output: Weight
     ffn_norm: Weight
     ffn: mixture.Dense | mixture.Experts
@@ -118,7 +148,9 @@ class Network:
 
 
 def caches(hp: Hparams) -> list[Spec]:
-    """One head for all: the latent and the rotary part."""
+    """One head for all, the latent and the rotary part; or all heads, where files have their matrices in one."""
+    if hp.mla_key_length is None:
+        return [Spec(hp.n_heads, *hp.head_sizes)] * hp.n_blocks
     return [Spec(1, hp.kv_lora_rank + hp.rope.dim, hp.kv_lora_rank)] * hp.n_blocks
 
 
@@ -133,16 +165,29 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
 
 
 def attention(block: Block, hp: Hparams, x: Tensor, batch: Batch, kv: KV) -> Tensor:
-    """(T, hidden) to (T, hidden)."""
+    """(T, hidden) to (T, hidden); ModelError where the sizes said are not those of the heads' matrices."""
     parts, frequencies = (hp.nope_dim, hp.rope.dim), nn.frequencies(hp.rope)
     plain, turned = nn.split(nn.heads(queries(block.query, hp, x), hp.n_heads), 2, parts)
     latent, key = nn.split(nn.linear(x, block.attn_kv_a_mqa), 1, (hp.kv_lora_rank, hp.rope.dim))
-    latent = nn.heads(nn.rms_norm(latent, block.attn_kv_a_norm, hp.norm_eps), 1)
+    latent = nn.rms_norm(latent, block.attn_kv_a_norm, hp.norm_eps)
     turned, key = (nn.rope(y, batch.positions, frequencies, style="pairs") for y in (turned, nn.heads(key, 1)))
-    q = nn.concat(2, nn.each_head(plain, block.attn_k_b), turned)
+    if isinstance(block.up, Whole) != (hp.mla_key_length is None):
+        raise ModelError("deepseek2: 'attention.key_length_mla' goes with 'attn_k_b', and its absence with 'attn_kv_b'")
+    if isinstance(block.up, Whole):
+        return nn.linear(of_heads(block.up, hp, nn.concat(2, plain, turned), latent, key, batch, kv), block.attn_output)
+    latent = nn.heads(latent, 1)
+    q = nn.concat(2, nn.each_head(plain, block.up.attn_k_b), turned)
     y = nn.attention(q, nn.concat(2, latent, key), latent, batch, kv, scale=hp.scale)
-    y = nn.each_head(nn.heads(y, hp.n_heads), block.attn_v_b)
+    y = nn.each_head(nn.heads(y, hp.n_heads), block.up.attn_v_b)
     return nn.linear(nn.flat(y), block.attn_output)
+
+
+def of_heads(up: Whole, hp: Hparams, q: Tensor, latent: Tensor, key: Tensor, batch: Batch, kv: KV) -> Tensor:
+    """From q (T, H, D), the latent (T, kv_lora_rank) and the rotary part (T, 1, rope) to (T, H * value_dim)."""
+    made = nn.heads(nn.linear(latent, up.attn_kv_b), hp.n_heads)
+    k, v = nn.split(made, 2, (hp.nope_dim, hp.head_sizes[1]))
+    k = nn.concat(2, k, nn.shared_heads(nn.flat(key), 1, hp.n_heads))
+    return nn.attention(q, k, v, batch, kv, scale=hp.scale)
 
 
 def queries(query: LowRankQuery | Query, hp: Hparams, x: Tensor) -> Tensor:
@@ -168,7 +213,7 @@ HF_IGNORED = llama.HF_IGNORED
 
 def from_hf(name: str, hp: Hparams) -> tuple[Transform, ...] | None:
     """kv_b's rows are, head by head, those that make k and those that make v."""
-    k, v = hp.nope_dim, hp.mla_value_length
+    k, v = hp.nope_dim, hp.head_sizes[1]
     parts = {
         "attn_k_b": (base.split_heads(hp.n_heads), base.rows(0, k), base.transpose()),
         "attn_v_b": (base.split_heads(hp.n_heads), base.rows(k, k + v)),

@@ -133,5 +133,6 @@ PEERS: list[str] = [
     "ernie4_5_moe",
     "glm4moe",
     "dots1",
+    "glm4_moe_lite",
     "lfm2moe",
 ]

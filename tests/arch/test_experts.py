@@ -1,0 +1,99 @@
+"""What files of other converters say of mixtures of experts in their own way, and blocks that no one runs."""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+
+import puna
+from arch.run import run
+from golden.cases import CASES, ROWS, tokens
+from golden.checkpoints import config_of, weights_of, write_checkpoint, write_directory
+from puna.errors import ModelError
+from puna.formats import write_gguf
+from puna.opened import Opened, open_model
+
+Array = np.ndarray[Any, Any]
+DEEPSEEK = ("deepseek_v3", "deepseek_v3_yarn", "deepseek_v2")
+BACKENDS = ("numpy", "cpu")
+
+
+def is_recorded(opened: Opened, case: str, backend: str = "numpy") -> bool:
+    want = np.load(Path(__file__).parent.parent / f"golden/data/{case}.npy")
+    got = run(opened, backend, [(tokens(CASES[case]["vocab_size"]), list(ROWS))])
+    return bool(np.abs(got - want).max() < 2e-5 * np.abs(want).max())
+
+
+def converted(folder: Path, case: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Metadata and tensors of a case's file."""
+    puna.convert(write_checkpoint(folder / "hf", case), folder / "new.gguf")
+    tensors = {t.name: np.array(t.data) for t in gguf.GGUFReader(folder / "new.gguf").tensors}
+    return dict(open_model(folder / "new.gguf").metadata), tensors
+
+
+def written(path: Path, metadata: dict[str, Any], tensors: dict[str, Array]) -> Opened:
+    write_gguf(path, metadata, [(name, a.shape, "F32", a) for name, a in tensors.items()])
+    return open_model(path)
+
+
+def older(folder: Path, case: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    """A file as converters wrote it once: kv_b as the checkpoint has it, and the sizes of heads only."""
+    metadata, tensors = converted(folder, case)
+    for block in range(CASES[case]["num_hidden_layers"]):
+        for part in ("k", "v"):
+            del tensors[f"blk.{block}.attn_{part}_b.weight"]
+        whole = weights_of(case)[f"model.layers.{block}.self_attn.kv_b_proj.weight"]
+        tensors[f"blk.{block}.attn_kv_b.weight"] = whole
+    for part in ("key", "value"):
+        metadata[f"deepseek2.attention.{part}_length"] = metadata.pop(f"deepseek2.attention.{part}_length_mla")
+    return metadata | {"deepseek2.attention.head_count_kv": 4}, tensors
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("case", DEEPSEEK)
+def test_older_files_of_deepseek_with_kv_b_whole_compute_the_same(case: str, backend: str, tmp_path: Path) -> None:
+    metadata, tensors = older(tmp_path, case)
+    assert (metadata["deepseek2.attention.key_length"], metadata["deepseek2.attention.value_length"]) == (40, 32)
+    assert is_recorded(written(tmp_path / "old.gguf", metadata, tensors), case, backend)
+
+
+def test_sizes_of_heads_without_their_matrices_are_an_error(tmp_path: Path) -> None:
+    metadata, _ = older(tmp_path, "deepseek_v3")
+    _, tensors = converted(tmp_path / "other", "deepseek_v3")
+    opened = written(tmp_path / "odd.gguf", metadata, tensors)
+    with pytest.raises(ModelError, match=r"'attention\.key_length_mla' goes with 'attn_k_b'"):
+        run(opened, "numpy", [([1, 2, 3], [2])])
+
+
+@pytest.mark.parametrize("case", ["deepseek_v3", "glm4moe", "glm4_moe_lite"])
+def test_blocks_of_a_checkpoint_that_predict_further_tokens_are_left_out(case: str, tmp_path: Path) -> None:
+    weights, count = weights_of(case), CASES[case]["num_hidden_layers"]
+    last = {name: a for name, a in weights.items() if name.startswith(f"model.layers.{count - 1}.")}
+    further = {name.replace(f".{count - 1}.", f".{count}.", 1): a for name, a in last.items()}
+    size = CASES[case]["hidden_size"]
+    for name, shape in (("eh_proj", (size, 2 * size)), ("enorm", (size,)), ("embed_tokens", (320, size))):
+        further[f"model.layers.{count}.{name}.weight"] = np.zeros(shape, np.float32)
+    for name, shape in (("head", (320, size)), ("norm", (size,))):
+        further[f"model.layers.{count}.shared_head.{name}.weight"] = np.zeros(shape, np.float32)
+    config = {**config_of(case, "published"), "num_nextn_predict_layers": 1}
+    write_directory(tmp_path / "hf", config, weights | further, words=False)
+    assert is_recorded(open_model(tmp_path / "hf"), case)
+    puna.convert(tmp_path / "hf", tmp_path / "m.gguf")
+    assert not any(name.startswith(f"blk.{count}.") for name in open_model(tmp_path / "m.gguf").tensors)
+    assert is_recorded(open_model(tmp_path / "m.gguf"), case)
+
+
+@pytest.mark.parametrize("case", ["deepseek_v3", "glm4moe"])
+def test_blocks_of_a_file_that_predict_further_tokens_are_left_out(case: str, tmp_path: Path) -> None:
+    metadata, tensors = converted(tmp_path, case)
+    name, count = metadata["general.architecture"], CASES[case]["num_hidden_layers"]
+    size = CASES[case]["hidden_size"]
+    assert metadata[f"{name}.block_count"] == count
+    last = {key: a for key, a in tensors.items() if key.startswith(f"blk.{count - 1}.")}
+    further = {key.replace(f".{count - 1}.", f".{count}.", 1): a for key, a in last.items()}
+    for part, shape in (("eh_proj", (size, 2 * size)), ("enorm", (size,)), ("hnorm", (size,))):
+        further[f"blk.{count}.nextn.{part}.weight"] = np.zeros(shape, np.float32)
+    metadata |= {f"{name}.block_count": count + 1, f"{name}.nextn_predict_layers": 1}
+    assert is_recorded(written(tmp_path / "m.gguf", metadata, tensors | further), case)
