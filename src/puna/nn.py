@@ -264,6 +264,24 @@ def route(
     return ids, shares if scale == 1.0 else shares * scale
 
 
+def route_sparsely(outputs: Tensor, nearly: float) -> tuple[Tensor, Tensor]:
+    """The ids and the shares (T, 2) of the best two experts of a router's outputs (T, E).
+
+    A share is a softmax among the experts that are not better, and worse by at most `nearly` of the larger of their
+    output and the best one (https://arxiv.org/abs/2409.12136, at inference).
+    """
+    ids = top_k(outputs, 2)
+    best = pick(outputs, ids)
+    first = is_among(ids.slice(1, 0, 1), int(outputs.shape[1]))  # type: ignore[arg-type]  # it is no symbolic one
+    shares = []
+    for place, taken in ((0, first * 0.0), (1, first)):
+        top = best.slice(1, place, place + 1)
+        far = apply("less", constant(nearly), (top - outputs) / apply("maximum", apply("abs", outputs), top))
+        near = apply("where", far, constant(0.0), apply("exp", apply("minimum", outputs - top, constant(0.0))))
+        shares.append(1.0 / (near * (1.0 - taken)).sum(1))
+    return ids, concat(1, *shares)
+
+
 def _eligible(scores: Tensor, bias: Weight | None, groups: int, used: int) -> Tensor:
     """What experts are chosen by (T, E): scores with their bias, 0 outside the best groups.
 

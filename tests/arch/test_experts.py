@@ -11,8 +11,12 @@ import puna
 from arch.run import run
 from golden.cases import CASES, ROWS, tokens
 from golden.checkpoints import config_of, weights_of, write_checkpoint, write_directory
-from puna.errors import ModelError
+from puna import nn
+from puna.backends import open_backend
+from puna.backends.base import Bounds
+from puna.errors import ModelError, PunaError
 from puna.formats import write_gguf
+from puna.graph import constant
 from puna.opened import Opened, open_model
 
 Array = np.ndarray[Any, Any]
@@ -97,3 +101,27 @@ def test_blocks_of_a_file_that_predict_further_tokens_are_left_out(case: str, tm
         further[f"blk.{count}.nextn.{part}.weight"] = np.zeros(shape, np.float32)
     metadata |= {f"{name}.block_count": count + 1, f"{name}.nextn_predict_layers": 1}
     assert is_recorded(written(tmp_path / "m.gguf", metadata, tensors | further), case)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_experts_per_tok": 1}, "'num_experts_per_tok' is '1'; what works: 2"),
+        ({"router_jitter_noise": 0.1}, "'router_jitter_noise' is '0.1'; what works"),
+        ({"rope_scaling": {"type": "longrope", "short_mscale": 1.0, "long_mscale": 1.2}}, "equal ones would work"),
+    ],
+)
+def test_what_phimoe_does_not_compute_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(PunaError, match=message):
+        puna.convert(write_checkpoint(tmp_path / "hf", "phimoe", **changes), tmp_path / "m.gguf")
+
+
+def test_an_expert_is_weighed_among_those_not_better_and_nearly_as_good() -> None:
+    outputs = constant([[4.0, 3.95, 1.0, 3.9], [-1.0, 2.0, 1.99, -3.0], [1.0, 8.0, -9.0, 0.5]])
+    backend = open_backend("numpy")
+    program = backend.compile(list(nn.route_sparsely(outputs, 0.02)), backend.load({}), Bounds(T=3, O=3, S=3))
+    ids, shares = program.run({})
+    assert ids.tolist() == [[0, 1], [1, 2], [1, 0]]
+    e = np.exp(-0.05), np.exp(-0.01)  # 3.95 is near 4, 3.9 is not; 3.9 is near 3.95, 1.99 near 2
+    want = [[1 / (1 + e[0]), 1 / (1 + e[0])], [1 / (1 + e[1]), 1.0], [1.0, 1.0]]
+    assert np.abs(shares - want).max() < 1e-6

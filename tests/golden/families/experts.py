@@ -93,6 +93,17 @@ CASES: dict[str, dict[str, Any]] = {
         **{"norm_topk_prob": True, "routed_scaling_factor": 1.0, "use_expert_bias": True, "pad_token_id": 0},
         **{"rope_theta": 1000000.0, "tie_word_embeddings": True},
     },
+    "phimoe": {
+        **{"architectures": ["PhimoeForCausalLM"], **SMALL, "num_local_experts": 4, "num_experts_per_tok": 2},
+        **{"intermediate_size": 256, "num_hidden_layers": 1},
+        **{"attention_bias": True, "lm_head_bias": True, "sliding_window": 24, "pad_token_id": 0},
+        **{"router_jitter_noise": 0.01, "input_jitter_noise": 0.01, "rope_theta": 10000.0},
+        **{"original_max_position_embeddings": 256, "max_position_embeddings": 2048},
+        "rope_scaling": {
+            **{"type": "longrope", "short_mscale": 1.2, "long_mscale": 1.2, "original_max_position_embeddings": 256},
+            **{"long_factor": [1.0 + 0.5 * i for i in range(32)], "short_factor": [1.0 + 0.05 * i for i in range(32)]},
+        },
+    },
     "gpt_oss": {
         **{"architectures": ["GptOssForCausalLM"], **DECODER, "hidden_size": 256, "intermediate_size": 256},
         **{"head_dim": 32, "num_local_experts": 5, "num_experts_per_tok": 4, "experts_per_token": 4},
@@ -117,6 +128,8 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("glm4moe", {"routed_scaling_factor": 1.0}),
     ("dots1", {"norm_topk_prob": False}),
     ("olmoe", {"norm_topk_prob": True}),
+    ("phimoe", {"sliding_window": 23}),
+    ("phimoe", {"rms_norm_eps": 0.1}),
     ("lfm2moe", {"num_experts_per_tok": 2}),
     ("lfm2moe", {"norm_eps": 0.1}),
 ]
