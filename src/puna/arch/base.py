@@ -71,7 +71,8 @@ class Architecture:
     that are not needed; `hf_only`: parts of such that one class needs, with its name; `gguf_ignored`: beginnings of
     GGUF names that are not. `gguf_names`: what files of other programs call the architecture. `hf_defaults`: what the
     HF class means by a key's absence from config.json. `hf_requires`: config keys whose value must be among those
-    listed (None: absent), as others would change numbers. `blocks`: what the names of blocks' tensors begin with.
+    listed (None: absent), as others would change numbers; `hf_class_requires`: more such of one HF class, by its name,
+    which go before those. `blocks`: what the names of blocks' tensors begin with.
     `extra_tensors`: small float32 tensors that follow from the config alone. `known`: published checkpoints. `claims`:
     whether a config of one of its classes is its own, where others have the class too. `renamed`: what a GGUF tensor is
     called where that depends on hyperparameters, which may be None: whatever else it may be called.

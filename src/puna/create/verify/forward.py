@@ -120,7 +120,7 @@ class Forward:
             "cosine_mean": float(cosines.mean()),
             "cosine_min": float(cosines.min()),
         }
-        if stages[-1].blocks:  # it ends in a block: hidden states
+        if stages[-1].blocks or self.model.encodes:
             return OutputReport("hidden", **common)
         types = {name for stage in stages for name in self._types(stage)}
         limits = self.limits.of_output(self._judged(sorted(types)), rounded=self._rounded(sorted(types)))

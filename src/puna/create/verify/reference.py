@@ -151,6 +151,8 @@ def _run(model: Any, blocks: Any, ids: Sequence[int]) -> list[Array]:
         for hook in hooks:
             hook.remove()
     last = output.logits if hasattr(output, "logits") else output.last_hidden_state
+    for i in range(len(blocks)):
+        states.setdefault(i + 1, states[i])  # a block that was passed over
     return [*(states[i] for i in range(len(blocks) + 1)), _array(last)]
 
 

@@ -51,6 +51,11 @@ class Staged:
         output = graph_of(self.side.arch, self.hparams, self.tensors, -(-len(self.ids) // cache.BLOCK))
         self.stages = cut(output, self.hparams.hidden_size)
 
+    @property
+    def encodes(self) -> bool:
+        """Whether its output are hidden states, not logits."""
+        return any(spec.encoder for spec in self.side.arch.caches(self.hparams))
+
     def program(self, stage: Stage) -> Callable[[Streams], list[Array]]:
         """The stage on its weights: from what it takes to what it gives, arrays of their own. No run sees another."""
         weights = self.backend.load({name: self.tensors[name] for name in stage.weights})

@@ -47,7 +47,7 @@ def cut(output: Tensor, hidden_size: int) -> list[Stage]:
     """The stages of a whole model's graph, in order; the last one gives `output`."""
     order = topological([output])
     n_blocks = 1 + max((b for n in order if n.op == "weight" and (b := block_of(n.name)) is not None), default=-1)
-    homes, groups = _grouped(order, _places(order, n_blocks))
+    homes, groups = _grouped(order, _places(order, n_blocks, hidden_size))
     readers = _crossing(order, homes, output)
     numbers = {node: i for i, node in enumerate(readers)}
     stages = []
@@ -71,7 +71,7 @@ def cut(output: Tensor, hidden_size: int) -> list[Stage]:
     return stages
 
 
-def _places(order: Sequence[Tensor], n_blocks: int) -> dict[Tensor, int]:
+def _places(order: Sequence[Tensor], n_blocks: int, hidden_size: int) -> dict[Tensor, int]:
     """Where each node belongs that depends on the tokens or on a block's weights."""
     own: dict[Tensor, int] = {}
     places: dict[Tensor, int] = {}
@@ -85,7 +85,9 @@ def _places(order: Sequence[Tensor], n_blocks: int) -> dict[Tensor, int]:
             sources = node.sources
             place = max((own.get(s, -1) for s in sources), default=-1)
             whole = any(s.op == "weight" and block_of(s.name) is None for s in sources)
-            own[node] = n_blocks + 1 if place == n_blocks and whole else place  # the last block is behind us
+            wanted = node.shape[1:] == (hidden_size,) and any(s.op == "input" and s.name == "outputs" for s in sources)
+            behind = place == n_blocks and (whole or wanted)  # the last block is
+            own[node] = n_blocks + 1 if behind else place
             if own[node] >= 0:
                 places[node] = own[node]
     return places
