@@ -1,5 +1,6 @@
 """What an architecture claims: missing, superfluous and unknown things are errors that name them."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from golden.cases import CASES
 from golden.checkpoints import config_of
 from puna import arch as archs
 from puna.arch.binding import bind, check_vocabulary
@@ -78,10 +80,15 @@ def test_an_unknown_class_names_the_closest() -> None:
         archs.find_hf("Qwen4ForCausalLM", {})
 
 
-def test_every_class_belongs_to_one_architecture() -> None:
-    classes = [c for name in archs.names() for c in archs.find(name).hf_classes]
-    assert len(classes) == len(set(classes))
-    assert {"BertModel", "Gemma3ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM"} <= set(classes)
+@pytest.mark.parametrize("case", CASES)
+def test_a_checkpoint_belongs_to_one_architecture(case: str) -> None:
+    every = [archs.find(name) for name in archs.names()]
+    assert len([a for a in every if CASES[case]["architectures"][0] in a.hf_classes and a.claims(CASES[case])]) == 1
+
+
+def test_a_class_belongs_to_two_architectures_only_where_configs_tell_them_apart() -> None:
+    classes = Counter(c for name in archs.names() for c in archs.find(name).hf_classes)
+    assert [c for c, count in classes.items() if count > 1] == ["NemotronHForCausalLM"]
 
 
 @pytest.mark.parametrize(
