@@ -113,12 +113,14 @@ void attention_plan(const Bound &bound, const Run &run, int64_t, int64_t) {
     *bound.views[0].as<int64_t>() = spans.count;
 }
 
-// ---- attention: views out, q, k, v (bytes), positions, table, lengths, sinks, plan, partial, done
+// ---- attention: views out, q, k, v (bytes), positions, table, lengths, sinks, bias, plan, partial, done
 // ints: causal, window, block_size, groups, size, value_size, of k and v how they are kept and in which order, capacity
 // floats: scale, softcap
 
 enum { causal, window, block_size, groups, size, value_size, k_kept, v_kept, k_order, v_order, capacity };
-enum { view_out, view_q, view_k, view_v, view_positions, view_table, view_lengths, view_sinks, view_plan, view_partial, view_done };
+enum {
+    view_out, view_q, view_k, view_v, view_positions, view_table, view_lengths, view_sinks, view_bias, view_plan, view_partial, view_done
+};
 
 int64_t attention_units(const Bound &bound, const Run &) {
     return *bound.views[view_plan].as<int64_t>() * bound.integer(groups);
@@ -140,6 +142,7 @@ AttentionArgs arguments(const Bound &bound, const Run &run) {
     args.window = bound.integer(window), args.causal = bound.integer(causal) != 0;
     args.scale = bound.number(0), args.softcap = bound.number(1);
     args.sinks = bound.views[view_sinks].as<float>(), args.out = bound.views[view_out].as<float>();
+    args.bias = bound.views[view_bias].as<float>(), args.reach = args.bias ? bound.views[view_bias].shape[1] / 2 : 0;
     args.partial = bound.views[view_partial].as<float>();
     args.done = bound.views[view_done].as<std::atomic<int32_t>>();
     args.fault = run.fault, args.fault_value = bound.index + 1;

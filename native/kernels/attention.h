@@ -56,6 +56,8 @@ struct AttentionArgs {
     bool causal;
     float scale, softcap;
     const float *sinks;     // a head, or null
+    const float *bias;      // (heads, 2 * reach + 1), by distance from the token, or null
+    int64_t reach;
     float *out;             // (t, heads, value_size)
     float *partial;         // attention_partial() floats a slot and group
     std::atomic<int32_t> *done;  // a counter a slot and group, zero between steps

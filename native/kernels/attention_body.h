@@ -211,16 +211,27 @@ const uint8_t *after_chunk(const AttentionArgs &args, const Span &span, int64_t 
     return group + 1 < args.groups ? start_of(args, span, keys_of(args, group + 1), places.begin) : nullptr;
 }
 
+// Scores of one row of the chunk that begins at `first` become weights.
+void weigh_row(const AttentionArgs &args, const Span &span, int64_t group, int64_t first, int64_t row, const Scratch &s) {
+    const Places read = row_places(s, row).within(first, attention_chunk);
+    if (read.begin >= read.end) return;
+    const int64_t share = args.heads / args.groups, head = group * share + row % share;
+    float *scores = s.scores + row * attention_chunk;
+    if (args.softcap != 0) cap(scores, read, args.softcap);
+    if (args.bias) {
+        const int64_t position = args.positions[(span.token + row / share) * args.position_stride];
+        add_bias(scores, read, args.bias + head * (2 * args.reach + 1), args.reach, first - position);
+    }
+    weigh(scores, read, s.sum(row));
+}
+
 void read_chunk(const AttentionArgs &args, const Span &span, int64_t group, int64_t share, int64_t number, const Scratch &s) {
     const int64_t rows = span.tokens * share, first = number * attention_chunk;
     const Places places{std::max<int64_t>(first, span.begin), std::min<int64_t>(first + attention_chunk, span.end)};
     const Chunk chunk{keys_of(args, group), values_of(args, group), first, places, after_chunk(args, span, group, places)};
     clear(s.sums, rows, s);
     for (int64_t at = chunk.begin(); at < places.end; at += tile) score(args, span, chunk, rows, at, s);
-    for (int64_t row = 0; row < rows; row++) {
-        const Places read = row_places(s, row).within(first, attention_chunk);
-        if (read.begin < read.end) weigh(args, s.scores + row * attention_chunk, read, s.sum(row));
-    }
+    for (int64_t row = 0; row < rows; row++) weigh_row(args, span, group, first, row, s);
     for (int64_t at = chunk.begin(); at < places.end; at += tile) add_tile(args, span, chunk, share, at, s);
 }
 

@@ -25,12 +25,34 @@ void weigh_nothing(float *scores, Places places, const Sum &row) {
     std::fill(scores + places.begin, scores + places.end, 0.0f);
 }
 
-// One row's scores of a chunk become weights; vectors without places that are read stay as they are.
-void weigh(const AttentionArgs &args, float *scores, Places places, const Sum &row) {
-    const int64_t begin = places.begin / W * W, end = (places.end + W - 1) / W * W;
-    if (args.softcap != 0) {
-        for (int64_t j = begin; j < end; j += W) store(scores + j, tanh(load(scores + j) / set(args.softcap)) * set(args.softcap));
+Places whole_vectors(Places places) { return {places.begin / W * W, (places.end + W - 1) / W * W}; }
+
+void cap(float *scores, Places places, float softcap) {
+    const Places all = whole_vectors(places);
+    for (int64_t j = all.begin; j < all.end; j += W) store(scores + j, tanh(load(scores + j) / set(softcap)) * set(softcap));
+}
+
+// bias[at ...], of which there are those from 0 to last: the first and the last stand for all beyond.
+V biases(const float *bias, int64_t last, int64_t at) {
+    if (at >= 0 && at + W <= last + 1) return load(bias + at);
+    if (at >= last) return set(bias[last]);
+    if (at + W <= 1) return set(bias[0]);
+    float some[W];
+    for (int64_t i = 0; i < W; i++) some[i] = bias[std::clamp<int64_t>(at + i, 0, last)];
+    return load(some);
+}
+
+// Adds a bias by distance from the token, which is `distance` for score 0.
+void add_bias(float *scores, Places places, const float *bias, int64_t reach, int64_t distance) {
+    const Places all = whole_vectors(places);
+    for (int64_t j = all.begin; j < all.end; j += W) {
+        store(scores + j, load(scores + j) + biases(bias, 2 * reach, distance + j + reach));
     }
+}
+
+// One row's scores of a chunk become weights; vectors without places that are read stay as they are.
+void weigh(float *scores, Places places, const Sum &row) {
+    const auto [begin, end] = whole_vectors(places);
     std::fill(scores + begin, scores + places.begin, -INFINITY);
     std::fill(scores + places.end, scores + end, -INFINITY);
     V tops = load(scores + begin);

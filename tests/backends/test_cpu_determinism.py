@@ -32,6 +32,7 @@ class Shape:
     window: int = 0
     stored: str = "Q8_0"
     norm: str = "rms_norm"
+    reach: int | None = None
 
 
 SHAPES = {
@@ -42,6 +43,8 @@ SHAPES = {
     "an odd window, softcap, q8_0 states": Shape(2, 1, kept="Q8_0", window=257, norm="layer_norm"),
     "heads that fill no vector": Shape(2, 1, size=20),
     "many heads a group": Shape(14, 1, stored="Q5_1"),
+    "a near bias": Shape(4, 2, reach=30),
+    "a far bias, a window, q8_0 states": Shape(3, 1, kept="Q8_0", window=300, reach=LENGTH),
 }
 
 
@@ -114,7 +117,8 @@ class Model:
         )
         numbers = {"scale": shape.size**-0.5, "causal": True, "window": shape.window, "block_size": BLOCK}
         softcap = 20.0 if shape.norm == "layer_norm" else 0.0
-        y = apply("attention", q, k, v, *self.read.values(), None, **numbers, softcap=softcap)
+        bias = None if shape.reach is None else self.weight(shape.heads, 2 * shape.reach + 1)
+        y = apply("attention", q, k, v, *self.read.values(), None, bias, **numbers, softcap=softcap)
         y = y.reshape(T, shape.heads * shape.size)
         width = -(-shape.heads * shape.size // 32) * 32
         if width > shape.heads * shape.size:

@@ -33,10 +33,6 @@ def test_every_op_has_cases_and_every_case_has_an_op():
         assert len({case.what for case in found}) == len(found)
 
 
-DECOMPOSED = ("a bias", "a bias both ways, and a softcap")
-"""Cases of fused ops that a backend may leave to their meaning."""
-
-
 @pytest.mark.parametrize("op", RUNNABLE)
 def test_the_definition_keeps_the_ops_shape_and_dtype_rule(op):
     for case in cases(op):
@@ -49,7 +45,7 @@ def test_the_definition_keeps_the_ops_shape_and_dtype_rule(op):
 @pytest.mark.parametrize("op", RUNNABLE)
 def test_a_backend_computes_what_the_definition_says(op, backend):
     for case in cases(op):
-        assert opened(backend).supports(case.node) or case.what in DECOMPOSED, case
+        assert opened(backend).supports(case.node), case
         expected, result = run(definition.open_backend(), case), run(opened(backend), case)
         assert result.dtype == expected.dtype, case
         check(f"{case} on {backend}", result, expected, OPS[op].nmse)

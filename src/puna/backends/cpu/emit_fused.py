@@ -63,16 +63,20 @@ def activations(lowering: Lowering, x: Tensor, kind: int) -> View:
     return lowering.shared[key]
 
 
+def _whole(lowering: Lowering, vector: Tensor | None) -> View | None:
+    if vector is None:
+        return None
+    view = lowering.view(vector)
+    return view if view.contiguous else lowering.copied(view)
+
+
 def _product(lowering: Lowering, node: Tensor, out: View, add: bool) -> View:
     x, w, bias = node.inputs
     n, k = numbers(w.shape)
     act = activations(lowering, x, fuse.act_kind(node))
     array = lowering.weights.packed(w.name, (n, k), w.dtype)
     panels = lowering.outside(array, dtypes.U8, (number(array.nbytes),))
-    offset = None
-    if bias is not None:
-        offset = lowering.view(bias)
-        offset = offset if offset.contiguous else lowering.copied(offset)
+    offset = _whole(lowering, bias)
     ints = (type_id(w.dtype), n, k, int(add), array.nbytes)
     return lowering.step("linear", out, act, panels, offset, ints=ints, tiny=False, label=f"linear {w.name}")
 
@@ -211,19 +215,15 @@ def _spans(lowering: Lowering, node: Tensor, share: int) -> View:
 @emits("attention")
 def attention(lowering: Lowering, node: Tensor) -> View:
     """One step; long contexts of few tokens are combined from parts in memory of the step's own."""
-    q, k, v, positions, _, table, lengths, sinks = node.inputs
+    q, k, v, positions, _, table, lengths, *added = node.inputs
     heads, (capacity, groups, size), value_size = int(q.shape[1]), numbers(k.shape), numbers(v.shape)[2]
     share = heads // groups
     partial = lowering.bytes_(lambda sizes: _native.attention_partial_bytes(groups, share, value_size))
     done = lowering.outside(_native.allocate(4 * groups * _native.ATTENTION_SLOTS, True), dtypes.U8, (ONE,))
-    sink = None if sinks is None else lowering.view(sinks)
+    sinks, bias = (_whole(lowering, x) for x in (*added, None)[:2])
     operands = [
         *(lowering.rows(lowering.view(q)), lowering.view(k), lowering.view(v), lowering.view(positions)),
-        *(
-            lowering.view(table),
-            lowering.view(lengths),
-            sink if sink is None or sink.contiguous else lowering.copied(sink),
-        ),
+        *(lowering.view(table), lowering.view(lengths), sinks, bias),
         *(_spans(lowering, node, share), partial, done),
     ]
     ints = (

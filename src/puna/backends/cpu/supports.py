@@ -47,7 +47,7 @@ def _write(node: Tensor) -> bool:
 
 def _attention(node: Tensor) -> bool:
     _, k, v, *others = node.inputs
-    if any(bias is not None for bias in others[5:]):
+    if any(b is not None and b.op != "weight" and b.dtype.name != "F32" for b in others[5:]):
         return False
     kept = all(t.op in ("state", "write") and t.dtype.name in KEPT for t in (k, v))
     return kept and all(t.dtype.name != "Q8_0" or t.shape[2] % 32 == 0 for t in (k, v))

@@ -111,7 +111,7 @@ def rope(op: str) -> Iterator[Case]:
 def attention_case(
     what: str, runs: Mapping[int, tuple[int, int]], *, heads: tuple[int, int] = (4, 2),
     sizes: tuple[int, int] = (16, 16), dtype: str = "F32", block_size: int = 4, sinks: bool = False, blocks: int = 0,
-    reach: int = 0, **attrs: Any,
+    reach: int | None = None, **attrs: Any,
 ) -> Case:  # fmt: skip
     """Tokens of several sequences over filled states. `runs`: by sequence, its length and how many tokens ask."""
     make = Maker()
@@ -139,7 +139,7 @@ def attention_case(
     q = make.input(make.floats(len(positions), heads[0], sizes[0]), T)
     read = (make.input(positions, T), make.input(sequence, T), make.input(table, S), make.input(lengths, S))
     sink = make.weight(make.floats(heads[0])) if sinks else None
-    bias = (make.weight(make.floats(heads[0], 2 * reach + 1)),) if reach else ()
+    bias = (make.weight(make.floats(heads[0], 2 * reach + 1)),) if reach is not None else ()
     numbers = {"scale": 0.3, "causal": True, "window": 0, "softcap": 0.0, "block_size": block_size} | attrs
     return make.case(what, apply("attention", q, k, v, *read, sink, *bias, **numbers))
 
@@ -164,6 +164,10 @@ def attention(op: str) -> Iterator[Case]:
     yield attention_case("sinks, softcap and a window", {0: (90, 3)}, sinks=True, softcap=5.0, window=70)
     yield attention_case("a bias", {0: (20, 20), 1: (9, 1)}, reach=6)
     yield attention_case("a bias both ways, and a softcap", {0: (23, 23)}, reach=30, causal=False, softcap=4.0)
+    yield attention_case("a bias of one distance", {0: (20, 2)}, reach=0, sinks=True)
+    yield attention_case("a bias, decodes", {0: (700, 1), 1: (9, 1), 2: (130, 2)}, heads=(6, 2), reach=128)
+    yield attention_case("a bias and a window", {0: (90, 90)}, reach=20, window=40, dtype="F16")
+    yield attention_case("a bias, Q8_0", {0: (150, 5)}, reach=150, sizes=(32, 32), dtype="Q8_0", block_size=64)
     yield attention_case("a long context", {0: (1300, 1)}, sizes=(8, 8), block_size=16)
     yield attention_case(
         "long contexts of many", {s: (600 + s, 1) for s in range(3)} | {3: (40, 40)}, sizes=(4, 4), heads=(2, 1)
