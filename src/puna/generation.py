@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,39 @@ class Chunk:
         """Only what differs from an empty chunk."""
         given = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
         return f"Chunk({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+
+class Answer(Iterator[Chunk]):
+    """Chunks as they come, from `begin`, which is given a function that takes the way to end what it has begun.
+
+    Closing it ends the generation; so does `cancel`, which any thread may call.
+    """
+
+    def __init__(self, begin: Callable[[Callable[[Callable[[], None]], None]], Generator[Chunk, None, None]]) -> None:
+        self._lock = threading.Lock()
+        self._end: Callable[[], None] | None = None
+        self._cancelled = False
+        self._chunks = begin(self._begun)
+
+    def __next__(self) -> Chunk:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """End it, from the thread that reads it."""
+        self._chunks.close()
+
+    def cancel(self) -> None:
+        """End it now, or as soon as it begins; who reads it gets a last chunk with reason "cancelled"."""
+        with self._lock:
+            self._cancelled, end = True, self._end
+        if end:
+            end()
+
+    def _begun(self, end: Callable[[], None]) -> None:
+        with self._lock:
+            self._end, cancelled = end, self._cancelled
+        if cancelled:
+            end()
 
 
 @dataclass(frozen=True, slots=True)

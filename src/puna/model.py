@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from puna.arguments import require_types
 from puna.errors import ModelError, PromptTooLong, RequestError, TemplateError
-from puna.generation import Chunk, Options, Stats, StopText, chunks, parse_options
+from puna.generation import Answer, Chunk, Options, Stats, StopText, chunks, parse_options
 from puna.opened import Opened, open_model
 from puna.reranking import INSTRUCTION, answers, chance_of_yes, pair, question, scores_of
 from puna.runtime import Runtime
@@ -138,7 +138,7 @@ class Model:
             raise PromptTooLong(len(ids), self.context_length, self.hparams.context_length)
         return self._runtime.engine.forward(ids)
 
-    def generate(self, prompt: str | Sequence[int], **options: Any) -> Iterator[Chunk]:
+    def generate(self, prompt: str | Sequence[int], **options: Any) -> Answer:
         """Continue a text, taken as it is, or token ids. Options are named as in Ollama, and `ignore_eos`.
 
         RequestError for a wrong option, PromptTooLong for a prompt that does not fit, both at once. Closing the
@@ -155,7 +155,7 @@ class Model:
         format: Any = None,
         think: bool | str | None = None,
         **options: Any,
-    ) -> Iterator[Chunk]:
+    ) -> Answer:
         """Answer a conversation, rendered by the model's chat template; options as in `generate`."""
         self._check_generates()
         if format is not None:
@@ -311,16 +311,18 @@ class Model:
             raise RequestError(f"token {wrong[0]} is outside the vocabulary; ids run from 0 to {size - 1}")
         return ids
 
-    def _answer(self, tokens: list[int], options: Options) -> Iterator[Chunk]:
+    def _answer(self, tokens: list[int], options: Options) -> Answer:
         """What is wrong with a request is said at once; the rest waits until the first chunk is asked for."""
         self._check_generates()
         if not tokens:
             raise RequestError("the prompt is empty; at least one token is needed")
         if len(tokens) >= self.context_length:
             raise PromptTooLong(len(tokens), self.context_length, self.hparams.context_length)
-        return self._chunks(tokens, options)
+        return Answer(lambda taken: self._chunks(tokens, options, taken))
 
-    def _chunks(self, tokens: list[int], options: Options) -> Iterator[Chunk]:
+    def _chunks(
+        self, tokens: list[int], options: Options, taken: Callable[[Callable[[], None]], None]
+    ) -> Generator[Chunk, None, None]:
         begun = time.perf_counter()
         self._runtime.prepare()
         engine = self._runtime.engine
@@ -328,6 +330,7 @@ class Model:
         loading, self._answered = waited if self._answered else self._runtime.load_seconds, True
         stop_ids = () if options.ignore_eos else self.tokenizer.stop_ids
         sequence = engine.submit(tokens, options.sampling, limit=options.num_predict, stop_ids=stop_ids)
+        taken(lambda: engine.cancel(sequence))
         try:
             last = yield from chunks(engine.tokens(sequence), self.tokenizer, StopText(options.stop))
         finally:

@@ -1,3 +1,4 @@
+import threading
 import zlib
 
 import numpy as np
@@ -334,3 +335,32 @@ def test_results_for_every_token_need_a_memory_too():
     want = np.stack([answer_to(np.array(ids[: i + 1])) for i in range(100)])
     np.testing.assert_array_equal(engine.forward(ids), want)
     np.testing.assert_array_equal(engine.forward(ids[:64]), want[:64])
+
+
+def test_threads_that_read_at_once_share_steps_and_each_gets_its_own_tokens():
+    engine, model = engine_of(blocks=16, sequences=8)
+    prompts = [prompt_of(3 + i, seed=i) for i in range(8)]
+    said = {}
+
+    def read(i):
+        said[i] = [choice.token for choice in engine.tokens(engine.submit(prompts[i], SAMPLING, limit=20))]
+
+    threads = [threading.Thread(target=read, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert said == {i: expected(prompts[i], 20, SAMPLING) for i in range(8)}
+    assert len(model.steps) < 8 * 20
+
+
+def test_a_sequence_that_another_thread_cancels_ends_for_who_reads_it():
+    engine, _ = engine_of()
+    sequence = engine.submit(prompt_of(3), SAMPLING)
+    tokens = engine.tokens(sequence)
+    next(tokens)
+    thread = threading.Thread(target=engine.cancel, args=(sequence,))
+    thread.start()
+    thread.join()
+    assert list(tokens) == []
+    assert sequence.reason is StopReason.CANCELLED

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puna.errors import RequestError
-from puna.generation import StopText, parse_options
+from puna.generation import Answer, Chunk, StopText, parse_options
 
 
 def through(stops, pieces):
@@ -65,3 +65,31 @@ def test_logprobs_ask_for_the_chosen_tokens_only():
 def test_a_wrong_option_is_named(options, words):
     with pytest.raises(RequestError, match=words):
         parse_options({}, options)
+
+
+def test_an_answer_that_is_cancelled_before_it_begins_ends_as_soon_as_it_does():
+    ended = []
+
+    def begin(taken):
+        taken(lambda: ended.append("ended"))
+        yield Chunk(done=True, done_reason="cancelled" if ended else "stop")
+
+    answer = Answer(begin)
+    answer.cancel()
+    assert [chunk.done_reason for chunk in answer] == ["cancelled"]
+
+
+def test_an_answer_under_way_is_cancelled_once_more_by_nobody_who_comes_late():
+    ended = []
+
+    def begin(taken):
+        taken(lambda: ended.append("ended"))
+        yield Chunk("a")
+        yield Chunk("b")
+
+    answer = Answer(begin)
+    assert next(answer).text == "a"
+    answer.cancel()
+    assert ended == ["ended"]
+    answer.close()
+    assert list(answer) == []

@@ -57,6 +57,8 @@ class Engine:
         self._runner = runner
         self._clock = clock
         self._lock = threading.Lock()
+        self._turn = threading.Condition()
+        self._stepping = False  # whether a thread is at a step, for whose end others wait
         self._ended: deque[Sequence] = deque()  # cancelled, and perhaps still in the scheduler
         memory = Memory(size.slots // BLOCK, size.states if runner.recurrent else 0)
         sequences = min(size.sequences, size.outputs, memory.states.count or size.sequences)
@@ -106,13 +108,28 @@ class Engine:
     def tokens(self, sequence: Sequence) -> Iterator[Choice]:
         """The sequence's tokens as they come. Asking for one advances every sequence; leaving early cancels."""
         try:
-            while sequence.choices or not sequence.ended:
-                if sequence.choices:
-                    yield sequence.choices.popleft()
-                else:
-                    self.step()
+            while self._came(sequence):
+                yield sequence.choices.popleft()
         finally:
             self.cancel(sequence)
+
+    def _came(self, sequence: Sequence) -> bool:
+        """Whether a token more came, by a step of this thread's unless another one is at it; False at the end."""
+        while not sequence.choices:
+            if sequence.ended:
+                return False
+            with self._turn:
+                if self._stepping:
+                    self._turn.wait()
+                    continue
+                self._stepping = True
+            try:
+                self.step()
+            finally:
+                with self._turn:
+                    self._stepping = False
+                    self._turn.notify_all()
+        return True
 
     def step(self) -> None:
         """Compute and sample once for all sequences that are ready."""
