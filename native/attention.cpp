@@ -8,21 +8,6 @@
 
 namespace puna {
 
-const AttentionKernels &attention_kernels(Isa isa) {
-    switch (vectors_of(isa)) {
-#if defined(PUNA_HAVE_AVX2)
-    case Isa::avx2: return avx2::attention_kernels;
-#endif
-#if defined(PUNA_HAVE_AVX512)
-    case Isa::avx512: return avx512::attention_kernels;
-#endif
-#if defined(PUNA_HAVE_NEON)
-    case Isa::neon: return neon::attention_kernels;
-#endif
-    default: return generic::attention_kernels;
-    }
-}
-
 int64_t attention_padded(int64_t size) { return (size + 15) / 16 * 16; }
 
 int64_t attention_scratch(int64_t share, int64_t size, int64_t value_size) {
@@ -153,7 +138,7 @@ void attention(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const AttentionArgs args = arguments(bound, run);
     const Span *spans = reinterpret_cast<const Span *>(bound.views[view_plan].data + plan_header);
     for (int64_t unit = begin; unit < end; unit++) {
-        run.attention->attend(args, spans[unit / args.groups], unit % args.groups, run.scratch);
+        run.kernels.attention.attend(args, spans[unit / args.groups], unit % args.groups, run.scratch);
     }
 }
 

@@ -74,22 +74,20 @@ struct Known {
     Isa isa;
     std::string_view name;
     bool (*runs)();
-    Isa vectors;
 };
 
 constexpr Known known[] = {
-    {Isa::generic, "generic", [] { return true; }, Isa::generic},
-    {Isa::avx2, "avx2", has_avx2, Isa::avx2},
-    {Isa::avx512, "avx512", has_avx512, Isa::avx512},
-    {Isa::neon, "neon", has_neon, Isa::neon},
-    {Isa::neon_i8mm, "neon_i8mm", has_neon_i8mm, Isa::neon},
+    {Isa::generic, "generic", [] { return true; }},
+    {Isa::avx2, "avx2", has_avx2},
+    {Isa::avx512, "avx512", has_avx512},
+    {Isa::neon, "neon", has_neon},
+    {Isa::neon_i8mm, "neon_i8mm", has_neon_i8mm},
 };
 
 }  // namespace
 
 bool runs(Isa isa) { return known[static_cast<int>(isa)].runs(); }
 std::string_view name_of(Isa isa) { return known[static_cast<int>(isa)].name; }
-Isa vectors_of(Isa isa) { return known[static_cast<int>(isa)].vectors; }
 
 std::vector<Isa> runnable_isas() {
     std::vector<Isa> result;

@@ -15,6 +15,5 @@ Isa best_isa();                           // the last one that runs
 std::vector<Isa> runnable_isas();         // in rising order; generic is always first
 Isa parse_isa(std::string_view name);     // a name, or "auto"; std::invalid_argument where it does not run
 std::string_view name_of(Isa isa);
-Isa vectors_of(Isa isa);                  // whose kernels serve it where it only adds instructions for matrices
 
 }  // namespace puna

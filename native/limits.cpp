@@ -5,20 +5,16 @@
 #include <nanobind/stl/vector.h>
 
 #include <atomic>
-#include <chrono>
 #include <stdexcept>
 #include <string>
 
-#include "isa.h"
-#include "kernels/limits.h"
+#include "clock.h"
+#include "kernels.h"
 #include "threads.h"
 
 namespace nb = nanobind;
 
 namespace puna {
-
-extern const LimitKernels generic_limit_kernels, avx2_limit_kernels, avx512_limit_kernels, neon_limit_kernels,
-    neon_i8mm_limit_kernels;
 
 namespace {
 
@@ -26,36 +22,14 @@ using Bytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 constexpr size_t read_unit = 4096;
 
-const LimitKernels &limit_kernels(Isa isa) {
-    switch (isa) {
-#if defined(PUNA_HAVE_AVX2)
-    case Isa::avx2: return avx2_limit_kernels;
-#endif
-#if defined(PUNA_HAVE_AVX512)
-    case Isa::avx512: return avx512_limit_kernels;
-#endif
-#if defined(PUNA_HAVE_NEON)
-    case Isa::neon: return neon_limit_kernels;
-#endif
-#if defined(PUNA_HAVE_NEON_I8MM)
-    case Isa::neon_i8mm: return neon_i8mm_limit_kernels;
-#endif
-    default: return generic_limit_kernels;
-    }
-}
-
-double seconds() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 template <class F> double timed(Pool &pool, F &&f) {
-    const double start = seconds();
-    pool.run([](void *ctx, int thread, int threads) { (*static_cast<F *>(ctx))(thread, threads); }, &f);
-    return seconds() - start;
+    const double start = now();
+    pool.run(f);
+    return now() - start;
 }
 
 std::vector<std::string> peak_names(const std::string &isa) {
-    const LimitKernels &kernels = limit_kernels(parse_isa(isa));
+    const LimitKernels &kernels = kernels_of(parse_isa(isa)).limits;
     std::vector<std::string> names;
     for (int i = 0; i < kernels.count; i++)
         if (kernels.peaks[i].runs()) names.emplace_back(kernels.peaks[i].name);
@@ -63,7 +37,7 @@ std::vector<std::string> peak_names(const std::string &isa) {
 }
 
 const Peak &find_peak(const std::string &isa, const std::string &name) {
-    const LimitKernels &kernels = limit_kernels(parse_isa(isa));
+    const LimitKernels &kernels = kernels_of(parse_isa(isa)).limits;
     for (int i = 0; i < kernels.count; i++)
         if (name == kernels.peaks[i].name && kernels.peaks[i].runs()) return kernels.peaks[i];
     throw std::invalid_argument("measuring a peak: " + isa + " has no '" + name + "' on this machine");
@@ -76,7 +50,7 @@ double time_peak(Pool &pool, const std::string &isa, const std::string &name, in
     double best = 1e9;
     nb::gil_scoped_release release;
     for (int round = 0; round < rounds; round++)
-        best = std::min(best, timed(pool, [&](int, int) { peak.run(count); }));
+        best = std::min(best, timed(pool, [&](int) { peak.run(count); }));
     return peak.operations * static_cast<double>(count) * pool.size() / best;
 }
 
@@ -84,7 +58,7 @@ double time_peak(Pool &pool, const std::string &isa, const std::string &name, in
 // that are faster take more, as kernels have it. Several `times`: each its own part again and again, in its own caches.
 std::vector<double> time_reading(Pool &pool, const std::string &isa, Bytes memory, int64_t times, int streams, int64_t ahead,
                                  int rounds) {
-    const LimitKernels &kernels = limit_kernels(parse_isa(isa));
+    const LimitKernels &kernels = kernels_of(parse_isa(isa)).limits;
     const uint8_t *data = memory.data();
     const int64_t units = static_cast<int64_t>(memory.size() / read_unit);
     if (units < pool.size() || reinterpret_cast<uintptr_t>(data) % 64)
@@ -96,7 +70,8 @@ std::vector<double> time_reading(Pool &pool, const std::string &isa, Bytes memor
     std::vector<double> found;
     nb::gil_scoped_release release;
     for (int round = 0; round < rounds; round++)
-        found.push_back(timed(pool, [&](int thread, int threads) {
+        found.push_back(timed(pool, [&](int thread) {
+            const int64_t threads = pool.size();
             if (times == 1) return pool.split(thread, units, read, 256);
             for (int64_t i = 0; i < times; i++) read(units * thread / threads, units * (thread + 1) / threads);
         }));

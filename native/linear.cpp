@@ -7,27 +7,6 @@
 
 namespace puna {
 
-extern const LinearKernels generic_linear_kernels, avx2_linear_kernels, avx512_linear_kernels, neon_linear_kernels,
-    neon_i8mm_linear_kernels;
-
-const LinearKernels &linear_kernels(Isa isa) {
-    switch (isa) {
-#if defined(PUNA_HAVE_AVX2)
-    case Isa::avx2: return avx2_linear_kernels;
-#endif
-#if defined(PUNA_HAVE_AVX512)
-    case Isa::avx512: return avx512_linear_kernels;
-#endif
-#if defined(PUNA_HAVE_NEON)
-    case Isa::neon: return neon_linear_kernels;
-#endif
-#if defined(PUNA_HAVE_NEON_I8MM)
-    case Isa::neon_i8mm: return neon_i8mm_linear_kernels;
-#endif
-    default: return generic_linear_kernels;
-    }
-}
-
 namespace {
 
 constexpr int64_t weight_bytes_per_unit = 16 << 10;   // decode: about half a microsecond of memory

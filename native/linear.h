@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "isa.h"
 #include "types.h"
 
 namespace puna {
@@ -22,7 +21,6 @@ ActKind act_kind(Type type);
 bool keeps_values(Type type);                // whether rows of the packed weight are exactly the stored ones
 
 struct LinearKernels;
-const LinearKernels &linear_kernels(Isa isa);
 
 // ---- weights
 

@@ -5,13 +5,13 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <chrono>
 #include <optional>
 #include <stdexcept>
 #include <string>
 
+#include "clock.h"
 #include "grids.h"
-#include "linear.h"
+#include "kernels.h"
 #include "memory.h"
 #include "threads.h"
 
@@ -29,10 +29,6 @@ struct Weight {
     Packed packed;
     Memory memory;
 };
-
-template <class F> void on_threads(Pool &pool, F &&f) {
-    pool.run([](void *ctx, int thread, int) { (*static_cast<F *>(ctx))(thread); }, &f);
-}
 
 // One product on all threads; a barrier must follow before y is read.
 class Product {
@@ -79,7 +75,7 @@ Weight *pack_weight(int id, int64_t n, int64_t k, const Bytes &raw, int threads)
     Pool pool(threads);
     {
         nb::gil_scoped_release release;
-        on_threads(pool, [&](int thread) {
+        pool.run([&](int thread) {
             pool.split(thread, panels(n), [&](int64_t begin, int64_t end) {
                 pack(type, n, k, raw.data(), memory.get(), begin, end);
             }, 4);
@@ -104,7 +100,7 @@ Result run_linear(const Weight &weight, const Floats &x, const std::string &isa,
     const int64_t t = static_cast<int64_t>(x.shape(0)), n = weight.packed.n, k = weight.packed.k;
     if (bias && bias->size() != static_cast<size_t>(n)) throw std::invalid_argument("linear: bias must be (n,)");
     if (start && start->size() != static_cast<size_t>(t * n)) throw std::invalid_argument("linear: start must be (t, n)");
-    const LinearKernels &kernels = linear_kernels(parse_isa(isa));
+    const LinearKernels &kernels = kernels_of(parse_isa(isa)).linear;
     const ActKind kind = act_kind(weight.packed.type);
     Memory act = allocate(act_bytes(kind, t, k));
     auto *y = new float[static_cast<size_t>(t * n)]();
@@ -112,7 +108,7 @@ Result run_linear(const Weight &weight, const Floats &x, const std::string &isa,
     const LinearJob job{&weight.packed, act.get(), y, n, bias ? bias->data() : nullptr, start.has_value()};
     Pool pool(threads);
     const Product product(kernels, pool);
-    on_threads(pool, [&](int thread) {
+    pool.run([&](int thread) {
         pool.split(thread, t, [&](int64_t begin, int64_t end) {
             quantize_rows(kernels, kind, x.data(), k, begin, end, t, k, act.get());
         }, 16);
@@ -143,14 +139,10 @@ Result embed_raw(int id, const Bytes &raw, int64_t n, int64_t k, const Ids &ids)
     return array_of(out, count, k);
 }
 
-double seconds() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 // Seconds of every round of y = x W^T for all weights in turn (all with the same k), inputs quantized once.
 std::vector<double> time_linear(const std::vector<Weight *> &weights, int64_t t, const std::string &isa, int threads,
                                 int rounds) {
-    const LinearKernels &kernels = linear_kernels(parse_isa(isa));
+    const LinearKernels &kernels = kernels_of(parse_isa(isa)).linear;
     if (weights.empty() || t < 1) throw std::invalid_argument("time_linear: nothing to do");
     const int64_t k = weights[0]->packed.k;
     const ActKind kind = act_kind(weights[0]->packed.type);
@@ -169,15 +161,15 @@ std::vector<double> time_linear(const std::vector<Weight *> &weights, int64_t t,
     std::vector<double> times;
     nb::gil_scoped_release release;
     for (int round = 0; round < rounds; round++) {
-        const double start = seconds();
-        on_threads(pool, [&](int thread) {
+        const double start = now();
+        pool.run([&](int thread) {
             for (const Weight *weight : weights) {
                 const LinearJob job{&weight->packed, act.get(), y.data(), weight->packed.n};
                 product(job, t, thread);
                 pool.barrier(thread);
             }
         });
-        times.push_back(seconds() - start);
+        times.push_back(now() - start);
     }
     return times;
 }
@@ -188,11 +180,11 @@ double time_barrier(int threads) {
     double best = 1;
     nb::gil_scoped_release release;
     for (int round = 0; round < 300; round++) {
-        const double start = seconds();
-        on_threads(pool, [&](int thread) {
+        const double start = now();
+        pool.run([&](int thread) {
             for (int i = 0; i < 100; i++) pool.barrier(thread);
         });
-        best = std::min(best, (seconds() - start) / 100);
+        best = std::min(best, (now() - start) / 100);
     }
     return best;
 }

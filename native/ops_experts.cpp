@@ -123,16 +123,16 @@ void experts_act(const Bound &bound, const Run &run, int64_t begin, int64_t end)
     for (int64_t r = begin * grain; r < std::min(rows, end * grain); r++) {
         const float *row = row_at(a, r);
         if (kernel >= 0) {
-            run.rows->rows[kernel](row, row_at(bound.views[2], r), row_at(bound.views[3], r), made, k, bound.number(0));
+            run.kernels.rows.rows[kernel](row, row_at(bound.views[2], r), row_at(bound.views[3], r), made, k, bound.number(0));
             row = made;
         }
-        if (each > 1) quantize_rows(*run.linear, kind, row, 0, 0, 1, 1, k, alone);
+        if (each > 1) quantize_rows(run.kernels.linear, kind, row, 0, 0, 1, 1, k, alone);
         for (int64_t p = r * each; p < (r + 1) * each; p++) {
             const int64_t place = bound.integer(in_order) ? p : route.place[p], slot = route.slot[place];
             const int64_t at = place - route.start[slot], count = route.rows(slot);
             uint8_t *act = act_of_slot(out.data, kind, route, slot, k);
-            if (each > 1) place_row(*run.linear, kind, alone, at, count, k, act);
-            else quantize_rows(*run.linear, kind, row, 0, at, at + 1, count, k, act);
+            if (each > 1) place_row(run.kernels.linear, kind, alone, at, count, k, act);
+            else quantize_rows(run.kernels.linear, kind, row, 0, at, at + 1, count, k, act);
         }
     }
 }
@@ -182,7 +182,7 @@ void experts(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
         const LinearJob job{&weight, act_of_slot(bound.views[1].data, act_kind(weight.type), route, slot, weight.k),
                             y.as<float>() + route.start[slot] * y.strides[0], y.strides[0],
                             bias.data ? bias.as<float>() + expert * weight.n : nullptr};
-        linear_panels(*run.linear, job, route.rows(slot), first, std::min(cut.panels, first + cut.each), run.scratch);
+        linear_panels(run.kernels.linear, job, route.rows(slot), first, std::min(cut.panels, first + cut.each), run.scratch);
     }
 }
 

@@ -28,11 +28,11 @@ void act(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const int64_t t = a.shape[0], n = a.shape[1], grain = rows_per_unit(t, run.threads);
     const int64_t first = begin * grain, last = std::min(t, end * grain), row = bound.integer(act_row);
     const ActKind kind = ActKind(bound.integer(act_kind_of));
-    if (row < 0) return quantize_rows(*run.linear, kind, a.as<float>(), a.strides[0], first, last, t, n, out.data);
+    if (row < 0) return quantize_rows(run.kernels.linear, kind, a.as<float>(), a.strides[0], first, last, t, n, out.data);
     float *made = reinterpret_cast<float *>(run.scratch);
     for (int64_t r = first; r < last; r++) {
-        run.rows->rows[row](row_of(a, r), row_of(bound.views[2], r), row_of(bound.views[3], r), made, n, bound.number(0));
-        quantize_rows(*run.linear, kind, made, 0, r, r + 1, t, n, out.data);  // stride 0: every row is made here
+        run.kernels.rows.rows[row](row_of(a, r), row_of(bound.views[2], r), row_of(bound.views[3], r), made, n, bound.number(0));
+        quantize_rows(run.kernels.linear, kind, made, 0, r, r + 1, t, n, out.data);  // stride 0: every row is made here
     }
 }
 
@@ -49,14 +49,14 @@ Packed packed(const Bound &bound, const View &view) {
 
 int64_t linear_step_units(const Bound &bound, const Run &run) {
     const int64_t t = bound.views[0].shape[0];
-    return t == 0 ? 0 : linear_units(*run.linear, packed(bound, bound.views[2]), t, run.threads);
+    return t == 0 ? 0 : linear_units(run.kernels.linear, packed(bound, bound.views[2]), t, run.threads);
 }
 
 void linear_run(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const View &y = bound.views[0], &bias = bound.views[3];
     const Packed weight = packed(bound, bound.views[2]);
     const LinearJob job{&weight, bound.views[1].data, y.as<float>(), y.strides[0], bias.as<float>(), bound.integer(weight_add) != 0};
-    linear(*run.linear, job, y.shape[0], run.threads, begin, end, run.scratch);
+    linear(run.kernels.linear, job, y.shape[0], run.threads, begin, end, run.scratch);
 }
 
 size_t product_scratch(const Step &) { return linear_scratch(); }

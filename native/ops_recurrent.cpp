@@ -7,21 +7,6 @@
 
 namespace puna {
 
-const RecurrentKernels &recurrent_kernels(Isa isa) {
-    switch (vectors_of(isa)) {
-#if defined(PUNA_HAVE_AVX2)
-    case Isa::avx2: return avx2::recurrent_kernels;
-#endif
-#if defined(PUNA_HAVE_AVX512)
-    case Isa::avx512: return avx512::recurrent_kernels;
-#endif
-#if defined(PUNA_HAVE_NEON)
-    case Isa::neon: return neon::recurrent_kernels;
-#endif
-    default: return generic::recurrent_kernels;
-    }
-}
-
 namespace {
 
 // ---- where a sequence's rows and memory are --------------------------------------------------------------------------
@@ -103,7 +88,7 @@ void causal_conv1d(const Bound &bound, const Run &run, int64_t begin, int64_t en
             part.before ? part.before + channel : nullptr, out.as<float>() + part.first * out.strides[0] + channel,
             x.strides[0], w.strides[0], state.strides[1], out.strides[0], part.tokens, w.shape[0], n,
         };
-        run.recurrent->convolve(channels);
+        run.kernels.recurrent.convolve(channels);
         shift(part, state, x, channel, n);
     }
 }
@@ -144,7 +129,7 @@ void recurrence(const Bound &bound, const Run &run, int64_t begin, int64_t end) 
         } else if (part.before != part.after) {
             std::memcpy(memory, part.before + head * state.strides[1], size_t(size) * 4);
         }
-        run.recurrent->recur(head_of(bound, part, head), memory, reinterpret_cast<float *>(run.scratch));
+        run.kernels.recurrent.recur(head_of(bound, part, head), memory, reinterpret_cast<float *>(run.scratch));
     }
 }
 

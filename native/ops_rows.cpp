@@ -8,21 +8,6 @@
 
 namespace puna {
 
-const RowKernels &row_kernels(Isa isa) {
-    switch (vectors_of(isa)) {
-#if defined(PUNA_HAVE_AVX2)
-    case Isa::avx2: return avx2::row_kernels;
-#endif
-#if defined(PUNA_HAVE_AVX512)
-    case Isa::avx512: return avx512::row_kernels;
-#endif
-#if defined(PUNA_HAVE_NEON)
-    case Isa::neon: return neon::row_kernels;
-#endif
-    default: return generic::row_kernels;
-    }
-}
-
 int64_t kept_bytes(Kept kept, int64_t n) {
     switch (kept) {
     case Kept::f32: return n * 4;
@@ -57,7 +42,7 @@ int64_t row_units(const Bound &bound, const Run &run) { return units_of(bound.vi
 void row(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const View &out = bound.views[0], &a = bound.views[1];
     const int64_t grain = grain_of(a, run), last = std::min(a.shape[0], end * grain);
-    const RowFunction function = run.rows->rows[bound.integer(0)];
+    const RowFunction function = run.kernels.rows.rows[bound.integer(0)];
     for (int64_t i = begin * grain; i < last; i++) {
         for (int64_t j = 0; j < a.shape[1]; j++) {
             function(row_of(a, i, j), row_of(bound.views[2], i, j), row_of(bound.views[3], i, j), row_of(out, i, j), a.shape[2],
@@ -98,7 +83,7 @@ void rope(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     for (int64_t i = begin * grain; i < last; i++) {
         const float *cos = row_of(table, i, 0), *sin = row_of(table, i, 1);
         for (int64_t j = 0; j < x.shape[1]; j++) {
-            run.rows->rotate(row_of(x, i, j), cos, sin, row_of(out, i, j), table.shape[2], x.shape[2], bound.integer(0) != 0);
+            run.kernels.rows.rotate(row_of(x, i, j), cos, sin, row_of(out, i, j), table.shape[2], x.shape[2], bound.integer(0) != 0);
         }
     }
 }
@@ -119,11 +104,11 @@ void place(Kept kept, Order order, const uint8_t *row, int64_t n, uint8_t *page,
 
 void keep(const Run &run, Kept kept, Order order, const float *x, int64_t n, uint8_t *state, int64_t slot, int64_t head, int64_t heads) {
     const int64_t part = kept_bytes(kept, n);
-    if (order == Order::slots) return run.rows->keep(kept, x, state + (slot * heads + head) * part, n);
+    if (order == Order::slots) return run.kernels.rows.keep(kept, x, state + (slot * heads + head) * part, n);
     uint8_t *page = state + (slot / page_slots * heads + head) * page_slots * part;
-    if (order == Order::pages && kept != Kept::q8_0) return run.rows->keep(kept, x, page + slot % page_slots * part, n);
+    if (order == Order::pages && kept != Kept::q8_0) return run.kernels.rows.keep(kept, x, page + slot % page_slots * part, n);
     uint8_t *row = run.scratch + n * int64_t(sizeof(float));
-    run.rows->keep(kept, x, row, n);
+    run.kernels.rows.keep(kept, x, row, n);
     place(kept, order, row, n, page, slot % page_slots);
 }
 
@@ -144,7 +129,7 @@ void write(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
         for (int64_t j = 0; j < x.shape[1]; j++) {
             const float *from = row_of(x, i, j);
             if (table.data) {
-                run.rows->rotate(from, row_of(table, i, 0), row_of(table, i, 1), turned, table.shape[2], x.shape[2],
+                run.kernels.rows.rotate(from, row_of(table, i, 0), row_of(table, i, 1), turned, table.shape[2], x.shape[2],
                                  bound.integer(write_pairs) != 0);
                 from = turned;
             }
@@ -165,7 +150,7 @@ void recall(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const View &out = bound.views[0];
     const Kept kept = Kept(bound.integer(0));
     const int64_t n = out.shape[1], row = kept_bytes(kept, n);
-    run.rows->recall(kept, bound.views[1].data + begin * row, out.as<float>() + begin * n, (end - begin) * n);
+    run.kernels.rows.recall(kept, bound.views[1].data + begin * row, out.as<float>() + begin * n, (end - begin) * n);
 }
 
 }  // namespace

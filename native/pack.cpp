@@ -1,6 +1,6 @@
 // File bytes to panels and panels back to rows. Plain 32-bit words are enough: it runs at the speed of memory.
 #include "blocks.h"
-#include "linear.h"
+#include "kernels.h"
 
 #include <vector>
 
@@ -149,7 +149,7 @@ template <Type type> void pack_rows(const uint8_t *src, int64_t rows, int64_t k,
             for (int64_t r = 0; r < rows; r++)
                 std::memcpy(panel + (c * panel_rows + r) * size, src + r * stride + c * size, size);
     } else if constexpr (layout.scales == Scales::power) {
-        static const LinearKernels &kernels = linear_kernels(best_isa());  // all make the same bytes
+        static const LinearKernels &kernels = kernels_of(best_isa()).linear;  // all make the same bytes
         (type == Type::F16 ? kernels.pack_halves : kernels.pack_bfloats)(src, rows, k, panel);
     } else {
         const int64_t groups = group_count(layout, k), bytes = panel_bytes(layout, k) / groups;

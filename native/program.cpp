@@ -1,7 +1,8 @@
 #include "program.h"
 
-#include <chrono>
 #include <new>
+
+#include "clock.h"
 
 namespace puna {
 
@@ -14,8 +15,6 @@ int64_t power(int64_t base, int n) {
     for (int i = 0; i < n; i++) out *= base;
     return out;
 }
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Runs some units of a step, and notes their time where that is wanted.
 template <bool profiled>
@@ -52,7 +51,7 @@ const Kernel *find_kernel(std::string_view name) {
 
 Program::Program(Pool &pool, Isa isa, std::vector<Step> steps, std::vector<uint8_t *> outside,
                  std::vector<Schedule> schedules, uint8_t *arena, uint8_t *own, int64_t own_stride)
-    : pool_(pool), isa_(isa), steps_(std::move(steps)), outside_(std::move(outside)), schedules_(std::move(schedules)),
+    : pool_(pool), kernels_(kernels_of(isa)), steps_(std::move(steps)), outside_(std::move(outside)), schedules_(std::move(schedules)),
       arena_(arena), own_(own), own_stride_(own_stride), threads_(size_t(pool.size())) {
     const size_t scratch = scratch_bytes(steps_);
     for (Thread &thread : threads_) {
@@ -104,10 +103,8 @@ int Program::run(int schedule, const Sizes &sizes) {
     }
     fault_.store(0, std::memory_order_relaxed);
     const double start = now();
-    if (profiled_)
-        pool_.run([](void *self, int thread, int) { static_cast<Program *>(self)->work<true>(thread); }, this);
-    else
-        pool_.run([](void *self, int thread, int) { static_cast<Program *>(self)->work<false>(thread); }, this);
+    if (profiled_) pool_.run([this](int thread) { work<true>(thread); });
+    else pool_.run([this](int thread) { work<false>(thread); });
     seconds_ = now() - start;
     return fault_.load(std::memory_order_relaxed);
 }
@@ -129,8 +126,7 @@ std::vector<Profile> Program::profiles() const {
 template <bool profiled> void Program::work(int thread) {
     Thread &own = threads_[size_t(thread)];
     if (own.version != version_) resolve(own, thread);
-    const Run run{sizes_, pool_.size(), own.scratch, &linear_kernels(isa_), &row_kernels(isa_), &attention_kernels(isa_), &recurrent_kernels(isa_),
-                  &fault_};
+    const Run run{sizes_, pool_.size(), own.scratch, kernels_, &fault_};
     const std::vector<Phase> &phases = schedules_[size_t(schedule_)].phases;
     for (size_t i = 0; i < phases.size(); i++) {
         for (const int index : phases[i].own) {

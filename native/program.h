@@ -11,11 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "isa.h"
-#include "kernels/attention.h"
-#include "kernels/rows.h"
-#include "linear.h"
-#include "recurrent.h"
+#include "kernels.h"
 #include "threads.h"
 
 namespace puna {
@@ -74,10 +70,7 @@ struct Run {  // what kernels may use
     Sizes sizes;
     int threads = 1;
     uint8_t *scratch = nullptr;  // of this thread
-    const LinearKernels *linear = nullptr;
-    const RowKernels *rows = nullptr;
-    const AttentionKernels *attention = nullptr;
-    const RecurrentKernels *recurrent = nullptr;
+    const KernelSet &kernels;
     std::atomic<int> *fault = nullptr;  // index + 1 of a step that met an index outside its range
 
     void fail(const Bound &bound) const { fault->store(bound.index + 1, std::memory_order_relaxed); }
@@ -146,7 +139,7 @@ private:
     template <bool profiled> void share(const Phase &phase, const Run &run, Thread &own, int thread);
 
     Pool &pool_;
-    const Isa isa_;
+    const KernelSet &kernels_;
     const std::vector<Step> steps_;
     const std::vector<uint8_t *> outside_;
     const std::vector<Schedule> schedules_;

@@ -3,8 +3,6 @@
 
 #include <cstdint>
 
-#include "isa.h"
-
 namespace puna {
 
 // One head's rows of consecutive tokens: each pointer is at the first, `*_step` floats before the next. `a` and `b` may be
@@ -29,12 +27,5 @@ struct RecurrentKernels {
     void (*recur)(const Head &head, float *memory, float *decays);  // memory (keys, values); room for `keys` decays
     void (*convolve)(const Channels &channels);
 };
-
-const RecurrentKernels &recurrent_kernels(Isa isa);
-
-namespace generic { extern const RecurrentKernels recurrent_kernels; }
-namespace avx2 { extern const RecurrentKernels recurrent_kernels; }
-namespace avx512 { extern const RecurrentKernels recurrent_kernels; }
-namespace neon { extern const RecurrentKernels recurrent_kernels; }
 
 }  // namespace puna

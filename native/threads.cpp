@@ -87,7 +87,7 @@ Pool::~Pool() {
     has_workers() ? stop() : forget_workers();
 }
 
-void Pool::run(void (*fn)(void *ctx, int thread, int threads), void *ctx) {
+void Pool::call(void (*fn)(void *ctx, int thread), void *ctx) {
     const std::lock_guard turn(running_);
     if (!has_workers()) forget_workers(), start();
     fn_ = fn;
@@ -96,7 +96,7 @@ void Pool::run(void (*fn)(void *ctx, int thread, int threads), void *ctx) {
         epoch_.fetch_add(1, std::memory_order_release);
         epoch_.notify_all();
     }
-    fn(ctx, 0, threads_);
+    fn(ctx, 0);
     barrier(0);
 }
 
@@ -104,7 +104,7 @@ void Pool::work(int thread, uint32_t seen) {
     for (;; seen++) {
         wait_for_change(epoch_, seen);
         if (stop_) return;
-        fn_(ctx_, thread, threads_);
+        fn_(ctx_, thread);
         barrier(thread);
     }
 }

@@ -17,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 namespace puna {
@@ -32,9 +33,11 @@ public:
 
     int size() const { return threads_; }
 
-    // Calls fn(ctx, thread, threads) on every thread and returns when all have; the caller is thread 0. Runs from several
-    // threads (two programs of one model) take turns. Not reentrant, and `fn` must not throw.
-    void run(void (*fn)(void *ctx, int thread, int threads), void *ctx);
+    // Calls f(thread) on every thread and returns when all have; the caller is thread 0. Runs from several threads (two
+    // programs of one model) take turns. Not reentrant, and `f` must not throw.
+    template <class F> void run(F &&f) {
+        call([](void *self, int thread) { (*static_cast<std::remove_reference_t<F> *>(self))(thread); }, &f);
+    }
 
     // Waits until every thread of the current run is here. Every thread must make the same number of calls.
     void barrier(int thread);
@@ -66,6 +69,7 @@ private:
         uint32_t count = 0;  // barriers passed by this thread; all threads agree between barriers
     };
 
+    void call(void (*fn)(void *ctx, int thread), void *ctx);
     Share *shares_of_phase(int thread) { return &shares_[(phases_[thread].count & 1) * threads_]; }
     void work(int thread, uint32_t seen);
     void start();  // std::system_error where the system starts no more threads
@@ -80,7 +84,7 @@ private:
     alignas(64) std::atomic<uint32_t> epoch_{0};    // one up per run
     alignas(64) std::atomic<uint32_t> arrived_{0};  // threads waiting in the barrier
     alignas(64) std::atomic<uint32_t> passed_{0};   // barriers completed
-    void (*fn_)(void *, int, int) = nullptr;
+    void (*fn_)(void *, int) = nullptr;
     void *ctx_ = nullptr;
     bool stop_ = false;
     uint32_t forks_ = 0;  // of this process and those before it, when the workers were started

@@ -14,7 +14,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "isa.h"
 #include "kernels/rows.h"
 
 namespace puna {
@@ -72,12 +71,5 @@ inline int64_t attention_partial(int64_t share, int64_t value_size) { return sha
 struct AttentionKernels {
     void (*attend)(const AttentionArgs &args, const Span &span, int64_t group, uint8_t *scratch);
 };
-
-const AttentionKernels &attention_kernels(Isa isa);
-
-namespace generic { extern const AttentionKernels attention_kernels; }
-namespace avx2 { extern const AttentionKernels attention_kernels; }
-namespace avx512 { extern const AttentionKernels attention_kernels; }
-namespace neon { extern const AttentionKernels attention_kernels; }
 
 }  // namespace puna

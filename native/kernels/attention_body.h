@@ -274,6 +274,6 @@ void attend(const AttentionArgs &args, const Span &span, int64_t group, uint8_t 
 
 }  // namespace
 
-const AttentionKernels attention_kernels = {attend};
+extern const AttentionKernels attention_kernels = {attend};
 
 }  // namespace puna::PUNA_ISA

@@ -113,6 +113,6 @@ void convolve(const Channels &c) {
 
 }  // namespace
 
-const RecurrentKernels recurrent_kernels = {recur, convolve};
+extern const RecurrentKernels recurrent_kernels = {recur, convolve};
 
 }  // namespace puna::PUNA_ISA

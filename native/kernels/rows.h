@@ -3,8 +3,6 @@
 
 #include <cstdint>
 
-#include "isa.h"
-
 namespace puna {
 
 // out[0..n) from a; b and c are weight and bias of a norm (or null), or the second factor of a product.
@@ -33,11 +31,5 @@ struct RowKernels {
 };
 
 int64_t kept_bytes(Kept kept, int64_t n);
-const RowKernels &row_kernels(Isa isa);
-
-namespace generic { extern const RowKernels row_kernels; }
-namespace avx2 { extern const RowKernels row_kernels; }
-namespace avx512 { extern const RowKernels row_kernels; }
-namespace neon { extern const RowKernels row_kernels; }
 
 }  // namespace puna

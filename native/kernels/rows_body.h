@@ -100,7 +100,7 @@ void rotate(const float *x, const float *cos, const float *sin, float *out, int6
 
 }  // namespace
 
-const RowKernels row_kernels = {
+extern const RowKernels row_kernels = {
     {rms_norm, layer_norm, softmax, activate<silu_of>, activate<gelu_of>, activate<gelu_tanh_of>, gate<silu_of>,
      gate<gelu_of>, gate<gelu_tanh_of>},
     rotate,

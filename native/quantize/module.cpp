@@ -29,7 +29,7 @@ using Floats = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Importance = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 const Kernels &kernels_of(const std::string &isa) {
-    switch (vectors_of(parse_isa(isa))) {
+    switch (parse_isa(isa)) {
 #if defined(PUNA_HAVE_AVX512)
     case Isa::avx512: return avx512::quantize_kernels;
 #endif

@@ -29,7 +29,6 @@ constexpr Peak peaks[] = {
 
 }  // namespace
 
-extern const LimitKernels avx2_limit_kernels;
-const LimitKernels avx2_limit_kernels = {peaks, 3, read_bytes};
+namespace avx2 { extern const LimitKernels limit_kernels = {peaks, 3, read_bytes}; }
 
 }  // namespace puna

@@ -133,6 +133,6 @@ struct Quantizer {
 
 }  // namespace
 
-extern constexpr LinearKernels avx2_linear_kernels = linear_table<Avx2, Quantizer>();
+namespace avx2 { extern constexpr LinearKernels linear_kernels = linear_table<Avx2, Quantizer>(); }
 
 }  // namespace puna

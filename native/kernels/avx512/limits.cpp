@@ -30,7 +30,6 @@ constexpr Peak peaks[] = {{"int8", 12 * 128, bytes, always},
 
 }  // namespace
 
-extern const LimitKernels avx512_limit_kernels;
-const LimitKernels avx512_limit_kernels = {peaks, 4, read_bytes};
+namespace avx512 { extern const LimitKernels limit_kernels = {peaks, 4, read_bytes}; }
 
 }  // namespace puna

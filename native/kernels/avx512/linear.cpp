@@ -130,6 +130,6 @@ struct Quantizer {
 
 }  // namespace
 
-extern constexpr LinearKernels avx512_linear_kernels = linear_table<Avx512, Quantizer>();
+namespace avx512 { extern constexpr LinearKernels linear_kernels = linear_table<Avx512, Quantizer>(); }
 
 }  // namespace puna

@@ -35,7 +35,6 @@ constexpr Peak peaks[] = {{"f32", 12 * 8, multiply_add, always}};
 
 }  // namespace
 
-extern const LimitKernels generic_limit_kernels;
-const LimitKernels generic_limit_kernels = {peaks, 1, read_bytes};
+namespace generic { extern const LimitKernels limit_kernels = {peaks, 1, read_bytes}; }
 
 }  // namespace puna

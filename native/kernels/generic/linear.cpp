@@ -227,6 +227,6 @@ struct Quantizer {
 
 }  // namespace
 
-extern constexpr LinearKernels generic_linear_kernels = linear_table<Plain, Quantizer>();
+namespace generic { extern constexpr LinearKernels linear_kernels = linear_table<Plain, Quantizer>(); }
 
 }  // namespace puna

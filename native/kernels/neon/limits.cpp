@@ -13,7 +13,6 @@ constexpr Peak peaks[] = {
 
 }  // namespace
 
-extern const LimitKernels neon_limit_kernels;
-const LimitKernels neon_limit_kernels = {peaks, 3, read_bytes};
+namespace neon { extern const LimitKernels limit_kernels = {peaks, 3, read_bytes}; }
 
 }  // namespace puna

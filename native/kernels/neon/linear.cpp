@@ -4,6 +4,6 @@
 
 namespace puna {
 
-extern constexpr LinearKernels neon_linear_kernels = linear_table<Neon, Quantizer>();
+namespace neon { extern constexpr LinearKernels linear_kernels = linear_table<Neon, Quantizer>(); }
 
 }  // namespace puna

@@ -13,7 +13,6 @@ constexpr Peak peaks[] = {
 
 }  // namespace
 
-extern const LimitKernels neon_i8mm_limit_kernels;
-const LimitKernels neon_i8mm_limit_kernels = {peaks, 3, read_bytes};
+namespace neon_i8mm { extern const LimitKernels limit_kernels = {peaks, 3, read_bytes}; }
 
 }  // namespace puna

@@ -27,6 +27,6 @@ struct NeonI8mm : Neon {
 
 }  // namespace
 
-extern constexpr LinearKernels neon_i8mm_linear_kernels = linear_table<NeonI8mm, Quantizer>();
+namespace neon_i8mm { extern constexpr LinearKernels linear_kernels = linear_table<NeonI8mm, Quantizer>(); }
 
 }  // namespace puna
