@@ -1,13 +1,14 @@
 """What a batch looks like to an architecture, and the kinds of memory its blocks keep between steps.
 
 A cache is declared by the architecture, allocated by the program, and addressed by the batch: position p of sequence s
-lives in slot table[s, p // BLOCK] * BLOCK + p % BLOCK. Memory of one size for a whole sequence has slots of its own
-(puna.graph.recurrent). Which sequence gets which is not known here.
+lives in slot table[s, p // BLOCK] * BLOCK + p % BLOCK, of a table for each reach, so that memory which is read no more
+can be used again. Memory of one size for a whole sequence has slots of its own (puna.graph.recurrent). Which sequence
+gets which is not known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from puna import dtypes
@@ -26,6 +27,7 @@ class Batch:
     `table` is (S, W) block numbers, unused entries 0; `lengths` (S,) counts each sequence's positions after this step;
     `outputs` (O,) are the rows whose results are wanted; `types` (T,) tells the texts of a pair apart: 0 or 1. Memory
     per sequence is taken from slot `state_from` (S,), below 0 from zeros, and left in `state_to` (S,). All I32.
+    `places` are slots and table by reach; those of reach 0 are `slots` and `table`.
     """
 
     tokens: Tensor
@@ -38,17 +40,26 @@ class Batch:
     types: Tensor
     state_from: Tensor
     state_to: Tensor
+    places: Mapping[int, tuple[Tensor, Tensor]]
 
 
-def batch(table_width: int) -> Batch:
-    """The batch's input nodes, for tables of `table_width` blocks."""
-    tokens, positions, sequence, slots, types = (
-        input_(name, (T,), dtypes.I32) for name in ("tokens", "positions", "sequence", "slots", "types")
+def place_names(reach: int) -> tuple[str, str]:
+    """What a reach's slots and table are called among the inputs."""
+    return (f"slots.{reach}", f"table.{reach}") if reach else ("slots", "table")
+
+
+def batch(table_width: int, reaches: Iterable[int] = ()) -> Batch:
+    """The batch's input nodes: a table of `table_width` blocks for full reach, and one for each of `reaches`."""
+    tokens, positions, sequence, types = (
+        input_(name, (T,), dtypes.I32) for name in ("tokens", "positions", "sequence", "types")
     )
-    table = input_("table", (S, table_width), dtypes.I32)
+    places = {}
+    for reach in {0, *reaches}:
+        slots, table = place_names(reach)
+        places[reach] = input_(slots, (T,), dtypes.I32), input_(table, (S, table_width), dtypes.I32)
     lengths, before, after = (input_(name, (S,), dtypes.I32) for name in ("lengths", "state_from", "state_to"))
     outputs = input_("outputs", (O,), dtypes.I32)
-    return Batch(tokens, positions, sequence, slots, table, lengths, outputs, types, before, after)
+    return Batch(tokens, positions, sequence, *places[0], lengths, outputs, types, before, after, places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,11 @@ class Spec:
     encoder: bool = False
     chunk: int = 0
     recurrent: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def reach(self) -> int:
+        """How many of the latest positions a token reads at most, its own with them; 0: all."""
+        return 0 if self.encoder else self.window or self.chunk
 
     @property
     def sequence_bytes(self) -> int:
@@ -108,13 +124,24 @@ def recurrent(*shapes: tuple[int, ...]) -> Spec:
     return Spec(0, 0, 0, recurrent=shapes)
 
 
-def states(specs: Sequence[Spec], slots: int, sequences: int, dtype: DType) -> list[KV]:
-    """State nodes for each spec: `slots` positions in all, `sequences` memories; an encoder's K/V are float32."""
+def reaches(specs: Iterable[Spec]) -> list[int]:
+    """The reaches of blocks that do not read all positions, rising."""
+    return sorted({spec.reach for spec in specs} - {0})
+
+
+def states(
+    specs: Sequence[Spec], slots: int, sequences: int, dtype: DType, windows: Mapping[int, int] = {}
+) -> list[KV]:
+    """State nodes for each spec: `slots` positions in all, or what `windows` says by reach, and `sequences` memories.
+
+    An encoder's K/V are float32.
+    """
 
     def kv(i: int, spec: Spec) -> KV:
         sizes = (("k", spec.key_size), ("v", spec.value_size)) if spec.heads else ()
         kind = dtypes.F32 if spec.encoder else dtype
-        kept = [state(f"cache.{i}.{part}", (slots, spec.heads, size), kind) for part, size in sizes]
+        room = windows.get(spec.reach, slots)
+        kept = [state(f"cache.{i}.{part}", (room, spec.heads, size), kind) for part, size in sizes]
         named = enumerate(spec.recurrent)
         return KV(
             spec,

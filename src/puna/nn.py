@@ -462,7 +462,8 @@ def alibi(heads: int, reach: int, most: float = 8.0) -> Tensor:
 
 def remember(k: Tensor, v: Tensor, batch: Batch, kv: KV) -> KV:
     """The memory after (T, K, D) keys and values were written to it."""
-    keys, values = (apply("write", s, batch.slots, x) for s, x in ((kv.k, k), (kv.v, v)))
+    slots, _ = batch.places[kv.spec.reach]
+    keys, values = (apply("write", s, slots, x) for s, x in ((kv.k, k), (kv.v, v)))
     return KV(kv.spec, (keys, values), kv.recurrent)
 
 
@@ -477,9 +478,10 @@ def attend(
     bias: Tensor | None = None,
 ) -> Tensor:
     """Attend from (T, H, D) queries to what was remembered, by this block or by another one: (T, H * D)."""
+    _, table = batch.places[kv.spec.reach]
     out = apply(
         "attention",
-        *(q, kv.k, kv.v, batch.positions, batch.sequence, batch.table, batch.lengths),
+        *(q, kv.k, kv.v, batch.positions, batch.sequence, table, batch.lengths),
         None if sinks is None else sinks.weight,
         *(() if bias is None else (bias,)),
         scale=float(scale),

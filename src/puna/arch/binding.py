@@ -46,8 +46,9 @@ def read_hparams(arch: Architecture, metadata: Mapping[str, Any], tensors: Mappi
 
 def graph_of(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored], blocks: int = 1) -> Tensor:
     """The graph of one sequence of at most so many blocks of cached positions, in float32: it takes headers only."""
-    states = cache.states(arch.caches(hp), blocks * cache.BLOCK, 1, F32)
-    return arch.forward(bind(arch, hp, tensors), hp, cache.batch(blocks), states)
+    specs = arch.caches(hp)
+    states = cache.states(specs, blocks * cache.BLOCK, 1, F32)
+    return arch.forward(bind(arch, hp, tensors), hp, cache.batch(blocks, cache.reaches(specs)), states)
 
 
 def check_sizes(name: str, hp: Hparams, tensors: Mapping[str, Stored], key: Callable[[Row], str] | None = None) -> None:

@@ -210,7 +210,8 @@ def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: 
     if "lm_head" in arch.hf_names and not tied and "output.weight" not in tensors:
         raise ConversionError(f"{arch.name}: there is no tensor 'lm_head.weight' and no 'tie_word_embeddings': true")
     try:
-        arch.forward(net, hp, cache.batch(1), cache.states(arch.caches(hp), cache.BLOCK, 1, F32))
+        specs = arch.caches(hp)
+        arch.forward(net, hp, cache.batch(1, cache.reaches(specs)), cache.states(specs, cache.BLOCK, 1, F32))
     except (GraphError, ModelError) as error:
         found = f"{error}{_unlike(tensors)}"
         raise ConversionError(

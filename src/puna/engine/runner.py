@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,10 @@ KV_TYPES = ("f32", "f16", "q8_0")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Sizes of a program: `slots` positions of cache, `states` memories of sequences, and bounds of one step."""
+    """Sizes of a program: `slots` positions of cache, `states` memories of sequences, and bounds of one step.
+
+    `windows` are the slots by reach, for blocks that do not read all positions, where they are not as many.
+    """
 
     slots: int
     states: int
@@ -32,12 +35,14 @@ class Limits:
     outputs: int
     sequences: int
     table: int  # blocks one sequence may have
+    windows: Mapping[int, int] = field(default_factory=dict)
 
 
 class Part(NamedTuple):
     """What one sequence has in a step: new tokens, the position of the first, and the blocks of all.
 
-    Its memory per sequence is left in slot `state`; it was in slot `before`, if not in the same.
+    Its memory per sequence is left in slot `state`; it was in slot `before`, if not in the same. `windows` are the
+    blocks by reach, where they are others; of blocks out of reach any number will do.
     """
 
     tokens: list[int]
@@ -45,6 +50,7 @@ class Part(NamedTuple):
     blocks: list[int]
     state: int = 0
     before: int | None = None
+    windows: Mapping[int, list[int]] = {}
 
 
 class Runner:
@@ -66,8 +72,9 @@ class Runner:
         if kv_type not in KV_TYPES:
             raise RequestError(f"kv_type '{kv_type}' is unknown; known: {', '.join(KV_TYPES)}")
         specs = arch.caches(hp)
-        states = cache.states(specs, limits.slots, limits.states, DTYPES[kv_type.upper()])
-        output = arch.forward(bind(arch, hp, tensors), hp, cache.batch(limits.table), states)
+        reaches = cache.reaches(specs)
+        states = cache.states(specs, limits.slots, limits.states, DTYPES[kv_type.upper()], limits.windows)
+        output = arch.forward(bind(arch, hp, tensors), hp, cache.batch(limits.table, reaches), states)
         output = adapt([output], changes)[0] if changes else output
         output = last_hidden(output) if hidden else output
         bounds = Bounds(T=limits.tokens, O=limits.outputs, S=limits.sequences)
@@ -76,14 +83,10 @@ class Runner:
         self.best = backend.best
         self.width = int(output.shape[-1])  # type: ignore[arg-type]  # only the first axis is symbolic
         self._program = backend.compile(observe(output) if observe else [output], weights, bounds)
-        self._rows = {
-            n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "slots", "types")
-        }
-        self._table = np.zeros((limits.sequences, limits.table), np.int32)
+        self._rows = {n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "types")}
+        self._tables = {reach: _Table(reach, limits) for reach in (0, *reaches)}
         self._by_sequence = {n: np.zeros(limits.sequences, np.int32) for n in ("lengths", "state_from", "state_to")}
         self._outputs = np.zeros(limits.outputs, np.int32)
-        self._held: list[list[int]] = [[] for _ in range(limits.sequences)]  # whose blocks a row of the table has
-        self._known = [0] * limits.sequences  # and how many of them
         self._sizes = (-1, 0, 0)
         self._typed = False
         self._inputs: dict[str, NDArray[Any]] = {}
@@ -113,9 +116,10 @@ class Runner:
             rows["types"][:] = 0
             rows["types"][: len(types)] = types
             self._typed = bool(types)
-        for s, (tokens, start, blocks, state, before) in enumerate(parts):
+        for s, (tokens, start, blocks, state, before, windows) in enumerate(parts):
             begin, end = end, end + len(tokens)
-            self._hold(s, blocks)
+            for reach, table in self._tables.items():
+                table.fill(s, windows.get(reach, blocks), slice(begin, end), start)
             each["lengths"][s] = start + len(tokens)
             each["state_from"][s] = -1 if start == 0 else state if before is None else before
             each["state_to"][s] = state
@@ -123,21 +127,10 @@ class Runner:
             rows["tokens"][begin:end] = tokens
             if len(tokens) == 1:
                 rows["positions"][begin] = start
-                rows["slots"][begin] = blocks[start // BLOCK] * BLOCK + start % BLOCK
             else:
-                rows["positions"][begin:end] = places = np.arange(start, start + len(tokens), dtype=np.int32)
-                rows["slots"][begin:end] = self._table[s, places // BLOCK] * BLOCK + places % BLOCK
+                rows["positions"][begin:end] = np.arange(start, start + len(tokens), dtype=np.int32)
         self._outputs[: len(outputs)] = outputs
         return self._program.run(self._views(end, len(parts), len(outputs)))
-
-    def _hold(self, s: int, blocks: list[int]) -> None:
-        """Row `s` of the table becomes `blocks`, a list that only grows while it is the same."""
-        if blocks is not self._held[s]:
-            self._held[s], self._known[s] = blocks, 0
-        known = self._known[s]
-        if len(blocks) > known:
-            self._table[s, known : len(blocks)] = blocks[known:]
-            self._known[s] = len(blocks)
 
     def _views(self, tokens: int, sequences: int, outputs: int) -> dict[str, NDArray[Any]]:
         """What is filled of each array; those of the step before, if as many are."""
@@ -145,8 +138,40 @@ class Runner:
             self._sizes = (tokens, sequences, outputs)
             self._inputs = {name: array[:tokens] for name, array in self._rows.items()}
             self._inputs |= {name: array[:sequences] for name, array in self._by_sequence.items()}
-            self._inputs |= {"table": self._table[:sequences], "outputs": self._outputs[:outputs]}
+            self._inputs["outputs"] = self._outputs[:outputs]
+            for table in self._tables.values():
+                self._inputs |= table.views(tokens, sequences)
         return self._inputs
+
+
+class _Table:
+    """The arrays that say where positions lie, for blocks of one reach."""
+
+    def __init__(self, reach: int, limits: Limits) -> None:
+        self._names = cache.place_names(reach)
+        self._slots = np.zeros(limits.tokens, np.int32)
+        self._blocks = np.zeros((limits.sequences, limits.table), np.int32)
+        self._held: list[list[int]] = [[] for _ in range(limits.sequences)]  # whose blocks a row of the table has
+        self._known = [0] * limits.sequences  # and how many of them
+
+    def fill(self, s: int, blocks: list[int], rows: slice, start: int) -> None:
+        """Row `s` becomes `blocks`, a list that only grows while it is the same; `rows` get slots from `start` on."""
+        if blocks is not self._held[s]:
+            self._held[s], self._known[s] = blocks, 0
+        known = self._known[s]
+        if len(blocks) > known:
+            self._blocks[s, known : len(blocks)] = blocks[known:]
+            self._known[s] = len(blocks)
+        count = rows.stop - rows.start
+        if count == 1:
+            self._slots[rows.start] = blocks[start // BLOCK] * BLOCK + start % BLOCK
+        else:
+            places = np.arange(start, start + count, dtype=np.int32)
+            self._slots[rows] = self._blocks[s, places // BLOCK] * BLOCK + places % BLOCK
+
+    def views(self, tokens: int, sequences: int) -> dict[str, NDArray[np.int32]]:
+        """What is filled of each array."""
+        return dict(zip(self._names, (self._slots[:tokens], self._blocks[:sequences]), strict=True))
 
 
 def last_hidden(logits: Tensor) -> Tensor:

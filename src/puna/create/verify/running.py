@@ -60,7 +60,7 @@ class Staged:
         """The stage on its weights: from what it takes to what it gives, arrays of their own. No run sees another."""
         weights = self.backend.load({name: self.tensors[name] for name in stage.weights})
         count = len(self.ids)
-        given = inputs(self.ids)
+        given = inputs(self.ids, cache.reaches(self.side.arch.caches(self.hparams)))
 
         def run(streams: Streams) -> list[Array]:
             program = self.backend.compile(stage.outputs, weights, Bounds(T=count, O=count, S=1))  # fresh states

@@ -5,7 +5,7 @@ a name in a store     a .gguf file     a checkpoint directory, seen as the GGUF 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,16 +60,18 @@ def as_float(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     return {**tensors, **{name: Computed(t.shape, F32, t.numpy) for name, t in floats.items()}}
 
 
-def inputs(ids: list[int]) -> dict[str, NDArray[np.int32]]:
-    """The inputs of one run on a fresh sequence, all of whose rows are wanted."""
+def inputs(ids: list[int], reaches: Iterable[int]) -> dict[str, NDArray[np.int32]]:
+    """The inputs of one run on a fresh sequence, all of whose rows are wanted; `reaches` of its blocks."""
     count = len(ids)
     place = np.arange(count, dtype=np.int32)
+    table = np.arange(-(-count // cache.BLOCK), dtype=np.int32)[None]
+    names = (cache.place_names(reach) for reach in {0, *reaches})
+    places = {name: array for pair in names for name, array in zip(pair, (place, table), strict=True)}
     return {
+        **places,
         "tokens": np.asarray(ids, np.int32),
         "positions": place,
         "sequence": np.zeros(count, np.int32),
-        "slots": place,
-        "table": np.arange(-(-count // cache.BLOCK), dtype=np.int32)[None],
         "lengths": np.array([count], np.int32),
         "outputs": place,
         "types": np.zeros(count, np.int32),
