@@ -408,6 +408,15 @@ def causal_conv1d(x: Tensor, w: Weight, batch: Batch, state: Tensor) -> Tensor:
     return y if w.bias is None else y + w.bias
 
 
+def way_back(x: Tensor, batch: Batch, state: Tensor) -> Tensor:
+    """The row before each of (T, D) in its own sequence, minus the row: (T, D); zeros are before the first.
+
+    `state` (slots, 1, D) keeps a sequence's last row.
+    """
+    taps = apply("expand", constant([[1.0, -1.0]]), shape=(x.shape[1], 2))
+    return causal_conv1d(x, Weight(taps), batch, state)
+
+
 def recurrence(
     r: Tensor,
     w: Tensor,

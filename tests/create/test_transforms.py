@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from puna.arch import base
-from puna.arch.naming import Target, targets
+from puna.arch.naming import Names, Target, sources, targets
 from puna.arch.transform import Transform
 from puna.create.names import Parts, named
 from puna.create.policy import policy
@@ -54,6 +54,9 @@ CASES: list[tuple[tuple[Transform, ...], np.ndarray[Any, Any], Any]] = [
     ((base.split_heads(2), base.rows(0, 2), base.transpose()), MATRIX, [MATRIX[:2].T, MATRIX[3:5].T]),
     ((base.join_heads(),), MATRIX.reshape(2, 3, 4), MATRIX),
     ((base.squeeze(),), MATRIX[:, None], MATRIX),
+    ((base.apart(),), MATRIX, MATRIX[:, None, None]),
+    ((base.apart(),), MATRIX[:1, None], MATRIX[:1, None]),
+    ((base.apart(),), MATRIX[0], MATRIX[None, :1]),
     ((base.reshape(-1, 1),), MATRIX[:2, 0], [[0], [4]]),
     ((base.plus_one(),), MATRIX, MATRIX + 1),
     ((base.negative_exp(),), np.array([0, 1], np.float32), [-1, -np.float32(2.7182817)]),
@@ -100,7 +103,13 @@ NAMES = {
     "layers.{}.experts.{}.w13": ("blk.{}.ffn_gate_exps", "blk.{}.ffn_up_exps"),
     "altup.{}": "altup",
 }
-WHOLE = {"layers.{}.A_log": "blk.{}.ssm_a"}
+WHOLE: Names = {
+    "layers.{}.A_log": "blk.{}.ssm_a",
+    "layers.{}.x_r": Target("blk.{}.lerp.weight", 0),
+    "layers.{}.x_w": Target("blk.{}.lerp.weight", 1),
+    "layers.{}.a.0.weight": "blk.{}.a.weight",
+    "layers.0.a.0.weight": ("blk.0.a.weight", "blk.0.v.weight"),
+}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +122,9 @@ WHOLE = {"layers.{}.A_log": "blk.{}.ssm_a"}
         ("layers.0.experts.2.w13.weight", [("blk.0.ffn_gate_exps.weight", 2), ("blk.0.ffn_up_exps.weight", 2)]),
         ("altup.1.weight", [("altup.weight", 1)]),
         ("layers.7.A_log", [("blk.7.ssm_a", None)]),
+        ("layers.7.x_w", [("blk.7.lerp.weight", 1)]),
+        ("layers.7.a.0.weight", [("blk.7.a.weight", None)]),
+        ("layers.0.a.0.weight", [("blk.0.a.weight", None), ("blk.0.v.weight", None)]),
         ("layers.7.A_log.weight", []),
         ("layers.7.up", []),
         ("layers.x.up.weight", []),
@@ -131,15 +143,29 @@ class Arch:
         return targets(NAMES, WHOLE, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [
+        ("blk.7.ffn_up.bias", ["layers.7.up.bias"]),
+        ("blk.7.ffn_gate_exps.weight", ["layers.7.experts.*.w1.weight", "layers.7.experts.*.w13.weight"]),
+        ("blk.7.lerp.weight", ["layers.7.x_r", "layers.7.x_w"]),
+        ("blk.7.v.weight", []),
+        ("blk.0.v.weight", ["layers.0.a.0.weight"]),
+    ],
+)
+def test_names_are_found_from_what_they_become(name: str, want: list[str]) -> None:
+    assert sources(NAMES, WHOLE, name) == want
+
+
 def test_a_stack_is_in_the_order_of_its_numbers() -> None:
-    sources = [f"layers.0.experts.{i}.w1.weight" for i in (10, 2, 0, 1, 3, 4, 5, 6, 7, 8, 9)]
+    names = [f"layers.0.experts.{i}.w1.weight" for i in (10, 2, 0, 1, 3, 4, 5, 6, 7, 8, 9)]
     in_order = tuple(f"layers.0.experts.{i}.w1.weight" for i in range(11))
     arch: Any = Arch()
-    assert named(arch, {}, sources) == {"blk.0.ffn_gate_exps.weight": Parts(in_order, True)}
+    assert named(arch, {}, names) == {"blk.0.ffn_gate_exps.weight": Parts(in_order, True)}
 
 
 @pytest.mark.parametrize(
-    ("sources", "message"),
+    ("names", "message"),
     [
         ([f"layers.0.experts.{i}.w1.weight" for i in (0, 1, 4)], "stacked from 3 tensors .* missing: 2, 3;"),
         (["layers.0.up.weight", "layers.00.up.weight"], None),
@@ -147,13 +173,13 @@ def test_a_stack_is_in_the_order_of_its_numbers() -> None:
         (["layers.0.experts.0.w1.weight", "layers.0.experts.0.w13.weight"], "both become 'blk.0.ffn_gate_exps.weight'"),
     ],
 )
-def test_gaps_and_clashes_are_named(sources: list[str], message: str | None) -> None:
+def test_gaps_and_clashes_are_named(names: list[str], message: str | None) -> None:
     arch: Any = Arch()
     if message is None:
-        assert len(named(arch, {}, sources)) == 2
+        assert len(named(arch, {}, names)) == 2
         return
     with pytest.raises(ConversionError, match=message):
-        named(arch, {}, sources)
+        named(arch, {}, names)
 
 
 def test_a_stack_s_tensors_follow_each_other_and_transforms_are_done_to_each() -> None:
@@ -179,6 +205,9 @@ def test_parts_of_a_stack_that_differ_are_named() -> None:
         ("blk.0.ffn_gate_inp.weight", (8, 4), BF16, BF16, F32, "routers"),
         ("blk.0.shortconv.conv.weight", (8, 3), F16, None, F32, "convolutions"),
         ("blk.0.ssm_conv1d.weight", (8, 3), F16, None, F32, "convolutions"),
+        ("blk.0.time_mix_lerp_fused.weight", (6, 1, 1, 8), BF16, None, F32, "mixes rows"),
+        ("blk.0.time_mix_w1.weight", (8, 4), BF16, F16, F32, "forgetting"),
+        ("blk.0.time_mix_a1.weight", (8, 4), BF16, F16, F16, "asked"),
         ("blk.0.ssm_a", (8, 1), F16, None, F32, "recurrences"),
         ("token_types.weight", (2, 4), F16, F16, F32, "tables"),
         ("position_embd.weight", (2, 4), F16, F16, F32, "tables"),

@@ -12,7 +12,7 @@ from puna.engine.runner import Limits, Runner
 from puna.engine.sampler import Sampling
 from puna.opened import open_model
 
-CASES = ("lfm2", "mamba", "mamba2", "nemotron_h", "jamba")
+CASES = ("lfm2", "mamba", "mamba2", "nemotron_h", "jamba", "rwkv7")
 CONTEXT = 4 * BLOCK
 GREEDY = Sampling(temperature=0.0, top_logprobs=0)
 LENGTHS = (150, 3, 64, 200, 128, 90, 65, 1)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from golden.cases import CASES, WORDS, values
+from tokenizer import worlds
 
 DATA = Path(__file__).parent / "data"
 DIALECTS = ("published", "current")
@@ -60,11 +61,14 @@ def write_wide(folder: Path, case: str, **changes: Any) -> Path:
 
 
 def write_directory(folder: Path, config: Mapping[str, Any], weights: Mapping[str, Array], *, words: bool) -> Path:
-    """config.json, weights and a tokenizer: WordPiece with `words`, else byte-level BPE."""
+    """config.json, weights and a tokenizer: WordPiece with `words`, RWKV's World, else byte-level BPE."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     write_safetensors(folder / "model.safetensors", weights)
     size = config.get("text_config", config).get("vocab_size") or config["vocab_size"]
+    if config.get("model_type") == "rwkv7":
+        (folder / "rwkv_vocab_v20230424.txt").write_text(worlds.lines(worlds.tokens()), "utf-8")
+        return folder
     tokenizer = word_pieces(size) if words else byte_pairs(size)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps(BERT_SETTINGS if words else BPE_SETTINGS), "utf-8")

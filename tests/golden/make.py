@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from golden.cases import CASES, ROWS, tokens, values
 from golden.checkpoints import write_safetensors
+from golden.rwkv import LOOPS, Rwkv7, tensors
 from golden.stand_ins import STAND_INS
 
 DATA = Path(__file__).parent / "data"
@@ -32,7 +33,13 @@ NOT_WRITTEN = {
 
 
 def model_of(case: str) -> Any:
-    """A transformers model in float32 with the weights of the case, which it loads as files hold them."""
+    """A transformers model in float32 with the weights of the case, which it loads as files hold them.
+
+    Where transformers has none, a loop from the published formulas.
+    """
+    if case in LOOPS:
+        weights = {name: values(case, name, shape) for name, shape in tensors(CASES[case]).items()}
+        return Rwkv7(CASES[case], weights)
     import torch
     import transformers
 
@@ -60,6 +67,8 @@ def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
 
 def outputs(model: Any, ids: list[int], rows: Iterable[int] = ROWS) -> np.ndarray[Any, Any]:
     """Logits, or an encoder's hidden states, at some positions: float32 (len(rows), width)."""
+    if isinstance(model, Rwkv7):
+        return model.logits(ids)[list(rows)].astype(np.float32)
     import torch
 
     with torch.no_grad():
@@ -70,6 +79,9 @@ def outputs(model: Any, ids: list[int], rows: Iterable[int] = ROWS) -> np.ndarra
 
 def description(model: Any, case: str) -> dict[str, Any]:
     """The configuration as transformers writes it today, and every tensor's shape; of a stand-in those published."""
+    if case in LOOPS:
+        shapes = {name: list(shape) for name, shape in sorted(tensors(CASES[case]).items())}
+        return {"config": CASES[case], "tensors": shapes}
     if other := STAND_INS.get(case):
         return {"config": CASES[case], "tensors": {name: list(shape) for name, shape in sorted(other.tensors.items())}}
     config = json.loads(model.config.to_json_string(use_diff=False))

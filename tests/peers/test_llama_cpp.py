@@ -13,6 +13,7 @@ from golden.cases import CASES, PEERS, tokens
 from golden.checkpoints import write_checkpoint, write_wide
 from golden.families.shapes import LLAMA3, YARN
 from puna.opened import open_model
+from tokenizer.corpus import NASTY
 
 pytestmark = [pytest.mark.peer, pytest.mark.llama_cpp]
 
@@ -115,6 +116,21 @@ def test_variants_compute_the_same(
     ids = tokens(CASES[case]["vocab_size"])
     theirs = logits_of(peer_of(path, logits_all=True, **options), ids)
     assert distance(run(open_model(path), backend, [(ids, list(range(len(ids))))]), theirs) < TYPES["F32"]
+
+
+def test_a_world_vocabulary_gives_the_ids_and_texts_of_the_peer(tmp_path: Path) -> None:
+    """But for names of tokens that are no text, which the peer finds in any text."""
+    write_checkpoint(tmp_path, "rwkv7")
+    puna.convert(tmp_path, tmp_path / "model.gguf")
+    peer, ours = peer_of(tmp_path / "model.gguf", vocab_only=True), puna.load(tmp_path / "model.gguf").tokenizer
+    assert (peer.token_bos(), peer.token_eos()) == (ours.bos_id, ours.eos_id) == (0, 0)
+    texts = [text for text in NASTY if text and "<s>" not in text]
+    for text in [*texts, "日本語 \n\n\n\n🦙🦙 it's \\x00\x00", "User: hi\n\nAssistant:"]:
+        ids = peer.tokenize(text.encode(), add_bos=False, special=False)
+        assert ours.encode(text, special=False) == ids, repr(text)
+    assert ours.encode("a<s>b") == peer.tokenize(b"a<s>b", add_bos=False, special=True)
+    for identity in range(1, 307):
+        assert ours.bytes_of(identity) == peer.detokenize([identity], prev_tokens=[1]), identity
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -1,5 +1,6 @@
 """Real vocabularies: ids equal those that their own libraries, and llama.cpp, give."""
 
+import ast
 import base64
 import json
 import time
@@ -14,6 +15,7 @@ from puna.formats.gguf import open_gguf
 from puna.tokenizer import load_tokenizer, metadata_from_hf, tokenizer_from_hf
 from puna.tokenizer.check import PROBES
 from puna.tokenizer.pretokenize import find_split
+from tokenizer import worlds
 from tokenizer.corpus import NASTY
 from tokenizer.test_ranks import by_rank
 
@@ -130,6 +132,11 @@ TEKKEN = {
     "tekken_240911.json": "1948e2d48b0e7377f1bb5f1210f1ae5f984934e75713fc07e2452729b8365316",
 }
 
+RWKV = (
+    *("rwkv", "0.8.32", "rwkv/rwkv_vocab_v20230424.txt"),
+    "8324476023347dec2964625ccb2075c864d250a9c6d9a74f36daba628de8c008",
+)
+
 
 @cache
 def golden(name):
@@ -230,6 +237,19 @@ def test_tekken_ids_equal_those_of_the_plain_algorithm(name):
         expected = [i for piece in split(text) for i in by_rank(piece.encode(), ranks)]
         assert ours.encode(text, special=False) == expected, repr(text)
         assert ours.decode(expected) == text
+
+
+def test_world_ids_equal_those_of_the_plain_algorithm():
+    path = fetch_wheel_file(*RWKV)
+    found = tokenizer_from_hf({path.name: path}, {}, rows=65536)
+    ours = load_tokenizer(found.metadata)
+    lines = (line.split(" ", 1) for line in path.read_text("utf-8").split("\n") if line)
+    literals = ((int(i), ast.literal_eval(rest.rsplit(" ", 1)[0])) for i, rest in lines)
+    ids = {raw.encode() if isinstance(raw, str) else raw: i for i, raw in literals}
+    assert (found.warnings, len(ids), ids[b"\n\n"], ours.stop_ids) == ((), 65529, 261, {0, 261})
+    for text in [*NASTY, *PROBES]:
+        assert ours.encode(text, special=False) == worlds.greedy(text.encode(), ids), repr(text)
+        assert ours.decode(ours.encode(text, special=False)) == text
 
 
 def test_a_converted_vocabulary_equals_the_one_that_llama_cpp_converted():

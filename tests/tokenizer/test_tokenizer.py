@@ -173,7 +173,7 @@ def test_the_properties_name_the_roles():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "rwkv"}, "model 'rwkv' .* is not supported; supported: gpt2"),
+        ({"model": "plamo2"}, "model 'plamo2' .* is not supported; supported: gpt2"),
         ({"model": "t5"}, "model 't5' needs 'tokenizer.ggml.scores'"),
         ({"model": None}, "no 'tokenizer.ggml.model'"),
         ({"tokens": None}, "no list 'tokenizer.ggml.tokens'"),

@@ -11,6 +11,7 @@ from puna.arch.hparams import Config, Hparams
 from puna.arch.naming import Names, Target, sources, targets
 from puna.arch.transform import (
     Transform,
+    apart,
     join_heads,
     last_rows,
     negative_exp,
@@ -40,10 +41,12 @@ __all__ = [
     "Biased",
     "Config",
     "Hparams",
+    "Names",
     "Spec",
     "Target",
     "Transform",
     "Weight",
+    "apart",
     "join_heads",
     "last_rows",
     "negative_exp",

@@ -28,6 +28,11 @@ SIZES = (
     ("blk.0.attn_k.weight", 0, "n_kv_heads head_dim"),
     ("blk.0.ffn_down.weight", 1, "ffn_size"),
     ("position_embd.weight", 0, "context_length"),
+    ("blk.0.time_mix_w1.weight", 0, "decay_rank"),
+    ("blk.0.time_mix_a1.weight", 0, "rate_rank"),
+    ("blk.1.time_mix_v1.weight", 0, "value_mix_rank"),
+    ("blk.0.time_mix_g1.weight", 0, "gate_rank"),
+    ("blk.0.channel_mix_value.weight", 1, "ffn_size"),
     ("blk.{}.ffn_gate_inp.weight", 0, "n_experts"),
     ("blk.{}.ffn_gate_exps.weight", 0, "n_experts"),
 )

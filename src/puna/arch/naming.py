@@ -4,8 +4,10 @@
                  "model.layers.{}.qkv_proj": ("blk.{}.attn_q", "blk.{}.attn_k")    a split: it becomes several
                  "model.layers.{}.experts.{}.w1": "blk.{}.ffn_gate_exps"           one {} more: a stack
     HF_TENSORS   "model.layers.{}.mixer.A_log": "blk.{}.ssm_a"                     whole names, for other endings
+                 "model.layers.{}.x_r": Target("blk.{}.x.weight", 0)               a stack of tensors with other names
 
-Each {} is a number between dots; the last one of a stack is the place on its new first axis.
+Each {} is a number between dots; the last one of a stack is the place on its new first axis. A name with the number of
+a block goes before one with {}.
 """
 
 from __future__ import annotations
@@ -13,14 +15,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-Names = Mapping[str, "str | tuple[str, ...]"]
-
 
 class Target(NamedTuple):
     """A tensor of the output by name; `place` on its first axis where several tensors are stacked, else None."""
 
     name: str
     place: int | None = None
+
+
+Names = Mapping[str, str | Target | tuple[str | Target, ...]]
 
 
 def targets(modules: Names, tensors: Names, hf_name: str) -> tuple[Target, ...]:
@@ -33,6 +36,8 @@ def targets(modules: Names, tensors: Names, hf_name: str) -> tuple[Target, ...]:
         literal = ".".join([*parts[:first], "{}", *parts[first + 1 :]])
         if literal in tensors or literal.rpartition(".")[0] in modules:
             pattern, numbers = literal, numbers[:1]
+    if hf_name in tensors or hf_name.rpartition(".")[0] in modules:
+        pattern, numbers = hf_name, []
     module, _, ending = pattern.rpartition(".")
     if pattern in tensors:
         found, suffix = tensors[pattern], ""
@@ -40,7 +45,7 @@ def targets(modules: Names, tensors: Names, hf_name: str) -> tuple[Target, ...]:
         found, suffix = modules[module], f".{ending}"
     else:
         return ()
-    return tuple(_filled(each + suffix, numbers) for each in ((found,) if isinstance(found, str) else found))
+    return tuple(_filled(each, suffix, numbers) for each in _each(found))
 
 
 def sources(modules: Names, tensors: Names, name: str) -> list[str]:
@@ -51,17 +56,26 @@ def sources(modules: Names, tensors: Names, name: str) -> list[str]:
     module, _, ending = pattern.rpartition(".")
     found = [hf for hf, ours in tensors.items() if _names(ours, pattern)]
     found += [f"{hf}.{ending}" for hf, ours in modules.items() if _names(ours, module)]
-    return [each.format(*numbers, "*") for each in found if 0 <= each.count("{}") - len(numbers) <= 1]
+    of_block = [hf for hf, ours in tensors.items() if numbers and _names(ours, name)]
+    of_block += [f"{hf}.{ending}" for hf, ours in modules.items() if numbers and _names(ours, name.rpartition(".")[0])]
+    return of_block + [each.format(*numbers, "*") for each in found if 0 <= each.count("{}") - len(numbers) <= 1]
 
 
-def _names(ours: str | tuple[str, ...], pattern: str) -> bool:
-    return pattern == ours if isinstance(ours, str) else pattern in ours
+def _names(ours: str | Target | tuple[str | Target, ...], pattern: str) -> bool:
+    return any(pattern == (each if isinstance(each, str) else each.name) for each in _each(ours))
+
+
+def _each(ours: str | Target | tuple[str | Target, ...]) -> tuple[str | Target, ...]:
+    return (ours,) if isinstance(ours, (str, Target)) else ours
 
 
 def _is_number(part: str) -> bool:
     return part.isdecimal() and part.isascii()
 
 
-def _filled(pattern: str, numbers: list[str]) -> Target:
+def _filled(ours: str | Target, suffix: str, numbers: list[str]) -> Target:
+    if isinstance(ours, Target):
+        return Target(ours.name.format(*numbers) + suffix, ours.place)
+    pattern = ours + suffix
     stacked = pattern.count("{}") == len(numbers) - 1
     return Target(pattern.format(*numbers), int(numbers[-1]) if stacked else None)

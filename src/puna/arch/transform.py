@@ -78,6 +78,11 @@ def reshape(*shape: int) -> Transform:
     return Transform("reshape", shape)
 
 
+def apart() -> Transform:
+    """Each vector with two axes of size 1 before it: (n, D) to (n, 1, 1, D), and (1, 1, D) as it is."""
+    return Transform("apart")
+
+
 def plus_one() -> Transform:
     """A norm that multiplies by 1 + w is stored as 1 + w."""
     return Transform("plus_one")

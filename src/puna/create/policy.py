@@ -35,6 +35,7 @@ KEPT_F32 = (
     Rule(r".*\.attn_rel_b\.weight", 9, "biases of scores stay F32: they are added, not multiplied"),
     Rule(r"s\.position_embd.*|.*rel_pos_[hw]", 9, "position tables stay F32"),
     Rule(r".*\.(shortconv\.conv|ssm_conv1d)\.weight|.*\.conv_dw\..*", 9, "short convolutions stay F32"),
+    Rule(r".*\.time_mix_(w1|w2|lerp_fused)\.weight", 9, "rates of forgetting stay F32, and what mixes rows: small"),
     Rule(r".*\.altup_(correct|predict)_coef\.weight", 9, "mixing of streams stays F32: small"),
     Rule(r"a\.(feature_extractor|conv1d|subsampling)\..*", 9, "convolutions of audio stay F32"),
     Rule(r".*\.(ssm_a|ssm_d|ssm_dt|ssm_x_norm)", 9, "recurrences stay F32: errors in them add up"),

@@ -100,6 +100,10 @@ def _unit(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1) or (1,)
 
 
+def _leading(shape: Shape) -> Shape:
+    return tuple(size for size in shape[:-1] if size != 1)
+
+
 def _multiple(count: int, of: int) -> str:
     return "" if count and count % of == 0 else f"a multiple of {of} rows"
 
@@ -178,6 +182,12 @@ KINDS: dict[str, Kind] = {
         _reshaped,
         lambda a, *wanted: a.reshape(wanted),
         lambda s, *wanted: "" if prod(_reshaped(s, *wanted)) == prod(s) else f"as many elements as {wanted}",
+    ),
+    "apart": Kind(
+        "vectors that are mixed by broadcasting",
+        "elements",
+        lambda s: (*_leading(s), 1, 1, s[-1]),
+        lambda a: a.reshape(*_leading(a.shape), 1, 1, a.shape[-1]),
     ),
     "plus_one": Kind("the norm multiplies by 1 + w", "", _same, lambda a: a + a.dtype.type(1)),
     "negative_exp": Kind("A is -exp(A_log)", "", _same, lambda a: -np.exp(a)),

@@ -1,7 +1,8 @@
 """`tokenizer.*` metadata from the files of a Hugging Face checkpoint: `tokenizer_from_hf(directory, config)`.
 
-    the vocabulary, the first there is: tokenizer.model or another SentencePiece model (of a unigram model, a
-    tokenizer.json beside it), tokenizer.json, tekken.json, a tiktoken file, vocab.json with merges.txt, vocab.txt
+    the vocabulary, the first there is: rwkv_vocab_*.txt, tokenizer.model or another SentencePiece model (of a unigram
+    model, a tokenizer.json beside it), tokenizer.json, tekken.json, a tiktoken file, vocab.json with merges.txt,
+    vocab.txt
     what goes with it: added_tokens.json, tokenizer_config.json, special_tokens_map.json, generation_config.json,
     chat_template.{jinja,json}, additional_chat_templates/
 
@@ -22,10 +23,14 @@ from puna.tokenizer.kept import keep_full
 from puna.tokenizer.roles import set_ends, set_ids
 from puna.tokenizer.sources import read_json, read_vocabulary_files
 from puna.tokenizer.vocabulary import PREFIX, TokenType
+from puna.tokenizer.world import TEMPLATE, escaped
 
 Files = Mapping[str, Path]
 
 _log = logging.getLogger("puna")
+
+FIXED = {"": (TokenType.UNKNOWN, TokenType.BYTE), "rwkv": (TokenType.NORMAL,)}
+"""Types of tokens that other files do not change, by model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,8 @@ def tokenizer_from_hf(
     metadata |= keep_full(draft, metadata, spec)
     origins |= dict.fromkeys(metadata.keys() - origins.keys(), draft.source)
     templates, places = chat_templates(files, settings, read_json(files, "chat_template.json"))
+    if draft.model == "rwkv" and not templates:
+        templates, places = {"tokenizer.chat_template": TEMPLATE}, {"tokenizer.chat_template": "World models"}
     return Extraction(metadata | templates, tuple(draft.warnings), origins | places)
 
 
@@ -113,9 +120,11 @@ def _add_listed(draft: Draft, files: Files, settings: Mapping[str, Any]) -> None
     for identity, token in sorted(listed.items()):
         text = str(token["content"])
         kind = added_type(text, bool(token.get("special")))
-        fixed = identity < len(draft.types) and draft.types[identity] in (TokenType.UNKNOWN, TokenType.BYTE)
+        fixed = identity < len(draft.types) and draft.types[identity] in FIXED.get(draft.model, FIXED[""])
         if fixed or (draft.scores is None and identity < len(draft.tokens) and draft.tokens[identity] == text):
             continue
+        if draft.model == "rwkv" and draft.find(escaped(text.encode())) is not None:
+            continue  # some files make an end of what is a token already, under an id that no model knows
         inside = draft.model in ("llama", "t5") and kind != TokenType.CONTROL
         draft.place(identity, plain_spaces(text) if inside else text, kind)
         flags = {name: bool(token.get(name)) for name in ("single_word", "lstrip", "rstrip", "normalized")}

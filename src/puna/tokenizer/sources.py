@@ -15,6 +15,7 @@ from puna.tokenizer.ranks import library_form, looks_like_tiktoken, parse_tekken
 from puna.tokenizer.sentencepiece_model import parse_sentencepiece
 from puna.tokenizer.tokenizer_json import complete, parse_tokenizer_json
 from puna.tokenizer.vocabulary import TokenType
+from puna.tokenizer.world import FILE, parse_world
 
 Files = Mapping[str, Path]
 Spec = dict[str, Any]
@@ -28,6 +29,8 @@ def read_vocabulary_files(files: Files, kind: str, settings: Mapping[str, Any]) 
 
     `kind` is the config's model_type, `settings` its tokenizer_config.json. ConversionError where there is none.
     """
+    if world := next((name for name in files if FILE.fullmatch(name)), None):
+        return parse_world(read_text(files[world]), world, settings), None
     draft, problem = _sentencepiece(files, settings)
     if draft:
         return draft, None
@@ -52,8 +55,8 @@ def read_vocabulary_files(files: Files, kind: str, settings: Mapping[str, Any]) 
         raise problem
     raise ConversionError(
         "tokenizer: there is neither tokenizer.json nor tokenizer.model, tekken.json, a .tiktoken file, vocab.json "
-        "with merges.txt or vocab.txt; saving the tokenizer again with a current transformers (save_pretrained) would "
-        "write one"
+        "with merges.txt, vocab.txt or rwkv_vocab_*.txt; saving the tokenizer again with a current transformers "
+        "(save_pretrained) would write one"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from puna.errors import TokenizerError
 from puna.tokenizer.byte_pairs import BytePairs
 from puna.tokenizer.full import FullTokenizer
+from puna.tokenizer.longest import LongestTokens
 from puna.tokenizer.pieces import Encoder
 from puna.tokenizer.seams import Seams
 from puna.tokenizer.sentence_pieces import SentencePieces
@@ -27,6 +28,7 @@ _ENCODERS: dict[str, Callable[[Vocabulary], Encoder]] = {
     "llama": SentencePieces,
     "t5": Unigrams,
     "bert": WordPieces,
+    "rwkv": LongestTokens,
 }
 
 _INSIDE = ("llama", "t5")  # models whose encoders find user-defined tokens themselves

@@ -1,6 +1,7 @@
 """A vocabulary as GGUF metadata holds it: the `tokenizer.ggml.*` keys, with llama.cpp's defaults where a key is absent.
 
-    model   gpt2 | gemma4 (byte pairs), llama (SentencePiece), t5 (SentencePiece unigrams), bert (WordPiece), none
+    model   gpt2 | gemma4 (byte pairs), llama (SentencePiece), t5 (SentencePiece unigrams), bert (WordPiece),
+            rwkv (the longest token), none
     tokens  [string], token_type [i32], scores [f32], merges ["left right"]
     *_token_id  bos eos eot eom unknown seperator (so spelled) padding cls mask;  add_{bos,eos}_token, add_space_prefix
     precompiled_charsmap, remove_extra_whitespaces
@@ -28,7 +29,7 @@ _log = logging.getLogger("puna")
 
 PREFIX = "tokenizer.ggml."
 FULL = "tokenizer.huggingface.json"
-MODELS = ("gpt2", "gemma4", "llama", "t5", "bert", "none")
+MODELS = ("gpt2", "gemma4", "llama", "t5", "bert", "rwkv", "none")
 
 
 class TokenType(IntEnum):

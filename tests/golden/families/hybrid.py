@@ -42,8 +42,18 @@ FALCON_H1: dict[str, Any] = {
     **{"ssm_out_multiplier": 0.875, "ssm_multipliers": [0.5, 0.75, 1.25, 1.5, 0.625]},
 }
 
+RWKV7: dict[str, Any] = {
+    **{"architectures": ["RWKV7ForCausalLM"], "model_type": "rwkv7", "attn": None, "attn_mode": "chunk"},
+    **{"hidden_size": 256, "num_hidden_layers": 3, "head_dim": 64, "num_heads": 4, "hidden_ratio": 4.0},
+    **{"intermediate_size": 512, "hidden_act": "sqrelu", "norm_first": True, "norm_bias": True, "norm_eps": 1e-5},
+    **{"decay_low_rank_dim": 32, "gate_low_rank_dim": 64, "a_low_rank_dim": 48, "v_low_rank_dim": 16},
+    **{"fuse_norm": True, "value_dim": [256] * 3, "vocab_size": 320, "max_position_embeddings": 2048},
+    **{"bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": False},
+}
+
 CASES: dict[str, dict[str, Any]] = {
     "mamba": MAMBA,
+    "rwkv7": RWKV7,
     "qwen35": QWEN35,
     "qwen35moe": {
         **{k: v for k, v in QWEN3NEXT.items() if k not in ("rope_theta", "rope_scaling", "norm_topk_prob")},
@@ -121,6 +131,8 @@ CASES: dict[str, dict[str, Any]] = {
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("mamba", {"layer_norm_epsilon": 0.1}),
     ("falcon_mamba", {"model_type": "mamba"}),
+    ("rwkv7", {"norm_eps": 1e-3}),
+    ("rwkv7", {"head_dim": 32}),
     ("jamba", {"num_experts_per_tok": 1}),
     ("nemotron_h", {"hybrid_override_pattern": "M-*M", "n_groups": 1, "ssm_state_size": 64}),
     ("mamba2", {"n_groups": 1, "state_size": 64}),
@@ -140,5 +152,5 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 
 PEERS: list[str] = [
     *("lfm2", "mamba", "falcon_mamba", "mamba2", "nemotron_h", "jamba", "qwen3next", "qwen35", "qwen35moe"),
-    *("falcon_h1", "granitehybrid", "granitehybrid_dense", "nemotron_h_moe"),
+    *("falcon_h1", "granitehybrid", "granitehybrid_dense", "nemotron_h_moe", "rwkv7"),
 ]
