@@ -21,8 +21,9 @@ _ROADS = "create engine store tokenizer template media"
 _MODEL = "rendering verifying model reranking runtime opened generation"
 LAYERS = {
     "__main__": "cli",
-    "cli": f"puna server bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
-    "server": f"puna {_MODEL} {_ROADS} {_RUN} {_FILES}",
+    "cli": f"puna server worker bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
+    "server": f"puna worker opened generation create store template {_FILES}",  # headers: it computes nothing
+    "worker": f"model generation template {_FILES}",  # one model in a process
     "bench": f"runtime opened engine {_RUN} {_FILES}",  # token ids: no text
     "rendering": f"model opened store template {_FILES}",
     "verifying": f"opened create store {_FILES}",
@@ -61,14 +62,17 @@ LIBRARIES = {
     "libgguf": "backends",
     "mlx": "backends",
     "llama_cpp": "bench",
+    "msgspec": "server worker",
     "numpy": f"server bench {_ARRAYS}",
     "onnx": "backends",
     "onnxruntime": "backends",
     "prompt_toolkit": "cli",
     "sentencepiece": "tokenizer",
+    "starlette": "server",
     "tokenizers": "tokenizer",
     "torch": "backends create",
     "transformers": "create",
+    "uvicorn": "server",
 }
 
 # A file in arch/ is a description: it computes nothing itself and touches nothing outside.

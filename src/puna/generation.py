@@ -149,10 +149,10 @@ def _count(options: Mapping[str, Any]) -> int:
 
 def _stops(options: Mapping[str, Any]) -> tuple[str, ...]:
     stops = options.get("stop") or ()
-    stops = (stops,) if isinstance(stops, str) else tuple(stops)
-    if not all(isinstance(s, str) and s for s in stops):
+    stops = (stops,) if isinstance(stops, str) else stops
+    if not isinstance(stops, list | tuple) or not all(isinstance(s, str) and s for s in stops):
         raise RequestError(f"option 'stop' is {stops!r}; it must be non-empty strings")
-    return stops
+    return tuple(stops)
 
 
 class StopText:

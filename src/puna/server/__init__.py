@@ -1,0 +1,7 @@
+"""The server: what people ask over HTTP, in the words of Ollama's, OpenAI's and Anthropic's APIs.
+
+    running -> app -> endpoints -> (ollama | ...) -> server -> models -> a worker's client
+
+Each model runs in a worker process (puna.worker); here nothing is computed. `starlette` and `uvicorn` are imported by
+the modules that need them, when they are.
+"""

@@ -1,0 +1,178 @@
+"""What there is and what is loaded: `tags`, `ps`, `show`, `copy`, `delete`, `version`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from starlette.responses import PlainTextResponse, Response
+
+from puna import __version__
+from puna.errors import ModelNotFound
+from puna.server import catalog
+from puna.server.endpoints import Call, Endpoint
+from puna.server.errors import Refused
+from puna.server.models import Loaded
+from puna.server.wire import json_reply
+from puna.store import Store
+
+FOREVER_SECONDS = 100 * 365 * 86400.0
+"""How far away the end of what stays for ever is said to be."""
+
+
+class Named(msgspec.Struct, kw_only=True):
+    """A request about one model, which older clients call `name`."""
+
+    model: str = ""
+    name: str = ""
+
+    @property
+    def said(self) -> str:
+        """The model's name; Refused where there is none."""
+        if not (self.model or self.name):
+            raise Refused(400, "model is required")
+        return self.model or self.name
+
+
+class Show(Named, kw_only=True):
+    """With `verbose`, every tensor and the long lists of the metadata."""
+
+    verbose: bool = False
+    system: str = ""
+    template: str = ""
+
+
+class Copy(msgspec.Struct, kw_only=True):
+    """Two names."""
+
+    source: str = ""
+    destination: str = ""
+
+
+async def root(call: Call, ask: None) -> Response:
+    """That the server runs."""
+    return PlainTextResponse("Puna is running")
+
+
+async def version(call: Call, ask: None) -> Response:
+    """The version of Puna."""
+    return json_reply({"version": __version__})
+
+
+async def tags(call: Call, ask: None) -> Response:
+    """The models there are, the youngest first."""
+    found = await asyncio.to_thread(lambda: list(catalog.entries()))
+    found.sort(key=lambda entry: entry.manifest.modified or datetime.fromtimestamp(0, UTC), reverse=True)
+    return json_reply({"models": [_listed(entry) for entry in found]})
+
+
+def _listed(entry: catalog.Entry) -> dict[str, Any]:
+    name, when = entry.name.short, entry.manifest.modified
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": when.isoformat() if when else "",
+        "size": entry.manifest.size,
+        "digest": entry.digest,
+        "details": entry.details(),
+    }
+
+
+async def ps(call: Call, ask: None) -> Response:
+    """The models that are loaded."""
+    return json_reply({"models": [await _running(model) for model in call.server.models.loaded]})
+
+
+async def _running(model: Loaded) -> dict[str, Any]:
+    entry = await asyncio.to_thread(catalog.entry, model.wanted.name)
+    ends = min(model.expires_at, time.time() + FOREVER_SECONDS)
+    return {
+        "name": model.wanted.name,
+        "model": model.wanted.name,
+        "size": model.wanted.size,
+        "digest": model.wanted.digest,
+        "details": entry.details(),
+        "expires_at": datetime.fromtimestamp(ends, UTC).isoformat().replace("+00:00", "Z"),
+        "size_vram": 0,
+        "context_length": model.worker.ready.context_length,
+    }
+
+
+async def show(call: Call, ask: Show) -> Response:
+    """What a model is made of."""
+    return json_reply(await asyncio.to_thread(_shown, ask.said, ask.verbose))
+
+
+def _shown(name: str, verbose: bool) -> dict[str, Any]:
+    entry = catalog.entry(name)
+    opened = catalog.opened(str(entry.name), entry.digest)
+    shown: dict[str, Any] = {
+        "license": "\n".join(opened.licenses),
+        "modelfile": str(opened.modelfile()),
+        "parameters": "\n".join(_parameters(opened.params)),
+        "template": opened.template or str(opened.metadata.get("tokenizer.chat_template") or ""),
+        "system": opened.system or "",
+        "renderer": opened.renderer,
+        "parser": opened.parser,
+        "details": entry.details(),
+        "messages": list(opened.messages),
+        "model_info": {key: _value(value, verbose) for key, value in opened.metadata.items()},
+        "capabilities": catalog.capabilities(opened),
+        "modified_at": entry.manifest.modified.isoformat() if entry.manifest.modified else "",
+        "requires": opened.requires,
+    }
+    if verbose:
+        shown["tensors"] = [
+            {"name": name, "type": tensor.dtype.name, "shape": list(reversed(tensor.shape))}
+            for name, tensor in opened.tensors.items()
+        ]
+    return {key: value for key, value in shown.items() if value not in (None, "", [])}
+
+
+def _parameters(params: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in params.items():
+        for item in value if isinstance(value, list) else [value]:
+            yield f"{name:<30} {json.dumps(item, ensure_ascii=False)}"
+
+
+def _value(value: Any, verbose: bool) -> Any:
+    """A metadata value as JSON has it; of long lists nothing, unless they are asked for."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (str, int, float, bool)):
+        return value
+    return [_value(item, verbose) for item in value] if verbose else None
+
+
+async def copy(call: Call, ask: Copy) -> Response:
+    """Give a model a second name."""
+    await asyncio.to_thread(catalog.entry, ask.source)  # or 404
+    await asyncio.to_thread(Store().copy, ask.source, ask.destination)
+    return Response(status_code=200)
+
+
+async def delete(call: Call, ask: Named) -> Response:
+    """Remove a model."""
+    try:
+        await asyncio.to_thread(Store().remove, ask.said)
+    except ModelNotFound as error:
+        raise Refused(404, f"model '{ask.said}' not found") from error
+    return Response(status_code=200)
+
+
+ENDPOINTS = [
+    Endpoint(method="GET", path="/", run=root, scope=None, about="That the server runs."),
+    Endpoint(method="GET", path="/api/version", run=version, scope=None, about="The version."),
+    Endpoint(method="GET", path="/api/tags", run=tags, about="The models there are."),
+    Endpoint(method="GET", path="/api/ps", run=ps, about="The models that are loaded."),
+    Endpoint(method="POST", path="/api/show", run=show, reads=Show, about="What a model is made of."),
+    Endpoint(
+        method="POST", path="/api/copy", run=copy, reads=Copy, scope="manage", about="Give a model a second name."
+    ),
+    Endpoint(method="DELETE", path="/api/delete", run=delete, reads=Named, scope="manage", about="Remove a model."),
+]

@@ -1,0 +1,112 @@
+"""What every API asks for: a model by its name, an answer in pieces, a value. It knows no protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from puna.generation import Chunk
+from puna.machine.memory import free_memory
+from puna.server import catalog
+from puna.server.durations import parse_duration
+from puna.server.errors import Refused
+from puna.server.models import Loaded, Models, Wanted
+from puna.server.settings import Settings
+from puna.worker.client import Failure
+from puna.worker.protocol import Prompted
+from puna.worker.requests import Addressed, Answering, Ask, Chat, Generate
+
+THINKING = ("low", "medium", "high", "max")
+
+
+@dataclass(slots=True)
+class Server:
+    """Settings, and the models that are loaded."""
+
+    settings: Settings
+    models: Models = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.models = Models(self.settings, free_memory)
+
+    async def wanted(self, ask: Addressed) -> Wanted:
+        """The model that a request is for; Refused with 404 where there is none."""
+        if not ask.model:
+            raise Refused(400, "model is required")
+        entry = await asyncio.to_thread(catalog.entry, ask.model)
+        opened = await asyncio.to_thread(catalog.opened, str(entry.name), entry.digest)
+        length = (ask.options or {}).get("num_ctx") or 0
+        most = opened.metadata.get(f"{opened.metadata.get('general.architecture')}.context_length") or length
+        size = await asyncio.to_thread(catalog.expected_bytes, opened)
+        return Wanted(entry.name.short, entry.digest, size, min(int(length), int(most)))
+
+    async def check(self, ask: Answering) -> None:
+        """Refused where the model cannot do what is asked, or what is asked makes no sense."""
+        if ask.top_logprobs is not None and not 0 <= ask.top_logprobs <= 20:
+            raise Refused(400, "top_logprobs must be between 0 and 20")
+        if isinstance(ask.think, str) and ask.think not in THINKING:
+            raise Refused(400, f"think is {ask.think!r}; true, false, {', '.join(THINKING)} would work")
+        entry = await asyncio.to_thread(catalog.entry, ask.model)
+        able = catalog.capabilities(await asyncio.to_thread(catalog.opened, str(entry.name), entry.digest))
+        for wanted, capability in _needed(ask):
+            if wanted and capability not in able:
+                raise Refused(400, f"{ask.model!r} does not support {capability}")
+
+    async def load(self, ask: Addressed) -> float:
+        """Load a model that is asked nothing yet; the seconds that took."""
+        begun = time.monotonic()
+        async with self.models.lease(await self.wanted(ask), keep_alive(ask)):
+            return time.monotonic() - begun
+
+    async def unload(self, ask: Addressed) -> None:
+        """Unload a model, if it is loaded."""
+        await self.models.unload((await self.wanted(ask)).name)
+
+    async def answer(self, ask: Chat | Generate, client: str) -> AsyncGenerator[Prompted | Chunk, None]:
+        """What the prompt came to, and the answer as it comes, at last with figures. Closing it ends the work."""
+        wanted, keep, begun = await self.wanted(ask), keep_alive(ask), time.monotonic()
+        async with AsyncExitStack() as stack:
+            model = await self._turn(stack, wanted, keep, client)
+            waited = time.monotonic() - begun
+            async with aclosing(model.worker.ask(ask)) as said:
+                async for part in said:
+                    if isinstance(part, dict):
+                        raise Failure("Bug", "the model's process gave a value instead of an answer")
+                    if isinstance(part, Chunk) and part.stats:
+                        part = replace(part, stats=replace(part.stats, load_seconds=waited))
+                    yield part
+
+    async def value(self, ask: Ask, client: str) -> dict[str, Any]:
+        """What a worker gives for a request that is not answered in pieces."""
+        if not isinstance(ask, Addressed):
+            raise Refused(400, "the request names no model")
+        wanted, keep = await self.wanted(ask), keep_alive(ask)
+        async with AsyncExitStack() as stack:
+            model = await self._turn(stack, wanted, keep, client)
+            return await model.worker.value(ask)
+
+    async def _turn(self, stack: AsyncExitStack, wanted: Wanted, keep: float | None, client: str) -> Loaded:
+        """The model, with a turn of it; loaded again where its process ended while this waited."""
+        while True:
+            async with AsyncExitStack() as attempt:
+                model = await attempt.enter_async_context(self.models.lease(wanted, keep))
+                await attempt.enter_async_context(model.turns.turn(client))
+                if model.worker.alive:
+                    stack.push_async_exit(attempt.pop_all().__aexit__)
+                    return model
+
+
+def keep_alive(ask: Addressed) -> float | None:
+    """Seconds that a request wants its model kept; None where it says nothing."""
+    return None if ask.keep_alive is None else parse_duration(ask.keep_alive)
+
+
+def _needed(ask: Answering) -> list[tuple[object, str]]:
+    tools = isinstance(ask, Chat) and ask.tools
+    suffix = isinstance(ask, Generate) and not ask.raw and ask.suffix
+    plain = isinstance(ask, Generate) and ask.raw
+    return [(True, "completion"), (ask.think and not plain, "thinking"), (tools, "tools"), (suffix, "insert")]

@@ -1,0 +1,105 @@
+"""What a model can be asked, whoever asks: one type a kind of work, in the words of Ollama's own API.
+
+Every API is translated into these. `model` and `keep_alive` concern who loads models, `stream` who sends the answer;
+the rest goes to the model. Fields that are not known are ignored, as Ollama does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, field
+
+KeepAlive = str | int | float | None
+Think = bool | str | None
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Addressed(Struct, kw_only=True, omit_defaults=True):
+    """Meant for one model, which stays loaded for `keep_alive`: seconds, or a text such as "5m"; below 0 for ever."""
+
+    model: str = ""
+    keep_alive: KeepAlive = None
+    options: dict[str, Any] | None = None
+
+
+class Answering(Addressed, kw_only=True, omit_defaults=True):
+    """What generating takes, whatever the prompt.
+
+    `think`: True, False or a level, None as the model does by itself. `format`: "json" or a JSON Schema. `truncate`:
+    a prompt that does not fit loses its oldest messages, or its beginning; otherwise it is refused.
+    """
+
+    stream: bool | None = None
+    format: Any = None
+    think: Think = None
+    truncate: bool | None = None
+    shift: bool | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    debug_render_only: bool = field(default=False, name="_debug_render_only")
+
+
+class Chat(Answering, kw_only=True, omit_defaults=True, tag="chat", tag_field="ask"):
+    """Answer a conversation. `messages` and `tools` are as puna.template.message reads them."""
+
+    messages: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Any = None
+
+
+class Generate(Answering, kw_only=True, omit_defaults=True, tag="generate", tag_field="ask"):
+    """Continue a prompt by the model's template, or with `raw` as it is; `context` are the tokens of what was before.
+
+    `prompt` may be token ids, which are taken as they are.
+    """
+
+    prompt: str | list[int] = ""
+    suffix: str = ""
+    system: str = ""
+    template: str = ""
+    context: list[int] | None = None
+    raw: bool = False
+    images: list[str] | None = None
+
+
+class Embed(Addressed, kw_only=True, omit_defaults=True, tag="embed", tag_field="ask"):
+    """Vectors of texts."""
+
+    input: list[str]
+    truncate: bool = True
+    dimensions: int | None = None
+
+
+class Rerank(Addressed, kw_only=True, omit_defaults=True, tag="rerank", tag_field="ask"):
+    """How well each document answers the query."""
+
+    query: str
+    documents: list[str]
+    instruction: str | None = None
+    truncate: bool = True
+
+
+class Tokenize(Addressed, kw_only=True, omit_defaults=True, tag="tokenize", tag_field="ask"):
+    """Token ids of a text; with `special`, begin and end tokens are added and control tokens in it are read."""
+
+    text: str
+    special: bool = True
+    pieces: bool = False
+
+
+class Detokenize(Addressed, kw_only=True, omit_defaults=True, tag="detokenize", tag_field="ask"):
+    """The text of token ids."""
+
+    tokens: list[int]
+
+
+class Render(Chat, kw_only=True, omit_defaults=True, tag="render", tag_field="ask"):
+    """The prompt that messages make, and its tokens."""
+
+
+class Measure(Struct, kw_only=True, tag="measure", tag_field="ask"):
+    """What the process takes now."""
+
+
+Ask = Chat | Generate | Embed | Rerank | Tokenize | Detokenize | Render | Measure

@@ -1,0 +1,88 @@
+"""What a worker does for each kind of request, with a model that is open. It knows no pipe and no other request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from puna.errors import RequestError
+from puna.generation import KNOWN, LOAD_TIME, Answer
+from puna.worker.prompts import Prompt, prompt_of
+from puna.worker.requests import Chat, Detokenize, Embed, Generate, Measure, Render, Rerank, Tokenize
+
+if TYPE_CHECKING:
+    from puna.model import Model
+
+_log = logging.getLogger("puna.worker")
+
+
+def answer(model: Model, ask: Chat | Generate) -> tuple[Prompt, Answer]:
+    """A request's prompt and the answer to it; RequestError where the model or the request is not fit for it."""
+    options = _options(ask)
+    room = min(int(options.pop("num_ctx", 0) or model.context_length), model.context_length)
+    prompt = prompt_of(model, ask, room)
+    return prompt, model.generate(prompt.tokens, **options)
+
+
+def _options(ask: Chat | Generate) -> dict[str, Any]:
+    """Those of the request's options that generating knows; the others are logged, as Ollama does."""
+    given = dict(ask.options or {})
+    for name in given.keys() - {*KNOWN, *LOAD_TIME, "num_ctx"}:
+        _log.warning("option %r is unknown and has no effect", name)
+    if ask.logprobs or ask.top_logprobs:
+        given |= {"logprobs": True, "top_logprobs": ask.top_logprobs or 0}
+    return {name: value for name, value in given.items() if name in KNOWN or name == "num_ctx"}
+
+
+def embed(model: Model, ask: Embed) -> dict[str, Any]:
+    """Vectors as float32 bytes, row after row, and how many tokens were read."""
+    vectors = model.embed(ask.input, dimensions=ask.dimensions, truncate=ask.truncate)
+    counts = (min(len(model.tokenizer.encode(text)), model.context_length) for text in ask.input)
+    return {"rows": len(vectors), "data": vectors.tobytes(), "tokens": sum(counts)}
+
+
+def rerank(model: Model, ask: Rerank) -> dict[str, Any]:
+    """A score for each document."""
+    more = {"instruction": ask.instruction} if ask.instruction else {}
+    scores = model.rerank(ask.query, ask.documents, truncate=ask.truncate, **more)
+    return {"scores": [float(score) for score in scores]}
+
+
+def tokenize(model: Model, ask: Tokenize) -> dict[str, Any]:
+    """Token ids, and with `pieces` the text of each."""
+    ids = model.tokenizer.encode(ask.text, ask.special)
+    pieces = [model.tokenizer.bytes_of(i).decode("utf-8", "replace") for i in ids] if ask.pieces else None
+    return {"tokens": ids} | ({"pieces": pieces} if pieces is not None else {})
+
+
+def detokenize(model: Model, ask: Detokenize) -> dict[str, Any]:
+    """The text of token ids."""
+    size = model.tokenizer.vocab_size
+    if wrong := [i for i in ask.tokens if not 0 <= i < size]:
+        raise RequestError(f"token {wrong[0]} is outside the vocabulary; ids run from 0 to {size - 1}")
+    return {"text": model.tokenizer.decode(ask.tokens)}
+
+
+def rendered(model: Model, ask: Render) -> dict[str, Any]:
+    """The prompt that messages make, and its tokens."""
+    prompt = prompt_of(model, ask, model.context_length)
+    return {"prompt": prompt.text, "tokens": prompt.tokens, "dropped": prompt.dropped}
+
+
+def measure(model: Model, ask: Measure) -> dict[str, Any]:
+    """Bytes that the process takes."""
+    import resource
+
+    return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+VALUES: dict[type, Callable[[Any, Any], dict[str, Any]]] = {
+    Embed: embed,
+    Rerank: rerank,
+    Tokenize: tokenize,
+    Detokenize: detokenize,
+    Render: rendered,
+    Measure: measure,
+}
+"""What gives one value."""

@@ -1,0 +1,125 @@
+import http.client
+import json
+import os
+import signal
+import string
+import threading
+import time
+
+import pytest
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def chat(live, **more):
+    return live("POST", "/api/chat", {"model": "tiny", "messages": HELLO, "stream": False, **more})
+
+
+def test_an_answer_comes_whole_with_figures(live):
+    answer = chat(live).json
+    assert answer["message"] == {"role": "assistant", "content": string.ascii_lowercase}
+    assert (answer["done"], answer["done_reason"], answer["eval_count"]) == (True, "stop", 27)  # the end is a token too
+    assert answer["prompt_eval_count"] > 10
+    assert answer["total_duration"] >= answer["eval_duration"] > 0
+
+
+def test_an_answer_comes_line_by_line(live):
+    lines = live("POST", "/api/chat", {"model": "tiny", "messages": HELLO}).lines
+    assert "".join(line["message"]["content"] for line in lines) == string.ascii_lowercase
+    assert [line["done"] for line in lines] == [False] * 26 + [True]
+
+
+def test_a_prompt_that_does_not_fit_is_refused_with_both_counts(live):
+    reply = chat(live, messages=[{"role": "user", "content": "x" * 300}])
+    assert reply.status == 400
+    assert "the prompt has 319 tokens, the context holds 256" in reply.json["error"]
+
+
+def test_the_oldest_messages_go_where_truncation_is_asked_for_and_the_answer_says_so(live):
+    long = [{"role": "user", "content": "x" * 150}, {"role": "assistant", "content": "y" * 70}, *HELLO]
+    assert chat(live, messages=long, options={"num_predict": 1}).status == 400
+    answer = chat(live, messages=long, truncate=True, options={"num_predict": 1}).json
+    assert answer["message"]["content"] == "a"
+    assert answer["dropped"] == {"messages": 1}
+
+
+def test_many_clients_at_once_get_what_each_would_get_alone(live):
+    said = {}
+
+    def ask(i):
+        said[i] = chat(live, messages=[{"role": "user", "content": "hi " * i}]).json["message"]["content"]
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(1, 13)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == dict.fromkeys(range(1, 13), string.ascii_lowercase)
+
+
+def test_a_client_that_leaves_ends_its_sequence(live):
+    connection = http.client.HTTPConnection("127.0.0.1", live.port)
+    body = {"model": "tiny", "prompt": "\n", "raw": True, "options": {"ignore_eos": True, "num_predict": 200}}
+    connection.request("POST", "/api/generate", json.dumps(body))
+    connection.getresponse().read(20)
+    worker = live.models.loaded[0].worker
+    connection.close()
+    until(lambda: worker.jobs == 0)
+
+
+def test_a_worker_that_is_killed_is_reported_and_the_next_request_gets_another(live):
+    chat(live)
+    old = live.models.loaded[0].worker
+    os.kill(old.pid, signal.SIGKILL)
+    until(lambda: not old.alive)
+    assert chat(live).json["message"]["content"] == string.ascii_lowercase
+    assert live.models.loaded[0].worker.pid != old.pid
+
+
+def test_a_request_under_way_on_a_killed_worker_is_told(live):
+    chat(live)
+    lines = []
+
+    def ask():
+        body = {"model": "tiny", "prompt": "\n", "raw": True, "options": {"ignore_eos": True}}
+        lines.extend(live("POST", "/api/generate", body).lines)
+
+    os.kill(live.models.loaded[0].worker.pid, signal.SIGSTOP)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    until(lambda: live.models.loaded[0].worker.jobs == 1)
+    os.kill(live.models.loaded[0].worker.pid, signal.SIGKILL)
+    thread.join()
+    assert "process ended (signal 9)" in lines[-1]["error"]
+
+
+def test_no_path_of_this_machine_is_in_an_error(live, home):
+    for path, body in [
+        ("/api/show", {"model": "nope"}),
+        ("/api/create", {"model": "x", "from": str(home / "no.gguf")}),
+    ]:
+        assert str(home) not in live("POST", path, body).body.decode()
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"x"', b'{"model": 5}'])
+def test_a_body_that_makes_no_sense_is_400(live, body):
+    assert live("POST", "/api/chat", body).status == 400
+
+
+def test_an_unknown_path_is_404_in_the_form_of_its_api(live):
+    assert live("GET", "/api/nope").json["error"].startswith("/api/nope")
+    assert live("GET", "/v1/nope").json["error"]["type"] == "not_found_error"
+    assert live("GET", "/v1/messages/nope").json["type"] == "error"
+
+
+def test_keep_alive_0_unloads(live):
+    chat(live, keep_alive=0)
+    until(lambda: live("GET", "/api/ps").json == {"models": []})
+
+
+def until(true):
+    for _ in range(500):
+        if true():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not come true within 5 s")
