@@ -10,20 +10,9 @@
 namespace puna {
 namespace {
 
-// 2^(exponent - 128), half of what the byte stands for.
-inline float half_e8m0(uint8_t exponent) {
-    const uint32_t bits = exponent < 2 ? 0x00200000u << exponent : static_cast<uint32_t>(exponent - 1) << 23;
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value;
-}
-
 // Half of what the byte, below 128, stands for.
 inline float half_e4m3(uint8_t code) {
-    const uint32_t bits = (code + (119u << 3)) << 20;
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return code < 8 ? static_cast<float>(code) * 0x1p-10f : value;
+    return code < 8 ? static_cast<float>(code) * 0x1p-10f : float_of((code + (119u << 3)) << 20);
 }
 
 constexpr int64_t columns_of(Type type) {

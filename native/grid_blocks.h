@@ -74,9 +74,7 @@ template <Type type> float grid_scale(const uint8_t *block) {
     if constexpr (type == Type::IQ1_M) {
         uint16_t half = 0;
         for (int i = 0; i < 4; i++) half = static_cast<uint16_t>(half | short_at(block + 48 + 2 * i) >> 12 << 4 * i);
-        uint8_t bytes[2];
-        std::memcpy(bytes, &half, 2);
-        return half_to_float(bytes) * 0.125f;
+        return half_to_float(half) * 0.125f;
     }
     const float d = half_to_float(block);
     return type == Type::IQ3_S ? d : type == Type::IQ3_XXS ? d * 0.25f : d * 0.125f;

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "bits.h"
 #include "sums.h"
 
 namespace puna {
@@ -16,18 +17,6 @@ constexpr float smallest_peak = 1e-30f;     // below this a block of activations
 struct Block16 {
     float at[32];
 };
-
-inline uint32_t bits_of(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    return bits;
-}
-
-inline float float_of(uint32_t bits) {
-    float x;
-    std::memcpy(&x, &bits, 4);
-    return x;
-}
 
 // The largest magnitude's bits; NaN sorts above infinity.
 inline uint32_t peak_bits(const Block16 &x) {

@@ -44,8 +44,7 @@ inline void write_special(const float *x, float d, uint8_t *q, uint8_t *words, i
 // to even, which also returns the sums of the halves.
 template <class Q, int blocks> PUNA_INLINE void quantize_span(const float *x, uint8_t *q, uint8_t *words, int width) {
     const uint32_t bits = Q::template peak_bits<blocks>(x);
-    float peak;
-    std::memcpy(&peak, &bits, 4);  // infinity, or NaN, makes every output NaN
+    const float peak = float_of(bits);  // infinity, or NaN, makes every output NaN
     const bool zero = peak < tiny, special = bits >= 0x7f800000u;
     const float scale = zero ? 0.0f : 127.0f / peak, d = zero ? 0.0f : special ? peak : peak / 127.0f;
     for (int b = 0; b < blocks; b++, x += 32, q += width * record_bytes, words += width * record_bytes) {

@@ -41,10 +41,7 @@ inline V top_magnitudes(V tops, V x) {  // by lanes, the larger; NaN counts as t
     return {_mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(tops.v), bits))};
 }
 inline float top_magnitude(V tops) {
-    const int32_t bits = _mm512_reduce_max_epi32(_mm512_castps_si512(tops.v));
-    float out;
-    std::memcpy(&out, &bits, 4);
-    return out;
+    return float_of(uint32_t(_mm512_reduce_max_epi32(_mm512_castps_si512(tops.v))));
 }
 
 #elif defined(__AVX2__)

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "bits.h"
+
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
 #elif defined(__ARM_FEATURE_DOTPROD)  // what sets `neon` apart from `generic`: every 64-bit ARM has the rest
@@ -20,54 +22,6 @@
 #endif
 
 namespace puna::PUNA_ISA {
-
-inline float half_to_float(uint16_t h) {
-    const uint32_t sign = uint32_t(h & 0x8000) << 16, rest = h & 0x7fff;
-    uint32_t bits;
-    if (rest >= 0x7c00) {
-        bits = sign | 0x7f800000 | (rest & 0x3ff) << 13;
-    } else if (rest >= 0x400) {
-        bits = sign | ((rest << 13) + 0x38000000);
-    } else {
-        const float small = float(rest) * 0x1p-24f;
-        std::memcpy(&bits, &small, 4);
-        bits |= sign;
-    }
-    float out;
-    std::memcpy(&out, &bits, 4);
-    return out;
-}
-
-inline uint16_t float_to_half(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
-    if (rest > 0x7f800000) return uint16_t(sign | 0x7e00 | (rest >> 13 & 0x3ff));
-    if (rest >= 0x477ff000) return uint16_t(sign | 0x7c00);  // rounds to 65536 or more
-    if (rest < 0x38800000) {                                 // subnormal: the float adder rounds to nearest even
-        float magnitude;
-        std::memcpy(&magnitude, &rest, 4);
-        magnitude += 0.5f;
-        uint32_t sum;
-        std::memcpy(&sum, &magnitude, 4);
-        return uint16_t(sign | (sum - 0x3f000000));
-    }
-    return uint16_t(sign | ((rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13));
-}
-
-inline float bfloat_to_float(uint16_t h) {
-    const uint32_t bits = uint32_t(h) << 16;
-    float out;
-    std::memcpy(&out, &bits, 4);
-    return out;
-}
-
-inline uint16_t float_to_bfloat(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    if ((bits & 0x7fffffff) > 0x7f800000) return uint16_t(bits >> 16 | 0x40);
-    return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
 
 #if defined(__AVX512F__)
 

@@ -4,17 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstring>
+
+#include "bits.h"
 
 namespace puna::PUNA_ISA {
-
-// 2 ** (exponent - 128), the half of what the byte stands for.
-inline float half_e8m0(uint8_t exponent) {
-    const uint32_t bits = exponent < 2 ? 0x00200000u << exponent : uint32_t(exponent - 1) << 23;
-    float out;
-    std::memcpy(&out, &bits, 4);
-    return out;
-}
 
 // The halves of what the 256 bytes stand for; NaN (0x7f) counts as 0.
 constexpr std::array<float, 256> half_e4m3 = [] {
@@ -30,8 +23,7 @@ constexpr std::array<float, 256> half_e4m3 = [] {
 
 // Rounds a positive value to E4M3 as ggml does: up at the half, and all from 248 on become 448.
 inline uint8_t to_e4m3(float value) {
-    int32_t bits;
-    std::memcpy(&bits, &value, 4);
+    const int bits = int(bits_of(value));
     if (bits >> 23 <= 120) return uint8_t(int(std::min(value * 512.0f + 0.5f, 7.0f)));
     const int normal = (bits >> 20) - (120 << 3) + (bits >> 19 & 1);
     return uint8_t(normal >= 15 << 3 ? 0x7e : normal);

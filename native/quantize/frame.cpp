@@ -39,8 +39,7 @@ void copy_floats(const Rows &rows, int64_t begin, int64_t count, float *to) {
         for (int64_t i = 0; i < count; i++) {
             uint16_t half;
             std::memcpy(&half, from + 2 * i, 2);
-            const uint32_t bits = uint32_t(half) << 16;
-            std::memcpy(to + i, &bits, 4);
+            to[i] = bfloat_to_float(half);
         }
     }
 }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "bits.h"
+
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -78,31 +80,14 @@ PUNA_INLINE bool any(I mask) {
 // The nearest integer, ties to even, by ggml's trick on the bits; wraps beyond 2^22.
 PUNA_INLINE I nearest(F v) { return (bits_of(v + 12582912.0f) & 0x7fffff) - 0x400000; }
 PUNA_INLINE int nearest(float x) {
-    x += 12582912.0f;
-    int32_t bits;
-    std::memcpy(&bits, &x, 4);
-    return (bits & 0x7fffff) - 0x400000;
+    return int(puna::bits_of(x + 12582912.0f) & 0x7fffff) - 0x400000;
 }
 
-// Rounds to nearest even; a NaN keeps its upper bits and becomes quiet.
 PUNA_INLINE uint16_t to_half(float x) {
 #if defined(__F16C__)
     return uint16_t(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT));
 #else
-    uint32_t bits;
-    std::memcpy(&bits, &x, 4);
-    const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
-    if (rest > 0x7f800000) return uint16_t(sign | 0x7e00 | (rest >> 13 & 0x3ff));
-    if (rest >= 0x477ff000) return uint16_t(sign | 0x7c00);  // rounds to 65536 or more
-    if (rest < 0x38800000) {                                 // subnormal: the float adder rounds to nearest even
-        float magnitude;
-        std::memcpy(&magnitude, &rest, 4);
-        magnitude += 0.5f;
-        uint32_t sum;
-        std::memcpy(&sum, &magnitude, 4);
-        return uint16_t(sign | (sum - 0x3f000000));
-    }
-    return uint16_t(sign | ((rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13));
+    return float_to_half(x);
 #endif
 }
 
@@ -110,20 +95,7 @@ PUNA_INLINE float from_half(uint16_t half) {
 #if defined(__F16C__)
     return _cvtsh_ss(half);
 #else
-    const uint32_t sign = uint32_t(half & 0x8000) << 16, rest = half & 0x7fff;
-    uint32_t bits;
-    if (rest >= 0x7c00) {
-        bits = sign | 0x7f800000 | (rest & 0x3ff) << 13;
-    } else if (rest >= 0x400) {
-        bits = sign | ((rest << 13) + 0x38000000);
-    } else {
-        const float small = float(rest) * 0x1p-24f;
-        std::memcpy(&bits, &small, 4);
-        bits |= sign;
-    }
-    float out;
-    std::memcpy(&out, &bits, 4);
-    return out;
+    return half_to_float(half);
 #endif
 }
 
