@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from golden.cases import CASES
 from golden.checkpoints import DATA, write_checkpoint
-from golden.rwkv import LOOPS
+from golden.naive import NAIVE
 from golden.stand_ins import STAND_INS
 from puna.arch.base import Architecture, Spec
 from puna.arch.binding import graph_of
@@ -41,7 +41,7 @@ def facts(arch: Architecture) -> list[str]:
     recorded = [case for case in cases if (DATA / f"{case}.npy").exists()]
     alike = [case for case in cases if (DATA / "llama_cpp" / f"{case}.json").exists()]
     by = "stand-in" if any(case in STAND_INS for case in recorded) else "transformers"
-    by = "own reference" if any(case in LOOPS for case in recorded) else by
+    by = "own reference" if any(case in NAIVE for case in recorded) else by
     proven = f"{by} ({len(recorded)})" if recorded else "own reference" if cases else "no"
     cells = [", ".join(dict.fromkeys(each for one in made for each in of(one))) for of in COLUMNS]
     return [*cells, proven, str(len(alike) or "no")]

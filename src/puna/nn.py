@@ -457,16 +457,25 @@ def attention(
     return attend(q, batch, remember(k, v, batch, kv), scale=scale, softcap=softcap, sinks=sinks, bias=bias)
 
 
-def alibi(heads: int, reach: int, most: float = 8.0) -> Tensor:
+def room(batch: Batch) -> int:
+    """The positions that a sequence has at most, which bound all distances; ModelError where they are no number."""
+    _, blocks = batch.table.shape
+    if not isinstance(blocks, int):
+        raise ModelError(f"the table of blocks is {batch.table!r}; a number of columns would work")
+    return blocks * BLOCK
+
+
+def alibi(heads: int, reach: int, most: float = 8.0, *, both: bool = False) -> Tensor:
     """ALiBi's bias by distance (heads, 2 * reach + 1): each head's slope times j - i (https://arxiv.org/abs/2108.12409).
 
-    Slopes fall from 2 ** -(most / heads) to 2 ** -most; where heads are no power of two, as if there were fewer, and
-    between those for the rest.
+    `both`: times -|j - i|, for attention both ways. Slopes fall from 2 ** -(most / heads) to 2 ** -most; where heads
+    are no power of two, as if there were fewer, and between those for the rest.
     """
     whole = 2 ** floor(log2(heads))
     slopes = [2.0 ** (-most * (i + 1) / whole) for i in range(whole)]
     slopes += [2.0 ** (-most * (2 * i + 1) / (2 * whole)) for i in range(heads - whole)]
-    return constant([[slope * distance for distance in range(-reach, reach + 1)] for slope in slopes])
+    distances = [-abs(d) if both else d for d in range(-reach, reach + 1)]
+    return constant([[slope * distance for distance in distances] for slope in slopes])
 
 
 def remember(k: Tensor, v: Tensor, batch: Batch, kv: KV) -> KV:

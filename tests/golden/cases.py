@@ -59,6 +59,8 @@ NORMS = (
         "ln_attn.weight",
     ),
     "ln_mlp.weight",
+    *("emb_ln.weight", "norm1.weight", "norm2.weight"),
+    *(f"layer_norm_{part}.weight" for part in "12qk"),
 )
 """Ends of their names."""
 

@@ -96,6 +96,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
 SPECIAL = ("<bos>", "<eos>", "<pad>", "<unk>")
 BPE_SETTINGS = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "add_bos_token": True}
 BERT_SETTINGS = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+BERT_SETTINGS["tokenizer_class"] = "BertTokenizer"
 SPLIT_LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -1,4 +1,4 @@
-"""Records what transformers computes for the cases; needs torch 2.13.0 (CPU) and transformers.
+"""Records what transformers computes for the cases, or `naive` does; needs torch 2.13.0 (CPU) and transformers.
 
 Run `python tests/golden/make.py [CASE ...]`. Weights do not come from torch:
 `cases.values` makes them, here and in the tests.
@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from golden.cases import CASES, ROWS, tokens, values
 from golden.checkpoints import write_safetensors
-from golden.rwkv import LOOPS, Rwkv7, tensors
+from golden.naive import NAIVE
+from golden.naive import outputs as naive_outputs
 from golden.stand_ins import STAND_INS
 
 DATA = Path(__file__).parent / "data"
@@ -35,11 +36,11 @@ NOT_WRITTEN = {
 def model_of(case: str) -> Any:
     """A transformers model in float32 with the weights of the case, which it loads as files hold them.
 
-    Where transformers has none, a loop from the published formulas.
+    Where it has none, a function of token ids.
     """
-    if case in LOOPS:
-        weights = {name: values(case, name, shape) for name, shape in tensors(CASES[case]).items()}
-        return Rwkv7(CASES[case], weights)
+    if other := NAIVE.get(case):
+        weights = {name: values(case, name, shape) for name, shape in other.tensors.items()}
+        return lambda ids: naive_outputs(case, weights, ids)
     import torch
     import transformers
 
@@ -67,8 +68,8 @@ def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
 
 def outputs(model: Any, ids: list[int], rows: Iterable[int] = ROWS) -> np.ndarray[Any, Any]:
     """Logits, or an encoder's hidden states, at some positions: float32 (len(rows), width)."""
-    if isinstance(model, Rwkv7):
-        return model.logits(ids)[list(rows)].astype(np.float32)
+    if callable(model) and not hasattr(model, "config"):
+        return np.ascontiguousarray(model(ids)[list(rows)])
     import torch
 
     with torch.no_grad():
@@ -78,11 +79,8 @@ def outputs(model: Any, ids: list[int], rows: Iterable[int] = ROWS) -> np.ndarra
 
 
 def description(model: Any, case: str) -> dict[str, Any]:
-    """The configuration as transformers writes it today, and every tensor's shape; of a stand-in those published."""
-    if case in LOOPS:
-        shapes = {name: list(shape) for name, shape in sorted(tensors(CASES[case]).items())}
-        return {"config": CASES[case], "tensors": shapes}
-    if other := STAND_INS.get(case):
+    """The configuration as transformers writes it today, and every tensor's shape; of others those published."""
+    if other := STAND_INS.get(case) or NAIVE.get(case):
         return {"config": CASES[case], "tensors": {name: list(shape) for name, shape in sorted(other.tensors.items())}}
     config = json.loads(model.config.to_json_string(use_diff=False))
     config |= {"architectures": [type(model).__name__], "dtype": "float32"}

@@ -12,9 +12,6 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-LOOPS = ("rwkv7",)
-"""Cases that transformers has nothing for, nor anything that computes the same."""
-
 
 @dataclass(frozen=True)
 class Rwkv7:

@@ -9,8 +9,10 @@ import pytest
 
 import puna
 from arch.run import BACKENDS, run
+from golden import make
 from golden.cases import CASES, ROWS, WRONG, tokens
 from golden.checkpoints import DATA, DIALECTS, weights_of, write_checkpoint
+from golden.naive import NAIVE
 from puna import arch as archs
 from puna.errors import ModelError
 from puna.opened import Opened, open_model
@@ -71,6 +73,28 @@ def test_gemma_inside_a_vision_model_is_read_from_its_prefixed_names(prefix: str
 def test_classes_that_are_llama_by_another_name_compute_what_llama_does(name: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "llama3", architectures=[name], qkv_bias=True, bias=True)
     assert error(open_model(tmp_path), "llama3", "numpy") < RELATIVE["numpy"]
+
+
+def test_a_model_of_code_whose_gate_was_left_in_the_matrix_computes_the_same(tmp_path: Path) -> None:
+    """As llama.cpp's converter leaves it, in the second half."""
+    rename = lambda name: name.replace("up_gated_layer", "gated_layers")  # noqa: E731
+    write_checkpoint(tmp_path, "jina_bert_v2_code", rename=rename, _name_or_path="a/copy")
+    puna.convert(tmp_path, tmp_path / "model.gguf")
+    with puna.open_gguf(tmp_path / "model.gguf") as file:
+        assert "blk.0.ffn_gate.weight" not in file.tensors
+    assert error(open_model(tmp_path / "model.gguf"), "jina_bert_v2_code", "numpy") < RELATIVE["numpy"]
+
+
+@pytest.mark.parametrize("case", NAIVE)
+def test_the_record_is_what_the_naive_reference_computes(case: str) -> None:
+    got = make.outputs(make.model_of(case), tokens(CASES[case]["vocab_size"]))
+    assert np.abs(got - np.load(DATA / f"{case}.npy")).max() < 1e-6 * np.abs(got).max()
+
+
+def test_blocks_that_have_experts_must_be_those_that_the_config_says(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "nomic_bert_moe", moe_every_n_layers=3)
+    with pytest.raises(ModelError, match="block 3 has experts, but 'moe_every_n_layers' is 3"):
+        error(open_model(tmp_path), "nomic_bert_moe", "numpy")
 
 
 def test_windows_on_some_blocks_only_are_not_llama(tmp_path: Path) -> None:

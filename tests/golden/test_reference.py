@@ -1,4 +1,4 @@
-"""The record live: transformers computes it again, and Puna computes what transformers does, at every position."""
+"""The record live: transformers (or `naive`) computes it again, and Puna what it does, at every position."""
 
 from pathlib import Path
 

@@ -146,7 +146,19 @@ def test_embeddings_are_the_same(mode: str, kind: str, tmp_path: Path) -> None:
     assert distance(puna.load(path, backend="numpy").embed(texts), theirs) < TYPES[kind]
 
 
-@pytest.mark.parametrize("case", ["roberta", "distilbert", "nomic_bert", "modern_bert", "gemma_embedding"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "jina_bert_v2",
+        "jina_bert_v2_code",
+        "nomic_bert_moe",
+        "roberta",
+        "distilbert",
+        "nomic_bert",
+        "modern_bert",
+        "gemma_embedding",
+    ],
+)
 def test_every_encoder_that_the_peer_knows_embeds_alike(case: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path, case)
     puna.convert(tmp_path, tmp_path / "model.gguf")

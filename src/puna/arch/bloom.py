@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from puna import nn
 from puna.arch import base, gpt2
 from puna.arch.base import KV, Batch, Biased, Config, Transform, Weight
-from puna.cache import BLOCK
-from puna.errors import ModelError
 from puna.graph import Tensor
 
 HF_CLASSES = ("BloomForCausalLM",)
@@ -56,20 +54,12 @@ caches = gpt2.caches
 def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
     """Logits (O, vocab)."""
     x = nn.layer_norm(nn.embedding(batch.tokens, net.token_embd), net.token_embd_norm, hp.layer_norm_eps)
-    bias = nn.alibi(hp.n_heads, room(batch))
+    bias = nn.alibi(hp.n_heads, nn.room(batch))
     for block, kv in zip(net.blk, cache, strict=True):
         x = x + attention(block, hp, nn.layer_norm(x, block.attn_norm, hp.layer_norm_eps), bias, batch, kv)
         x = x + feed_forward(block, nn.layer_norm(x, block.ffn_norm, hp.layer_norm_eps))
     x = nn.layer_norm(nn.rows(x, batch.outputs), net.output_norm, hp.layer_norm_eps)
     return nn.linear(x, net.output or net.token_embd)
-
-
-def room(batch: Batch) -> int:
-    """The positions that a sequence has at most, which bound all distances."""
-    _, blocks = batch.table.shape
-    if not isinstance(blocks, int):
-        raise ModelError(f"bloom: the table of blocks is {batch.table!r}; a number of columns would work")
-    return blocks * BLOCK
 
 
 def attention(block: Block, hp: Hparams, x: Tensor, bias: Tensor, batch: Batch, kv: KV) -> Tensor:

@@ -109,6 +109,8 @@ FIELDS: dict[str, Row] = {
     "temperature_length": Row("attention.temperature_length", "floor_scale"),
     "chunk": Row("attention.chunk_size", "attention_chunk_size"),
     "qk_norm": Row("use_qk_norm", "use_qk_norm"),
+    "moe_interval": Row("moe_every_n_layers", "moe_every_n_layers"),
+    "gate_last": Row("", "gate_last"),
     "moe_step": Row("interleave_moe_layer_step", "interleave_moe_layer_step"),
     "pooling_type": Row("pooling_type", "pooling_type"),
     "parallel_residual": Row("use_parallel_residual", "use_parallel_residual"),

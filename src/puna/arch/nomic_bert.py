@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from puna import cache as caches_
 from puna import nn
@@ -42,16 +43,22 @@ class Hparams(base.Hparams):
 
 
 @dataclass(frozen=True)
-class Block:
-    """Weights of one block."""
+class Attending:
+    """Weights of one block but its feed-forward network."""
 
     attn_qkv: Weight
     attn_output: Weight
     attn_output_norm: Biased
+    layer_output_norm: Biased
+
+
+@dataclass(frozen=True)
+class Block(Attending):
+    """Weights of one block."""
+
     ffn_gate: Weight
     ffn_up: Weight
     ffn_down: Weight
-    layer_output_norm: Biased
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
     return nn.rows(x, batch.outputs)
 
 
-def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
+def attention(block: Attending, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
     qkv = nn.split(nn.linear(x, block.attn_qkv), 1, [hp.hidden_size] * 3)
     q, k, v = (nn.heads(y, hp.n_heads) for y in qkv)
@@ -110,10 +117,20 @@ HF_NAMES = {
 HF_IGNORED = ("cls",)
 
 
+def claims(config: Config) -> bool:
+    """Whether no block has experts."""
+    return not config.get("moe_every_n_layers")
+
+
+def renamed_keys(config: Config) -> dict[str, Any]:
+    """Keys of the repository's own code, as transformers calls them."""
+    said = {"rope_theta": "rotary_emb_base", "layer_norm_eps": "layer_norm_epsilon"}
+    return {key: config.get(theirs) or config[key] for key, theirs in said.items()}
+
+
 def hparams_from_hf(config: Config) -> Hparams:
     """Keys of the repository's own code and of transformers; the context is the one that was trained."""
-    said = {**config, "rope_theta": config.get("rotary_emb_base") or config["rope_theta"]}
-    said["layer_norm_eps"] = config.get("layer_norm_epsilon") or config["layer_norm_eps"]
+    said = {**config, **renamed_keys(config)}
     if config.get("n_positions"):
         said["max_position_embeddings"] = min(config["n_positions"], config.get("max_trained_positions") or TRAINED)
     return Hparams.from_hf(NAME, said)

@@ -28,6 +28,19 @@ T5: dict[str, Any] = {
     **{"eos_token_id": 1, "is_encoder_decoder": False, "torch_dtype": "float32"},
 }
 
+NOMIC: dict[str, Any] = {
+    **{**WIDE, "layer_norm_eps": 1e-5, "num_hidden_layers": 4, "max_position_embeddings": 512},
+    **{"architectures": ["NomicBertModel"], "model_type": "nomic_bert", "n_embd": 256, "n_inner": 256, "n_head": 4},
+    **{"layer_norm_epsilon": 1e-5, "causal": False, "prenorm": False, "max_trained_positions": 2048},
+    **{"rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False, "rotary_emb_scale_base": None},
+}
+
+JINA: dict[str, Any] = {
+    **{**WIDE, "architectures": ["JinaBertForMaskedLM"], "model_type": "bert", "num_attention_heads": 8},
+    **{"position_embedding_type": "alibi", "feed_forward_type": "geglu", "emb_pooler": "mean"},
+    **{"max_position_embeddings": 8192, "layer_norm_eps": 1e-5},
+}
+
 CASES: dict[str, dict[str, Any]] = {
     "bert": {"architectures": ["BertModel"], **BERT},
     "roberta": {
@@ -53,6 +66,17 @@ CASES: dict[str, dict[str, Any]] = {
         **{"activation_function": "swiglu", "causal": False, "qkv_proj_bias": False, "mlp_fc1_bias": False},
         **{"mlp_fc2_bias": False, "prenorm": False, "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False},
         **{"rotary_emb_scale_base": None, "max_position_embeddings": 2048},
+    },
+    "nomic_bert_moe": {
+        **{**NOMIC, "n_layer": 4, "n_positions": 2048, "rotary_emb_base": 10000.0, "activation_function": "gelu"},
+        **{"rope_theta": 10000.0, "num_experts": 4, "moe_top_k": 2, "moe_every_n_layers": 2},
+        **{"qkv_proj_bias": True, "mlp_fc1_bias": True, "mlp_fc2_bias": True, "ffn_div": 1, "num_shared_experts": 0},
+        **{"moe_normalize_expert_weights": False, "expert_choice_router": False},
+    },
+    "jina_bert_v2": JINA,
+    "jina_bert_v2_code": {
+        **{**JINA, "hidden_size": 192, "num_attention_heads": 12},
+        **{"_name_or_path": "jinaai/jina-bert-v2-qk-post-norm"},
     },
     "modern_bert": {
         **{"architectures": ["ModernBertModel"], "model_type": "modernbert", "vocab_size": 320, "hidden_size": 256},
@@ -87,6 +111,11 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("roberta", {"layer_norm_eps": 1e-2}),
     ("distilbert", {"n_heads": 8}),
     ("nomic_bert", {"layer_norm_epsilon": 1e-2}),
+    ("nomic_bert_moe", {"layer_norm_epsilon": 1e-2}),
+    ("nomic_bert_moe", {"moe_top_k": 1}),
+    ("nomic_bert_moe", {"rotary_emb_base": 1000.0}),
+    ("jina_bert_v2", {"layer_norm_eps": 1e-2}),
+    ("jina_bert_v2", {"num_attention_heads": 4}),
     ("modern_bert", {"local_attention": 34}),
     ("modern_bert", {"global_attn_every_n_layers": 2}),
     ("modern_bert", {"local_rope_theta": 160000.0}),
