@@ -16,10 +16,12 @@ from puna.server.access import Access
 from puna.server.endpoints import Endpoint, failed, serve
 from puna.server.errors import Refused
 from puna.server.ollama import answers, library, making
+from puna.server.openai import completions, others
 from puna.server.server import Server
 from puna.server.settings import Settings
 
-ENDPOINTS: list[Endpoint] = [*answers.ENDPOINTS, *library.ENDPOINTS, *making.ENDPOINTS]
+TABLES = (answers, library, making, completions, others)
+ENDPOINTS: list[Endpoint] = [endpoint for table in TABLES for endpoint in table.ENDPOINTS]
 """Everything that can be asked for."""
 
 FORMS = {"/v1/messages": "anthropic", "/v1/": "openai"}

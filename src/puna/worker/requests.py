@@ -64,9 +64,9 @@ class Generate(Answering, kw_only=True, omit_defaults=True, tag="generate", tag_
 
 
 class Embed(Addressed, kw_only=True, omit_defaults=True, tag="embed", tag_field="ask"):
-    """Vectors of texts."""
+    """Vectors of texts, or of token ids as they are."""
 
-    input: list[str]
+    input: list[str | list[int]]
     truncate: bool = True
     dimensions: int | None = None
 

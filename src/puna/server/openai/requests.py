@@ -1,0 +1,218 @@
+"""What OpenAI's clients send, and what it means in Puna's own words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from puna.server.errors import Refused
+from puna.worker.requests import Chat, Generate, Think
+
+
+class StreamOptions(Struct, kw_only=True):
+    """`include_usage`: figures in a last chunk of their own."""
+
+    include_usage: bool = False
+
+
+class Sampled(Struct, kw_only=True):
+    """What both kinds of completion take."""
+
+    model: str = ""
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: Any = None
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    n: int | None = None
+    user: str | None = None
+
+
+class ChatCompletion(Sampled, kw_only=True):
+    """A request for an answer to messages."""
+
+    messages: list[dict[str, Any]] | None = None
+    max_completion_tokens: int | None = None
+    response_format: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    reasoning: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+
+class Completion(Sampled, kw_only=True):
+    """A request to go on from a text, or from token ids; or several of either."""
+
+    prompt: Any = ""
+    suffix: str | None = None
+    logprobs: Any = None
+    echo: bool | None = None
+
+
+class Embeddings(Struct, kw_only=True):
+    """A request for vectors."""
+
+    model: str = ""
+    input: Any = None
+    dimensions: int | None = None
+    encoding_format: str | None = None
+    user: str | None = None
+
+
+MOST_CHOICES = 32
+
+EFFORTS: dict[str, Think] = {
+    "none": False,
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "max",
+    "ultra": "max",
+    "max": "max",
+}
+"""What a reasoning effort means for thinking."""
+
+
+def to_chat(ask: ChatCompletion) -> Chat:
+    """The same in Puna's words; Refused for what makes no sense."""
+    if not ask.messages:
+        raise Refused(400, "[] is too short - 'messages'")
+    return Chat(
+        model=ask.model,
+        messages=native_messages(ask.messages),
+        tools=ask.tools,
+        tool_choice=ask.tool_choice,
+        stream=ask.stream,
+        format=format_of(ask.response_format),
+        think=effort((ask.reasoning or {}).get("effort") or ask.reasoning_effort),
+        options=_options(ask, ask.max_completion_tokens or ask.max_tokens),
+        logprobs=ask.logprobs,
+        top_logprobs=ask.top_logprobs if ask.logprobs else None,
+    )
+
+
+def to_generate(ask: Completion, prompt: str | list[int]) -> Generate:
+    """The same in Puna's words, for one of its prompts."""
+    counted = isinstance(ask.logprobs, int) and not isinstance(ask.logprobs, bool)
+    return Generate(
+        model=ask.model,
+        prompt=prompt,
+        suffix=ask.suffix or "",
+        stream=ask.stream,
+        options={"frequency_penalty": 0.0, "presence_penalty": 0.0} | _options(ask, ask.max_tokens),
+        logprobs=counted or None,
+        top_logprobs=ask.logprobs if counted else None,
+    )
+
+
+def _options(ask: Sampled, most: int | None) -> dict[str, Any]:
+    if ask.n is not None and not 1 <= ask.n <= MOST_CHOICES:
+        raise Refused(400, f"n is {ask.n}; 1 to {MOST_CHOICES} would work")
+    given = {
+        "num_predict": most,
+        "seed": ask.seed,
+        "stop": stops(ask.stop),
+        "temperature": 1.0 if ask.temperature is None else ask.temperature,
+        "top_p": ask.top_p or 1.0,
+        "frequency_penalty": ask.frequency_penalty,
+        "presence_penalty": ask.presence_penalty,
+        "logit_bias": ask.logit_bias,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def stops(stop: Any) -> list[str] | None:
+    """Stop texts, of a text or a list of texts; anything else that is no list means none."""
+    if isinstance(stop, list) and (wrong := [text for text in stop if not isinstance(text, str)]):
+        raise Refused(400, f"invalid type for 'stop' field: {wrong[0]!r}; texts would work")
+    return [stop] if isinstance(stop, str) else stop if isinstance(stop, list) else None
+
+
+def effort(text: str | None) -> Think:
+    """How much to think."""
+    if text is None:
+        return None
+    if text not in EFFORTS:
+        raise Refused(400, f"invalid reasoning value: {text!r}; {', '.join(EFFORTS)} would work")
+    return EFFORTS[text]
+
+
+def format_of(response_format: Mapping[str, Any] | None) -> Any:
+    """What an answer must be like: "json", a JSON Schema, or nothing."""
+    kind = (response_format or {}).get("type", "text")
+    if kind == "json_schema":
+        schema = (response_format or {}).get("json_schema")
+        if not isinstance(schema, Mapping) or not isinstance(schema.get("schema"), Mapping):
+            raise Refused(400, "response_format: json_schema has no schema; {'json_schema': {'schema': {...}}} would work")
+        return schema["schema"]
+    if kind not in ("text", "json_object"):
+        raise Refused(400, f"response_format: type {kind!r} is unknown; text, json_object and json_schema would work")
+    return "json" if kind == "json_object" else None
+
+
+def native_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages with one kind of content each, arguments of calls as objects, and names with the results of calls."""
+    names: dict[str, str] = {}
+    native: list[dict[str, Any]] = []
+    for message in messages:
+        calls = [_call(call, i) for i, call in enumerate(message.get("tool_calls") or [])]
+        names |= {call["id"]: call["function"]["name"] for call in calls if call["id"]}
+        native += _parts(message, calls, names)
+    return native
+
+
+def _parts(message: dict[str, Any], calls: list[dict[str, Any]], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """A message for each part of its content; what stands beside the content goes with the last."""
+    role, content = message.get("role"), message.get("content")
+    if content is not None and not isinstance(content, str | list):
+        raise Refused(400, f"invalid message content type: {type(content).__name__}; text or a list of parts would work")
+    beside: dict[str, Any] = {"tool_calls": calls} if calls else {}
+    if thinking := message.get("reasoning") or message.get("reasoning_content"):
+        beside["thinking"] = thinking
+    identity = message.get("tool_call_id")
+    if name := message.get("name") if role == "tool" and not identity else names.get(str(identity or "")):
+        beside["tool_name"] = name
+    if identity:
+        beside["tool_call_id"] = identity
+    said = [_part(part) for part in content] if isinstance(content, list) else [{"content": content or ""}]
+    for place, part in enumerate(said or [{"content": ""}]):
+        yield {"role": role} | part | (beside if place == max(len(said) - 1, 0) else {})
+
+
+def _part(part: Any) -> dict[str, Any]:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind in ("text", "input_text", "output_text"):
+        return {"content": str(part.get("text") or "")}
+    if kind in ("image_url", "input_image"):
+        url = part.get("image_url")
+        return {"content": "", "images": [_image(url.get("url") if isinstance(url, dict) else url)]}
+    raise Refused(400, f"content part {str(part)[:80]!r} is unknown; text and image_url would work")
+
+
+def _image(url: Any) -> str:
+    if not isinstance(url, str) or not url.startswith("data:"):
+        raise Refused(400, "image URLs are not currently supported, please use base64 encoded data instead")
+    return url.partition(",")[2]
+
+
+def _call(call: Any, index: int) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, dict) else None
+    try:
+        arguments = json.loads(function.get("arguments") or "{}") if isinstance(function, dict) else None
+    except (ValueError, TypeError):
+        arguments = None
+    if not isinstance(arguments, dict) or not isinstance(function, dict):
+        raise Refused(400, "invalid tool call arguments; the JSON text of an object would work")
+    return {"id": call.get("id") or "", "function": {"index": index, "name": function.get("name"), "arguments": arguments}}
