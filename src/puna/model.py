@@ -206,11 +206,12 @@ class Model:
     # ---- embeddings -------------------------------------------------------------------------------------------------
 
     def embed(
-        self, texts: str | Sequence[str], *, dimensions: int | None = None, truncate: bool = False
+        self, texts: str | Sequence[str | Sequence[int]], *, dimensions: int | None = None, truncate: bool = False
     ) -> NDArray[np.float32]:
         """Embeddings of unit length: float32 (len(texts), dim), cut to `dimensions` where that is asked for.
 
-        A text that does not fit raises PromptTooLong, or with `truncate` loses its end.
+        A text may be token ids, which are taken as they are. One that does not fit raises PromptTooLong, or with
+        `truncate` loses its end.
         """
         if self._runtime.ranks:
             raise RequestError("embed: this model has a classifier that scores pairs of texts; use rerank()")
@@ -225,8 +226,8 @@ class Model:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
-    def _fitted(self, text: str, truncate: bool) -> list[int]:
-        ids = self.tokenizer.encode(text)
+    def _fitted(self, text: str | Sequence[int], truncate: bool) -> list[int]:
+        ids = self.tokenizer.encode(text) if isinstance(text, str) else self._checked(text)
         if len(ids) <= self.context_length:
             return ids
         if not truncate:

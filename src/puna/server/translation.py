@@ -9,12 +9,23 @@ import msgspec
 
 from puna.server.errors import Refused
 from puna.server.openai.requests import ChatCompletion, Completion, Embeddings, to_chat, to_generate
-from puna.worker.requests import Embed
+from puna.worker.requests import Embed, Generate
+
+
+def _completion(ask: Completion) -> Generate:
+    if not isinstance(ask.prompt, str):
+        raise Refused(400, "prompt: one text stands for one native request")
+    return to_generate(ask, ask.prompt)
+
+
+def _embeddings(ask: Embeddings) -> Embed:
+    return Embed(model=ask.model, input=ask.input, dimensions=ask.dimensions)
+
 
 TRANSLATORS: dict[str, tuple[type, Callable[[Any], object]]] = {
     "/v1/chat/completions": (ChatCompletion, to_chat),
-    "/v1/completions": (Completion, lambda ask: to_generate(ask, ask.prompt)),
-    "/v1/embeddings": (Embeddings, lambda ask: Embed(model=ask.model, input=ask.input, dimensions=ask.dimensions)),
+    "/v1/completions": (Completion, _completion),
+    "/v1/embeddings": (Embeddings, _embeddings),
 }
 
 
@@ -22,7 +33,7 @@ def translate_request(endpoint: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a native request that a body for another endpoint means; Refused where it means nothing."""
     reads, translate = TRANSLATORS[endpoint]
     try:
-        ask = msgspec.convert(body, reads)
+        ask: Any = msgspec.convert(body, reads)
     except msgspec.ValidationError as error:
         raise Refused(400, f"reading the request: {error}") from error
     native: dict[str, Any] = msgspec.to_builtins(translate(ask))

@@ -38,8 +38,9 @@ def _options(ask: Chat | Generate) -> dict[str, Any]:
 def embed(model: Model, ask: Embed) -> dict[str, Any]:
     """Vectors as float32 bytes, row after row, and how many tokens were read."""
     vectors = model.embed(ask.input, dimensions=ask.dimensions, truncate=ask.truncate)
-    counts = (min(len(model.tokenizer.encode(text)), model.context_length) for text in ask.input)
-    return {"rows": len(vectors), "data": vectors.tobytes(), "tokens": sum(counts)}
+    counts = (len(model.tokenizer.encode(text) if isinstance(text, str) else text) for text in ask.input)
+    tokens = sum(min(count, model.context_length) for count in counts)
+    return {"rows": len(vectors), "data": vectors.tobytes(), "tokens": tokens}
 
 
 def rerank(model: Model, ask: Rerank) -> dict[str, Any]:

@@ -57,7 +57,10 @@ class Choice:
 
 def openai_call(call: Mapping[str, Any]) -> dict[str, Any]:
     """A tool call with its arguments as JSON text."""
-    function, arguments = call["function"], json.dumps(call["function"]["arguments"], ensure_ascii=False, separators=(",", ":"))
+    function, arguments = (
+        call["function"],
+        json.dumps(call["function"]["arguments"], ensure_ascii=False, separators=(",", ":")),
+    )
     head = {"id": call["id"], "index": function["index"], "type": "function"}
     return head | {"function": {"name": function["name"], "arguments": arguments}}
 
@@ -79,9 +82,12 @@ async def chat_completion(call: Call, ask: ChatCompletion) -> Response:
     head = {"id": f"chatcmpl-{secrets.token_hex(8)}", "object": "chat.completion"} | _head(ask)
     pieces = _answers(call, [_seeded(chat, i) for i in range(ask.n or 1)])
     if ask.stream:
-        return await _stream( _chat_chunks(ask, head, pieces, ask.n or 1))
+        return await _stream(_chat_chunks(ask, head, pieces, ask.n or 1))
     choices = await _whole(pieces, ask.n or 1)
-    said = [{"index": i, "message": _message(c), "finish_reason": c.reason} | _chat_logprobs(c.logprobs) for i, c in enumerate(choices)]
+    said = [
+        {"index": i, "message": _message(c), "finish_reason": c.reason} | _chat_logprobs(c.logprobs)
+        for i, c in enumerate(choices)
+    ]
     return json_reply(head | {"choices": said, "usage": usage(choices)})
 
 
@@ -93,7 +99,7 @@ async def completion(call: Call, ask: Completion) -> Response:
     pieces = _answers(call, asks)
     echoes = [str(each.prompt) if ask.echo and isinstance(each.prompt, str) else "" for each in asks]
     if ask.stream:
-        return await _stream( _text_chunks(ask, head, pieces, echoes))
+        return await _stream(_text_chunks(ask, head, pieces, echoes))
     choices = await _whole(pieces, len(asks))
     said = [
         {"text": echoes[i] + c.text, "index": i, "finish_reason": c.reason} | _text_logprobs(c.logprobs)
@@ -157,7 +163,9 @@ async def _chat_chunks(
     choices = [Choice() for _ in range(count)]
     head = head | {"object": "chat.completion.chunk"}
 
-    def chunk(number: int, delta: dict[str, Any], reason: str | None, logprobs: Sequence[Logprob] = ()) -> dict[str, Any]:
+    def chunk(
+        number: int, delta: dict[str, Any], reason: str | None, logprobs: Sequence[Logprob] = ()
+    ) -> dict[str, Any]:
         choice = {"index": number, "delta": delta, "finish_reason": reason} | _chat_logprobs(logprobs)
         return head | {"choices": [choice]}
 

@@ -35,7 +35,9 @@ async def embeddings(call: Call, ask: Embeddings) -> Response:
 
 
 def _texts(given: Any) -> list[Any]:
-    texts = [given] if isinstance(given, str) or (isinstance(given, list) and given and type(given[0]) is int) else given
+    texts = (
+        [given] if isinstance(given, str) or (isinstance(given, list) and given and type(given[0]) is int) else given
+    )
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str | list) for text in texts):
         raise Refused(400, "invalid input; a text, a list of token ids, or a list of either would work")
     return texts

@@ -104,12 +104,13 @@ def to_chat(ask: ChatCompletion) -> Chat:
 
 
 def to_generate(ask: Completion, prompt: str | list[int]) -> Generate:
-    """The same in Puna's words, for one of its prompts."""
+    """The same in Puna's words, for one of its prompts: as it is, unless a suffix wants the template for it."""
     counted = isinstance(ask.logprobs, int) and not isinstance(ask.logprobs, bool)
     return Generate(
         model=ask.model,
         prompt=prompt,
         suffix=ask.suffix or "",
+        raw=not ask.suffix,
         stream=ask.stream,
         options={"frequency_penalty": 0.0, "presence_penalty": 0.0} | _options(ask, ask.max_tokens),
         logprobs=counted or None,
@@ -155,7 +156,9 @@ def format_of(response_format: Mapping[str, Any] | None) -> Any:
     if kind == "json_schema":
         schema = (response_format or {}).get("json_schema")
         if not isinstance(schema, Mapping) or not isinstance(schema.get("schema"), Mapping):
-            raise Refused(400, "response_format: json_schema has no schema; {'json_schema': {'schema': {...}}} would work")
+            raise Refused(
+                400, "response_format: json_schema has no schema; {'json_schema': {'schema': {...}}} would work"
+            )
         return schema["schema"]
     if kind not in ("text", "json_object"):
         raise Refused(400, f"response_format: type {kind!r} is unknown; text, json_object and json_schema would work")
@@ -177,7 +180,9 @@ def _parts(message: dict[str, Any], calls: list[dict[str, Any]], names: Mapping[
     """A message for each part of its content; what stands beside the content goes with the last."""
     role, content = message.get("role"), message.get("content")
     if content is not None and not isinstance(content, str | list):
-        raise Refused(400, f"invalid message content type: {type(content).__name__}; text or a list of parts would work")
+        raise Refused(
+            400, f"invalid message content type: {type(content).__name__}; text or a list of parts would work"
+        )
     beside: dict[str, Any] = {"tool_calls": calls} if calls else {}
     if thinking := message.get("reasoning") or message.get("reasoning_content"):
         beside["thinking"] = thinking
@@ -215,4 +220,7 @@ def _call(call: Any, index: int) -> dict[str, Any]:
         arguments = None
     if not isinstance(arguments, dict) or not isinstance(function, dict):
         raise Refused(400, "invalid tool call arguments; the JSON text of an object would work")
-    return {"id": call.get("id") or "", "function": {"index": index, "name": function.get("name"), "arguments": arguments}}
+    return {
+        "id": call.get("id") or "",
+        "function": {"index": index, "name": function.get("name"), "arguments": arguments},
+    }

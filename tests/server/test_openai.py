@@ -1,0 +1,112 @@
+import base64
+import json
+import string
+
+import numpy as np
+import pytest
+
+from puna.server import translate_request
+from puna.server.errors import Refused
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def ask(live, path="chat/completions", **body):
+    given = {"messages": HELLO} if path == "chat/completions" else {}
+    return live("POST", f"/v1/{path}", {"model": "tiny", "temperature": 0, **given, **body})
+
+
+def frames(reply):
+    data = [line.removeprefix(b"data: ") for line in reply.body.split(b"\n") if line]
+    assert data[-1] == b"[DONE]"
+    return [json.loads(each) for each in data[:-1]]
+
+
+def test_an_answer_has_its_choice_and_usage(live):
+    answer = ask(live).json
+    assert answer["choices"] == [
+        {"index": 0, "message": {"role": "assistant", "content": string.ascii_lowercase}, "finish_reason": "stop"}
+    ]
+    usage = answer["usage"]
+    assert usage["completion_tokens"] == 27
+    assert usage["total_tokens"] == usage["prompt_tokens"] + 27
+
+
+def test_a_prompt_that_was_seen_before_is_counted_as_cached(live):
+    text = [{"role": "user", "content": "x" * 120}]
+    ask(live, messages=text)
+    assert ask(live, messages=text).json["usage"]["prompt_tokens_details"]["cached_tokens"] >= 64
+
+
+def test_a_stream_begins_with_the_role_and_ends_with_a_reason(live):
+    chunks = frames(ask(live, stream=True, stream_options={"include_usage": True}, max_tokens=3))
+    assert [c["choices"][0]["delta"] for c in chunks[:-1]] == [
+        {"role": "assistant", "content": "a"},
+        {"content": "b"},
+        {"content": "c"},
+        {},
+    ]
+    assert [c["choices"][0]["finish_reason"] for c in chunks[:-1]] == [None, None, None, "length"]
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["completion_tokens"] == 3
+
+
+def test_several_choices_come_side_by_side_each_drawn_by_itself(live):
+    answer = ask(live, n=3, temperature=4, seed=1, max_tokens=8).json
+    texts = [choice["message"]["content"] for choice in answer["choices"]]
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert len(set(texts)) == 3
+    assert answer["usage"]["completion_tokens"] <= 24
+    chunks = frames(ask(live, n=2, stream=True, max_tokens=2))
+    assert {c["choices"][0]["index"] for c in chunks} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"), [("\n", ["ab"]), (["\n", "b"], ["ab", "cd"]), ([10], ["ab"]), ([[10], [98]], ["ab", "cd"])]
+)
+def test_a_completion_goes_on_from_texts_or_tokens(live, prompt, said):
+    answer = ask(live, "completions", prompt=prompt, max_tokens=2).json
+    assert [choice["text"][:2] for choice in answer["choices"]] == said
+
+
+def test_vectors_come_as_numbers_or_base64(live):
+    plain = ask(live, "embeddings", input=["a", "b"]).json
+    assert [each["index"] for each in plain["data"]] == [0, 1]
+    packed = ask(live, "embeddings", input="a", encoding_format="base64").json["data"][0]["embedding"]
+    assert np.frombuffer(base64.b64decode(packed), "<f4") == pytest.approx(plain["data"][0]["embedding"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": []},
+        {"messages": [{"role": "user", "content": 5}]},
+        {"n": 0},
+        {"stop": [1]},
+        {"top_p": 7},
+        {"reasoning_effort": "extreme"},
+        {"response_format": {"type": "xml"}},
+    ],
+)
+def test_what_makes_no_sense_is_400_in_openais_form(live, body):
+    reply = ask(live, **body)
+    assert reply.status == 400
+    assert reply.json["error"]["type"] == "invalid_request_error"
+
+
+def test_an_unknown_model_is_404(live):
+    assert ask(live, model="nope").json["error"]["message"].startswith("model 'nope' not found")
+    assert live("GET", "/v1/models/nope").status == 404
+    assert [m["id"] for m in live("GET", "/v1/models").json["data"]] == ["tiny:latest"]
+
+
+def test_a_request_becomes_the_native_one_that_it_means():
+    body = {"model": "m", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}], "max_tokens": 5}
+    assert translate_request("/v1/chat/completions", body) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "a"}],
+        "stream": False,
+        "options": {"num_predict": 5, "temperature": 1.0, "top_p": 1.0},
+    }
+    with pytest.raises(Refused, match="too short"):
+        translate_request("/v1/chat/completions", {"model": "m"})
