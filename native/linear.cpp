@@ -9,8 +9,6 @@ namespace puna {
 
 namespace {
 
-constexpr int64_t weight_bytes_per_unit = 16 << 10;   // decode: about half a microsecond of memory
-constexpr int64_t cached_bytes = 192 << 10;           // prefill: weights of a unit stay in L2 beside a tile of rows
 constexpr int64_t units_per_thread = 12;
 
 int log2_of(int width) { return width == 16 ? 4 : width == 8 ? 3 : width == 4 ? 2 : width == 2 ? 1 : 0; }
@@ -47,7 +45,7 @@ Cut cut(const LinearKernels &kernels, const Packed &weight, int64_t t, int threa
     const int64_t wanted = units_per_thread * threads;
     const int64_t floats = t <= 4 ? float_panels_at_once : float_panels_at_once / 2;
     const int64_t least = is_q8(act_kind(weight.type)) ? 1 : floats;
-    int64_t group = std::max(least, (t <= 4 ? weight_bytes_per_unit : cached_bytes) / bytes);
+    int64_t group = std::max(least, unit_bytes(t) / bytes);
     int64_t band = tiles;
     if (t > 4) {
         while (group > 4 && (all + group - 1) / group < wanted) group /= 2;

@@ -13,6 +13,7 @@
 #include "grids.h"
 #include "kernels.h"
 #include "memory.h"
+#include "packing.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -72,14 +73,10 @@ Weight *pack_weight(int id, int64_t n, int64_t k, const Bytes &raw, int threads)
     check_raw(type, n, k, raw);
     const size_t bytes = packed_bytes(type, n, k);
     Memory memory = allocate(bytes);
-    Pool pool(threads);
     {
         nb::gil_scoped_release release;
-        pool.run([&](int thread) {
-            pool.split(thread, panels(n), [&](int64_t begin, int64_t end) {
-                pack(type, n, k, raw.data(), memory.get(), begin, end);
-            }, 4);
-        });
+        Packing packing({{type, 1, n, k, raw.data(), memory.get(), false}}, threads);
+        while (!packing.wait(1)) {}
     }
     return new Weight{{type, n, k, memory.get(), bytes}, std::move(memory)};
 }

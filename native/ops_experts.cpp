@@ -139,13 +139,10 @@ void experts_act(const Bound &bound, const Run &run, int64_t begin, int64_t end)
 
 // ---- experts: views y (pairs, n) in order by expert, act, panels, route, bias; ints: type, n, k, experts
 //
-// A unit is a band of panels of one chosen expert, times all of its rows: small where there are few rows, as then reading
-// weights is all the work, larger where there are many, as then activations are read again for every band.
+// A unit is a band of panels of one chosen expert, times all of its rows.
 
 enum { type_of, out_columns, in_columns, expert_count };
 
-constexpr int64_t read_bytes = 16 << 10, cached_bytes = 192 << 10;
-constexpr int64_t few_rows = 4;
 constexpr int64_t units_per_thread = 24;  // so that experts of many rows are shared evenly
 
 struct Bands {
@@ -155,7 +152,7 @@ struct Bands {
 Bands bands(const Bound &bound, const Route &route, int threads) {
     const int64_t n = bound.integer(out_columns), pairs = bound.views[0].shape[0], all = panels(n), used = *route.used;
     const int64_t bytes = int64_t(packed_bytes(Type(bound.integer(type_of)), n, bound.integer(in_columns))) / all;
-    int64_t each = std::clamp<int64_t>((pairs <= few_rows * used ? read_bytes : cached_bytes) / bytes, 1, all);
+    int64_t each = std::clamp<int64_t>(unit_bytes((pairs + used - 1) / used) / bytes, 1, all);
     while (each > 1 && (all + each - 1) / each * used < units_per_thread * threads) each = (each + 1) / 2;
     return {all, each, (all + each - 1) / each};
 }

@@ -35,13 +35,24 @@ int64_t first_row(const View &sequence, int64_t s) {  // that belongs to s or to
     return low;
 }
 
-// Of sequence s; fails where a slot lies outside of the state. `views`: sequence, state_from, state_to.
+int64_t row_count(const View &sequence, int64_t s) { return first_row(sequence, s + 1) - first_row(sequence, s); }
+
+// Whether another sequence leaves its memory where s reads or writes: what comes out would depend on who is first.
+bool is_shared(const View *views, int64_t s, int64_t before, int64_t after) {
+    for (int64_t other = 0; other < views[2].shape[0]; other++) {
+        const int64_t to = at(views[2], other);
+        if (other != s && (to == before || to == after) && row_count(views[0], other) > 0) return true;
+    }
+    return false;
+}
+
+// Of sequence s; fails where a slot lies outside of the state, or is another's. `views`: sequence, state_from, state_to.
 Part part_of(const Bound &bound, const Run &run, const View &state, const View *views, int64_t s) {
     Part part;
     part.first = first_row(views[0], s);
-    part.tokens = first_row(views[0], s + 1) - part.first;
-    const int64_t before = at(views[1], s), after = at(views[2], s);
-    if (part.tokens > 0 && (before >= state.shape[0] || after < 0 || after >= state.shape[0])) {
+    part.tokens = row_count(views[0], s);
+    const int64_t before = at(views[1], s), after = at(views[2], s), slots = state.shape[0];
+    if (part.tokens > 0 && (before >= slots || after < 0 || after >= slots || is_shared(views, s, before, after))) {
         run.fail(bound);
         part.tokens = 0;
     }

@@ -26,7 +26,8 @@ class Batch:
     `tokens`, `positions`, `sequence` (which row of `table`) and `slots` (where the token's K/V is written) are (T,);
     `table` is (S, W) block numbers, unused entries 0; `lengths` (S,) counts each sequence's positions after this step;
     `outputs` (O,) are the rows whose results are wanted; `types` (T,) tells the texts of a pair apart: 0 or 1. Memory
-    per sequence is taken from slot `state_from` (S,), below 0 from zeros, and left in `state_to` (S,). All I32.
+    per sequence is taken from slot `state_from` (S,), below 0 from zeros, and left in `state_to` (S,), which no other
+    sequence names. All I32.
     `places` are slots and table by reach; those of reach 0 are `slots` and `table`.
     """
 

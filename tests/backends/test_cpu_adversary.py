@@ -49,3 +49,15 @@ def test_indices_that_name_nothing_never_crash(name, isa):
             survives(compiled, case.inputs | {which: np.full_like(array, wrong)})
         survives(compiled, case.inputs | {which: rng.integers(-(2**31), 2**31, array.shape).astype(np.int32)})
     compiled.run(case.inputs)  # no error: what was wrong has left nothing behind
+
+
+@pytest.mark.parametrize("op", ["causal_conv1d", "recurrence"])
+@pytest.mark.parametrize("which", ["x2", "x3"])  # where memory is taken from, and left
+def test_memory_that_another_sequence_writes_is_an_error(op, which):
+    case = CASES[f"{op}: a ragged batch"]
+    compiled = program(case, "auto")
+    places = case.inputs[which].copy()
+    places[0] = case.inputs["x3"][1]
+    with pytest.raises(BackendError, match="where another sequence writes"):
+        compiled.run(case.inputs | {which: places})
+    compiled.run(case.inputs)

@@ -114,7 +114,8 @@ class Program:
         schedule, t, o, s = self._sizes
         fault = self._native.run(schedule, t, o, s, arrays)
         if fault:
-            raise BackendError(f"backend 'cpu': {self.steps[fault - 1].label}: an index lies outside what it names")
+            step, wrong = self.steps[fault - 1], "an index lies outside what it names, or where another sequence writes"
+            raise BackendError(f"backend 'cpu': {step.label}: {wrong}")
         return list(self._results)
 
     def _prepare(self, given: Sequence[Array]) -> list[Array]:
