@@ -62,6 +62,7 @@ LIBRARIES = {
     "libgguf": "backends",
     "mlx": "backends",
     "llama_cpp": "bench",
+    "llguidance": "engine",
     "msgspec": "server worker",
     "numpy": f"server bench {_ARRAYS}",
     "onnx": "backends",

@@ -137,6 +137,8 @@ def parse_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Opti
     sampling = {name: merged[name] for name in SAMPLING & merged.keys()}
     if merged.get("logprobs"):
         sampling.setdefault("top_logprobs", 0)
+    if "logit_bias" in sampling:
+        sampling["logit_bias"] = _bias(sampling["logit_bias"])
     return Options(Sampling(**sampling), _count(merged), _stops(merged), bool(merged.get("ignore_eos")))
 
 
@@ -145,6 +147,15 @@ def _count(options: Mapping[str, Any]) -> int:
     if not isinstance(count, int) or isinstance(count, bool):
         raise RequestError(f"option 'num_predict' is {count!r}; it must be a whole number, or -1 for no limit")
     return count
+
+
+def _bias(given: object) -> tuple[tuple[int, float], ...]:
+    """Token ids, which JSON writes as text, with what is added to their logits."""
+    pairs = list(given.items()) if isinstance(given, Mapping) else given
+    try:
+        return tuple((int(token), float(bias)) for token, bias in pairs)  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"option 'logit_bias' is {given!r:.80}; token ids with numbers would work") from error
 
 
 def _stops(options: Mapping[str, Any]) -> tuple[str, ...]:

@@ -208,3 +208,29 @@ def test_a_logit_that_is_as_good_as_minus_infinity_is_never_drawn():
     logits = np.full(5000, np.finfo(np.float32).min)
     logits[[3, 4000]] = 0
     assert set(drawn(logits, 200, temperature=0.1)) == {3, 4000}
+
+
+def test_a_bias_makes_a_token_certain_or_impossible():
+    logits = np.zeros(5, np.float32)
+    certain = Sampler(Sampling(seed=1, logit_bias=((3, 100.0),)))
+    assert {certain.choose(logits, []).token for _ in range(20)} == {3}
+    without = Sampler(Sampling(seed=1, logit_bias=((0, -100.0), (1, -100.0))))
+    assert {without.choose(logits, []).token for _ in range(60)} == {2, 3, 4}
+    with pytest.raises(RequestError, match="token 7 is none of 0 to 4"):
+        Sampler(Sampling(logit_bias=((7, 1.0),))).choose(logits, [])
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_mirostat_draws_what_surprises_as_much_as_it_is_told(version):
+    def mean(tau):
+        rng = np.random.default_rng(0)
+        sampler = Sampler(Sampling(mirostat=version, mirostat_tau=tau, temperature=1.0, seed=3))
+        surprises = []
+        for _ in range(600):
+            logits = (-np.log(np.arange(1, 2001)) * 1.1 + rng.normal(size=2000) * 0.1).astype(np.float32)
+            p = np.exp(logits.astype(np.float64))
+            surprises.append(-np.log2(p[sampler.choose(logits, []).token] / p.sum()))
+        return np.mean(surprises[100:])
+
+    assert mean(4.0) == pytest.approx(4.0, abs=1.0)
+    assert mean(1.0) < mean(2.0) - 0.3 < mean(4.0) - 0.6

@@ -29,7 +29,7 @@ def draw(logits: F32, s: Sampling, chance: float, best: Best) -> int:
     The temperature is above 0. Filters narrow the candidates in turn: top_k, typical_p, top_p, min_p.
     """
     ids, weights, total = _candidates(logits, s, chance, best)
-    sums = weights.cumsum()
+    sums = weights[: np.count_nonzero(weights)].cumsum()  # what has no weight can never come
     if s.top_p < 1:
         sums = sums[: sums.searchsorted(s.top_p * total, "right") + 1]
     if s.min_p:

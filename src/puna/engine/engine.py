@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from puna.engine.sampler import Choice, Sampler, Sampling
 from puna.engine.scheduler import Scheduler
 from puna.engine.sequence import Sequence, StopReason
 from puna.errors import PromptTooLong, RequestError
+
+if TYPE_CHECKING:
+    from puna.engine.constrain import Constraint
 
 CHUNK = 512
 """Tokens in one step at most; a longer prompt takes several."""
@@ -65,7 +69,13 @@ class Engine:
         self._scheduler = Scheduler(memory, size.tokens, sequences)
 
     def submit(
-        self, tokens: Iterable[int], sampling: Sampling, *, limit: int = -1, stop_ids: Iterable[int] = ()
+        self,
+        tokens: Iterable[int],
+        sampling: Sampling,
+        *,
+        limit: int = -1,
+        stop_ids: Iterable[int] = (),
+        constraint: Constraint | None = None,
     ) -> Sequence:
         """A new sequence after the prompt `tokens`; `limit` < 0 generates until the context is full.
 
@@ -78,7 +88,9 @@ class Engine:
         if room < 1:
             raise PromptTooLong(len(prompt), self.context_length)
         limit = room if limit < 0 else min(limit, room)
-        sequence = Sequence(prompt, Sampler(sampling, self._runner.best), limit, frozenset(stop_ids), self._clock)
+        sequence = Sequence(
+            prompt, Sampler(sampling, self._runner.best, constraint), limit, frozenset(stop_ids), self._clock
+        )
         with self._lock:
             if limit == 0:
                 sequence.reason = StopReason.LENGTH

@@ -9,15 +9,20 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import isfinite
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from puna.backends.selection import best
 from puna.engine.draw import Best, draw
+from puna.engine.mirostat import Mirostat
 from puna.errors import ModelError, RequestError
+
+if TYPE_CHECKING:
+    from puna.engine.constrain import Constraint
 
 F32 = NDArray[np.float32]
 
@@ -27,7 +32,8 @@ class Sampling:
     """Options under Ollama's names, with its defaults. `seed` below 0 is a random one; temperature 0 takes the best.
 
     `top_k` 0 keeps all; `repeat_last_n` -1 looks at the whole sequence, 0 at nothing; `top_logprobs` None gives none,
-    n the chosen token's and the n best.
+    n the chosen token's and the n best. `mirostat` 1 or 2 takes the place of all filters. `logit_bias`: what is added
+    to the logits of tokens, by id.
     """
 
     temperature: float = 0.8
@@ -41,15 +47,18 @@ class Sampling:
     frequency_penalty: float = 0.0
     seed: int = -1
     top_logprobs: int | None = None
+    mirostat: int = 0
+    mirostat_tau: float = 5.0
+    mirostat_eta: float = 0.1
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         """RequestError names an option whose value makes no sense."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            low, high = RANGES[field.name]
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if value is not None and not (number and isfinite(value) and low <= value <= high):
-                raise RequestError(f"option '{field.name}' is {value!r}; it must be a number from {low} to {high}")
+                raise RequestError(f"option '{name}' is {value!r}; it must be a number from {low} to {high}")
 
 
 INF = float("inf")
@@ -65,6 +74,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "frequency_penalty": (-INF, INF),
     "seed": (-INF, INF),
     "top_logprobs": (0, 100),
+    "mirostat": (0, 2),
+    "mirostat_tau": (0, INF),
+    "mirostat_eta": (0, 1),
 }
 """Values each option may have."""
 
@@ -79,11 +91,16 @@ class Choice:
 
 
 class Sampler:
-    """Draws one token after another for one sequence; `find` is the backend's way to the best ids."""
+    """Draws one token after another for one sequence; `find` is the backend's way to the best ids.
 
-    def __init__(self, sampling: Sampling, find: Best = best) -> None:
+    With a `constraint` only what it allows can come.
+    """
+
+    def __init__(self, sampling: Sampling, find: Best = best, constraint: Constraint | None = None) -> None:
         self.sampling = sampling
+        self.constraint = constraint
         self._best = find
+        self._mirostat = Mirostat(sampling.mirostat, sampling.mirostat_tau, sampling.mirostat_eta)
         self._random = random.Random(sampling.seed if sampling.seed >= 0 else None)
 
     def choose(self, logits: F32, history: Sequence[int]) -> Choice:
@@ -97,14 +114,29 @@ class Sampler:
                 "choosing a token: the logits are not numbers; the file is damaged or its weights overflow; "
                 "fetch or convert it again"
             )
-        changed = penalized(logits, history, self.sampling)
-        if self.sampling.temperature > 0:
+        changed = penalized(biased(logits, self.sampling.logit_bias), history, self.sampling)
+        changed = self.constraint.masked(changed) if self.constraint else changed
+        if self.sampling.temperature > 0 and self.sampling.mirostat:
+            token = self._mirostat.draw(changed, self.sampling.temperature, self._random.random())
+        elif self.sampling.temperature > 0:
             token = draw(changed, self.sampling, self._random.random(), self._best)
         else:
             token = first if changed is logits else int(changed.argmax())
         if self.sampling.top_logprobs is None:
             return Choice(token)
         return _with_logprobs(token, logits, self.sampling.top_logprobs, self._best)
+
+
+def biased(logits: F32, bias: Sequence[tuple[int, float]]) -> F32:
+    """Logits with what a request adds to those of some tokens; RequestError for an id that is none."""
+    if not bias:
+        return logits
+    out = logits.copy()
+    for token, more in bias:
+        if not 0 <= token < len(out):
+            raise RequestError(f"option 'logit_bias': token {token} is none of 0 to {len(out) - 1}")
+        out[token] += np.float32(more)
+    return out
 
 
 def penalized(logits: F32, history: Sequence[int], s: Sampling) -> F32:

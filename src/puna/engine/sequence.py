@@ -61,7 +61,18 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     def accept(self, choice: Choice) -> None:
-        """Take a sampled token; an end token or the limit ends the sequence."""
+        """Take a sampled token, and those that a constraint wants after it; an end token or the limit ends it."""
+        self._take(choice)
+        constraint = self.sampler.constraint
+        if constraint is None or self.ended:
+            return
+        for token in constraint.take(choice.token):
+            if not self.ended:
+                self._take(Choice(token, None if choice.logprob is None else 0.0))
+        if constraint.complete and not self.ended:
+            self.reason = StopReason.STOP
+
+    def _take(self, choice: Choice) -> None:
         self.last_token = self.clock()
         self.first_token = self.first_token or self.last_token
         self.tokens.append(choice.token)

@@ -1,0 +1,120 @@
+"""Answers that have to match a grammar: which tokens may come next, and which must. `llguidance` does the work.
+
+A format is "json", a JSON Schema, or {"type": "regex", "pattern": ...}, {"type": "lark", "grammar": ...} or
+{"type": "gbnf", "grammar": ...}. Knows no model and no template.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper, gbnf_to_lark
+from numpy.typing import NDArray
+
+from puna.errors import RequestError
+from puna.tokenizer import Tokenizer
+from puna.tokenizer.vocabulary import TokenType
+
+F32 = NDArray[np.float32]
+SPECIAL = (TokenType.CONTROL, TokenType.UNKNOWN)
+
+
+class Vocabulary:
+    """A tokenizer as grammars need it; making one reads the whole vocabulary."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.ends = sorted(tokenizer.stop_ids)
+        if not self.ends:
+            raise RequestError("format: the model has no token that ends an answer, so none can be held to a grammar")
+        self.library = LLTokenizer(TokenizerWrapper(_Words(tokenizer)), eos_token=self.ends)
+
+
+class _Words:
+    """What `llguidance` asks of a tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        ids = range(tokenizer.vocab_size)
+        self._tokenizer = tokenizer
+        self.eos_token_id = min(tokenizer.stop_ids)
+        self.bos_token_id = tokenizer.bos_id
+        self.special_token_ids = [i for i in ids if tokenizer.token_type(i) in SPECIAL]
+        special = set(self.special_token_ids)
+        self.tokens = [tokenizer.tokens[i].encode() if i in special else tokenizer.bytes_of(i) for i in ids]
+
+    def __call__(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, special=False)
+
+
+class Constraint:
+    """The state of one answer that has to match a grammar."""
+
+    def __init__(self, vocabulary: Vocabulary, grammar: str) -> None:
+        """RequestError says what is wrong with the grammar, or is not supported in it."""
+        self._ends = vocabulary.ends
+        self._matcher = LLMatcher(vocabulary.library, grammar, log_level=0)
+        if self._matcher.is_error():
+            raise RequestError(f"format: {_reason(self._matcher.get_error())}")
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing can come any more but the end."""
+        return bool(self._matcher.is_stopped())
+
+    def masked(self, logits: F32) -> F32:
+        """Logits (vocab,), minus infinity for every token that may not come; those of the end may when it is whole."""
+        bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
+        self._check()
+        out = np.full_like(logits, -np.inf)  # rows beyond the vocabulary, which pad the matrix, too
+        known = min(len(bits), len(logits))
+        np.copyto(out[:known], logits[:known], where=bits[:known].view(np.bool_))
+        return out
+
+    def take(self, token: int) -> list[int]:
+        """Go on with a token; what must come after it, if that is certain."""
+        if token in self._ends and self._matcher.is_accepting():
+            return []
+        self._matcher.consume_token(token)
+        self._check()
+        forced = [] if self.complete else list(self._matcher.compute_ff_tokens())
+        for each in forced:
+            self._matcher.consume_token(each)
+        self._check()
+        return forced
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise RequestError(f"format: the grammar cannot go on: {_reason(self._matcher.get_error())}")
+
+
+def grammar_of(form: Any) -> str:
+    """The grammar of a format; RequestError where it is none."""
+    if form == "json":
+        return LLMatcher.grammar_from_json_schema({"type": "object"})
+    if not isinstance(form, Mapping):
+        raise RequestError(f'format: {form!r:.80} is no format; "json" or a JSON Schema would work')
+    kind = form.get("type")
+    try:
+        if kind == "regex":
+            return LLMatcher.grammar_from_regex(_text(form, "pattern"))
+        if kind == "lark":
+            return LLMatcher.grammar_from_lark(_text(form, "grammar"))
+        if kind == "gbnf":
+            return LLMatcher.grammar_from_lark(gbnf_to_lark.gbnf_to_lark(_text(form, "grammar")))
+        return LLMatcher.grammar_from_json_schema(json.dumps(form))
+    except ValueError as error:
+        raise RequestError(f"format: {_reason(str(error))}") from error
+
+
+def _text(form: Mapping[str, Any], name: str) -> str:
+    value = form.get(name)
+    if not isinstance(value, str):
+        raise RequestError(f"format: of type {form['type']} it needs {name!r}, a text")
+    return value
+
+
+def _reason(message: str) -> str:
+    """The first line that says something."""
+    return next((line for line in message.splitlines() if line.strip()), "not understood").strip()[:300]
