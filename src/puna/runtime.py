@@ -155,10 +155,13 @@ class Runtime:
         return self._compiled(limits, observe=observe)
 
     def _runner(self, hidden: bool) -> Runner:
+        from puna.cache import reaches
         from puna.engine.engine import limits
 
-        each = sum(spec.sequence_bytes for spec in self.arch.caches(self.hparams))
-        size = limits(self.context_length, SEQUENCES, encoder=self.encoder, sequence_bytes=each)
+        specs = self.arch.caches(self.hparams)
+        each = sum(spec.sequence_bytes for spec in specs)
+        near = [] if hidden else reaches(specs)  # whoever wants hidden states has tables of its own
+        size = limits(self.context_length, SEQUENCES, encoder=self.encoder, sequence_bytes=each, reaches=near)
         return self._compiled(size, hidden=hidden)
 
     def _compiled(self, size: Limits, **options: Any) -> Runner:

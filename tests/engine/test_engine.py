@@ -1,107 +1,15 @@
 import threading
-import zlib
 
 import numpy as np
 import pytest
 
-from puna.backends.selection import best
+from engine.stand_ins import SAMPLING, answer_to, engine_of, expected, prompt_of, talk, told
 from puna.cache import BLOCK
-from puna.engine.engine import Engine
-from puna.engine.memory import Held, Memory
-from puna.engine.runner import Limits
+from puna.engine.held import Held
+from puna.engine.memory import Memory
 from puna.engine.sampler import Sampling
 from puna.engine.sequence import StopReason
 from puna.errors import PromptTooLong, RequestError
-
-VOCAB = 50
-
-
-def answer_to(history):
-    """The logits that a history of tokens has: any function of all of it will do."""
-    seed = zlib.crc32(np.asarray(history, np.int32).tobytes())
-    return np.random.default_rng(seed).normal(size=VOCAB).astype(np.float32)
-
-
-class Model:
-    """Stands in for a compiled model: keeps tokens in slots, and answers from what it reads back through the blocks."""
-
-    best = staticmethod(best)
-    recurrent = False
-
-    def __init__(self, limits):
-        self.limits, self.width = limits, VOCAB
-        self.slots = np.full(limits.slots, -1)
-        self.steps = []
-
-    def step(self, parts, outputs):
-        assert sum(len(part.tokens) for part in parts) <= self.limits.tokens
-        assert len(parts) <= self.limits.sequences
-        assert len(outputs) <= self.limits.outputs
-        self.steps.append([len(part.tokens) for part in parts])
-        rows = [row for part in parts for row in self.histories(part)]
-        return np.stack([answer_to(rows[o]) for o in outputs]) if outputs else np.empty((0, VOCAB), np.float32)
-
-    def histories(self, part):
-        """What each new token has before it, and itself."""
-        tokens, start, blocks, *_ = part
-        where = [blocks[p // BLOCK] * BLOCK + p % BLOCK for p in range(start + len(tokens))]
-        self.slots[where[start:]] = tokens
-        return [self.slots[where[: start + i + 1]] for i in range(len(tokens))]
-
-
-class Recurrent(Model):
-    """The same, where a sequence's memory is all that is known of its past, as well as its blocks."""
-
-    recurrent = True
-
-    def __init__(self, limits):
-        super().__init__(limits)
-        self.memories = [None] * limits.states
-
-    def step(self, parts, outputs):
-        written = [part.state for part in parts]
-        assert len(set(written)) == len(written)
-        assert not any(part.start and part.before in written[:s] + written[s + 1 :] for s, part in enumerate(parts))
-        return super().step(parts, outputs)
-
-    def histories(self, part):
-        before = self.memories[part.before] if part.start else []
-        assert len(before) == part.start
-        found = super().histories(part)
-        assert list(found[0][:-1]) == before
-        self.memories[part.state] = [*before, *part.tokens]
-        return [np.array([*before, *part.tokens[: i + 1]]) for i in range(len(part.tokens))]
-
-
-def engine_of(context=256, blocks=8, tokens=64, sequences=4, *, states=0):
-    model = (Recurrent if states else Model)(
-        Limits(
-            slots=blocks * BLOCK,
-            states=states,
-            tokens=tokens,
-            outputs=16,
-            sequences=sequences,
-            table=context // BLOCK,
-        )
-    )
-    return Engine(model, context), model
-
-
-def expected(prompt, count, sampling):
-    """What one sequence by itself has to say, by the definition."""
-    from puna.engine.sampler import Sampler
-
-    sampler, history = Sampler(sampling), list(prompt)
-    for _ in range(count):
-        history.append(sampler.choose(answer_to(history), history).token)
-    return history[len(prompt) :]
-
-
-def prompt_of(length, seed=0):
-    return np.random.default_rng(seed).integers(0, VOCAB, length).tolist()
-
-
-SAMPLING = Sampling(temperature=1.0, seed=5)
 
 
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 200])
@@ -241,18 +149,6 @@ def test_forward_gives_every_row_and_leaves_no_state():
     assert engine.submit(tokens, SAMPLING).cached == 0
 
 
-def talk(engine, prompts, limit=12):
-    """What several say at once, each with a sampler of its own."""
-    several = [engine.submit(p, Sampling(temperature=1.0, seed=i), limit=limit) for i, p in enumerate(prompts)]
-    while any(s.reason is None for s in several):
-        engine.step()
-    return [[c.token for c in s.choices] for s in several]
-
-
-def told(prompts, limit=12):
-    return [expected(p, limit, Sampling(temperature=1.0, seed=i)) for i, p in enumerate(prompts)]
-
-
 @pytest.mark.parametrize("states", [1, 2, 3, 9])
 @pytest.mark.parametrize("tokens", [16, 64, 100])
 def test_sequences_with_memory_of_their_own_say_what_their_histories_say(states, tokens):
@@ -340,10 +236,11 @@ def test_results_for_every_token_need_a_memory_too():
 def test_threads_that_read_at_once_share_steps_and_each_gets_its_own_tokens():
     engine, model = engine_of(blocks=16, sequences=8)
     prompts = [prompt_of(3 + i, seed=i) for i in range(8)]
+    sequences = [engine.submit(prompt, SAMPLING, limit=20) for prompt in prompts]
     said = {}
 
     def read(i):
-        said[i] = [choice.token for choice in engine.tokens(engine.submit(prompts[i], SAMPLING, limit=20))]
+        said[i] = [choice.token for choice in engine.tokens(sequences[i])]
 
     threads = [threading.Thread(target=read, args=(i,)) for i in range(8)]
     for thread in threads:

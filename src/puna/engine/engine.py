@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.cache import BLOCK
-from puna.engine.memory import Held, Memory
+from puna.engine.held import Held
+from puna.engine.memory import Memory
 from puna.engine.runner import Limits, Part, Runner
 from puna.engine.sampler import Choice, Sampler, Sampling
 from puna.engine.scheduler import Scheduler
@@ -32,24 +33,42 @@ ROWS = 64
 STATES = 1 << 30
 """Bytes that memories of sequences may take, running and kept ones together, if that is enough for a few."""
 FEW = 4
+"""Sequences that always have room: for whole contexts, whole windows, memories."""
 
 
-def limits(context_length: int, sequences: int, *, encoder: bool = False, sequence_bytes: int = 0) -> Limits:
+def limits(
+    context_length: int,
+    sequences: int,
+    *,
+    encoder: bool = False,
+    sequence_bytes: int = 0,
+    reaches: Iterable[int] = (),
+) -> Limits:
     """Program sizes for `sequences` at once that share room for four contexts (or fewer, if they are fewer).
 
-    Where a sequence has `sequence_bytes` of memory besides its positions, there are twice as many memories, so that
-    conversations can be resumed, but no more than STATES has room for, which may bound sequences too.
+    Blocks that read the latest positions only, of `reaches`, have less room where that is enough. Where a sequence has
+    `sequence_bytes` of memory besides its positions, there are twice as many memories, so that conversations can be
+    resumed, but no more than STATES has room for, which may bound sequences too.
     """
     table = -(-context_length // BLOCK)
     tokens = context_length if encoder else min(CHUNK, context_length)
+    slots = table * BLOCK * min(sequences, FEW)
+    windows = {reach: _window_slots(reach, sequences, tokens) for reach in reaches}
     return Limits(
-        slots=table * BLOCK * min(sequences, 4),
+        slots=slots,
         states=min(2 * sequences, max(STATES // sequence_bytes, FEW)) if sequence_bytes else 0,
         tokens=tokens,
         outputs=tokens if encoder else min(ROWS, tokens),
         sequences=sequences,
         table=table,
+        windows={reach: count for reach, count in windows.items() if count < slots},
     )
+
+
+def _window_slots(reach: int, sequences: int, tokens: int) -> int:
+    """Positions for a step, and a few windows and as many places to resume from, or a little for each sequence."""
+    few, each = min(sequences, FEW) * 2 * (-(-reach // BLOCK) + 2), sequences * 3
+    return (max(few, each) - (-tokens // BLOCK)) * BLOCK
 
 
 class Engine:
@@ -64,7 +83,8 @@ class Engine:
         self._turn = threading.Condition()
         self._stepping = False  # whether a thread is at a step, for whose end others wait
         self._ended: deque[Sequence] = deque()  # cancelled, and perhaps still in the scheduler
-        memory = Memory(size.slots // BLOCK, size.states if runner.recurrent else 0)
+        windows = {reach: slots // BLOCK for reach, slots in size.windows.items()}
+        memory = Memory(size.slots // BLOCK, size.states if runner.recurrent else 0, windows)
         sequences = min(size.sequences, size.outputs, memory.states.count or size.sequences)
         self._scheduler = Scheduler(memory, size.tokens, sequences)
 
@@ -180,19 +200,20 @@ class Engine:
         with self._lock:
             self._take_out()
             memory, held = self._scheduler.memory, Held()
+            running = [sequence.held for sequence in self._scheduler.running]
             try:
                 size = self._runner.limits.tokens if last else self._runner.limits.outputs
                 out = np.empty((1 if last else len(tokens), self._runner.width), np.float32)
                 for start in range(0, len(tokens), size):
                     chunk = tokens[start : start + size]
-                    if not memory.extend(held, len(tokens)):
+                    if not memory.extend(held, start + len(chunk), running):
                         raise RequestError("the cache is taken by running sequences; finish or cancel them first")
                     step = [part(chunk, start, held)]
                     if last:
                         out = self._runner.step(step, [len(chunk) - 1]).copy()
                     else:
                         out[start : start + size] = self._runner.step(step, list(range(len(chunk))))
-                    memory.advance(held)
+                    memory.advance(held, start + len(chunk))
                 return out
             finally:
                 memory.release(held)
@@ -200,4 +221,5 @@ class Engine:
 
 def part(tokens: list[int], start: int, held: Held) -> Part:
     """A sequence's part of a step that its memory was prepared for."""
-    return Part(tokens, start, held.blocks, held.after, held.state)
+    windows = {reach: row.numbers for reach, row in held.windows.items()}
+    return Part(tokens, start, held.blocks, held.after, held.state, windows)

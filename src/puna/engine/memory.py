@@ -1,68 +1,58 @@
 """Who holds which memory of a model, and what finished sequences left behind for reuse.
 
-Positions lie in blocks, which several sequences may hold whose tokens up to a block's end are the same. Memory per
-sequence lies in slots; it stands for one number of tokens and cannot be taken back, so copies of it, *checkpoints*, are
-held at some places, from which another sequence can go on. A copy is made by a step that leaves its result elsewhere.
+Positions lie in blocks, which several sequences may hold whose tokens up to a block's end are the same. What only reads
+the latest positions has pools of its own, where blocks out of reach are let go of. Memory per sequence is in slots; it
+stands for one number of tokens and cannot be taken back. So what one needs to go on from some *places*, besides blocks
+of all positions, is held for others: blocks within reach, and a slot, in whose stead the next step takes another.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 
 from puna.cache import BLOCK
+from puna.engine.held import NONE, Held, Kept, Place, Row
 from puna.engine.pool import Pool
 
-NONE = -1
-"""The number of no slot."""
-
-CHECKPOINTS = 8
+PLACES = 8
 """What one sequence holds at most; the earliest gives way."""
 
 
-@dataclass(slots=True)
-class Held:
-    """What a sequence holds.
+class Memory:
+    """`blocks` of BLOCK positions, as many as `windows` says by reach, and `states` slots, 0 for a model without.
 
-    `state`: the slot of its memory now; `after`: of that behind the step under way. `checkpoints`: slots, by how many
-    tokens they stand for, rising.
+    Kept conversations give way to others.
     """
 
-    blocks: list[int] = field(default_factory=list)
-    state: int = NONE
-    after: int = NONE
-    checkpoints: dict[int, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Kept:
-    """What a finished sequence left: `tokens` whose K/V are in `blocks`, and checkpoints."""
-
-    tokens: list[int]
-    blocks: list[int]
-    checkpoints: dict[int, int]
-
-
-class Memory:
-    """`blocks` of BLOCK positions and `states` slots, 0 for a model without. Kept conversations give way to others."""
-
-    def __init__(self, blocks: int, states: int = 0) -> None:
+    def __init__(self, blocks: int, states: int = 0, windows: Mapping[int, int] = {}) -> None:
         self.blocks = Pool(blocks)
         self.states = Pool(states)
-        self.kept: list[Kept] = []  # oldest first
+        self.windows = {reach: Pool(count) for reach, count in windows.items()}
+        self.kept: list[Kept] = []  # the one that was needed last is the last
 
-    def extend(self, held: Held, positions: int) -> bool:
-        """Make room for a step up to `positions`; False, and nothing taken, if there is not enough."""
-        need = -(-positions // BLOCK) - len(held.blocks)
-        while len(self.blocks.free) < need and self.kept:
+    def extend(self, held: Held, positions: int, running: Sequence[Held] = ()) -> bool:
+        """Make room for a step up to `positions`; False, and nothing taken, if there is not enough.
+
+        Places of kept conversations give way, at last those of what is `running`.
+        """
+        count = -(-positions // BLOCK)
+        while len(self.blocks.free) < count - len(held.blocks) and self.kept:
             self._forget(self.kept[0])
-        if len(self.blocks.free) < need or not self._prepare(held):
+        if len(self.blocks.free) < count - len(held.blocks):
             return False
-        held.blocks += [self.blocks.take() for _ in range(need)]
+        rows = [(pool, held.windows.setdefault(reach, Row()).numbers) for reach, pool in self.windows.items()]
+        holders: list[Held | Kept] = [*self.kept, *running, held]
+        while any(len(pool.free) < count - len(numbers) for pool, numbers in rows):
+            if not self._give_way(holders):
+                return False
+        if not self._prepare(held, holders):
+            return False
+        for pool, numbers in [(self.blocks, held.blocks), *rows]:
+            numbers += [pool.take() for _ in range(count - len(numbers))]
         return True
 
-    def _prepare(self, held: Held) -> bool:
+    def _prepare(self, held: Held, holders: Iterable[Held | Kept]) -> bool:
         """Find the slot of the next memory: that of the present one, unless others need that."""
         if not self.states.count or held.after != NONE:
             return True
@@ -71,100 +61,158 @@ class Memory:
                 held.after = held.state
             elif self.states.free:
                 held.after = self.states.take()
-            elif not self._give_way(held):
+            elif not self._give_way(holders):
                 return False
             else:
                 continue
             return True
 
-    def _give_way(self, held: Held) -> bool:
-        """Let go of a checkpoint: of the oldest conversation, at last of its own."""
-        oldest = next((kept for kept in self.kept if kept.checkpoints), None)
-        checkpoints = oldest.checkpoints if oldest else held.checkpoints
-        if not checkpoints:
+    def _give_way(self, holders: Iterable[Held | Kept]) -> bool:
+        """Let go of a place, the earliest of the first that has one."""
+        holder = next((holder for holder in holders if holder.places), None)
+        if holder is None:
             return False
-        self.states.release([checkpoints.pop(next(iter(checkpoints)))])
-        if oldest and not oldest.checkpoints:
-            self._forget(oldest)
+        self._drop(holder, next(iter(holder.places)))
+        if isinstance(holder, Kept) and not holder.places:
+            self._forget(holder)
         return True
 
-    def advance(self, held: Held) -> None:
-        """Note that the step is done."""
+    def _drop(self, holder: Held | Kept, at: int) -> None:
+        place = holder.places.pop(at)
+        for reach, row in place.windows.items():
+            self.windows[reach].release(row.live)
+        if place.state != NONE:
+            self.states.release([place.state])
+
+    def advance(self, held: Held, computed: int, mark: int = 0) -> None:
+        """Note that a step is done and `computed` tokens are; hold a place at `mark` of them, if that is not 0."""
         if held.after not in (NONE, held.state):
             if held.state != NONE:
                 self.states.release([held.state])
             held.state = held.after
         held.after = NONE
+        if mark:
+            self._hold_place(held, mark)
+        for reach, row in held.windows.items():
+            first = _first(reach, computed - 1)
+            self.windows[reach].release(row.numbers[row.first : first])
+            row.first = max(row.first, first)
 
-    def checkpoint(self, held: Held, computed: int) -> None:
-        """Hold the memory as it is now, which stands for so many tokens; the next step will leave its own elsewhere."""
-        if held.state == NONE or computed in held.checkpoints:
+    def _hold_place(self, held: Held, at: int) -> None:
+        """Hold what is needed to go on behind so many tokens, or one less; a slot stands for all that are computed."""
+        if at in held.places:
             return
-        if len(held.checkpoints) == CHECKPOINTS:
-            self.states.release([held.checkpoints.pop(next(iter(held.checkpoints)))])
-        self.states.hold([held.state])
-        held.checkpoints[computed] = held.state
+        if len(held.places) == PLACES:
+            self._drop(held, next(iter(held.places)))
+        windows = {reach: row.cut(_first(reach, at - 1), -(-at // BLOCK)) for reach, row in held.windows.items()}
+        held.places[at] = Place(windows, held.state)
+        self._hold(windows, held.state)
+
+    def _hold(self, windows: Mapping[int, Row], state: int) -> None:
+        for reach, row in windows.items():
+            self.windows[reach].hold(row.live)
+        if state != NONE:
+            self.states.hold([state])
 
     def spare(self) -> int:
         """How many blocks are free, or would be if kept conversations gave way."""
-        kept = Counter(block for k in self.kept for block in k.blocks)
-        return len(self.blocks.free) + sum(self.blocks.holders[block] == count for block, count in kept.items())
+        return _spare(self.blocks, (block for kept in self.kept for block in kept.blocks))
+
+    def room_for(self, wanted: Sequence[tuple[Held, int]]) -> bool:
+        """Whether all these could have so many positions at once, if kept conversations and places gave way."""
+        counts = [(held, -(-positions // BLOCK)) for held, positions in wanted]
+        if sum(max(count - len(held.blocks), 0) for held, count in counts) > self.spare():
+            return False
+        holders: list[Held | Kept] = [*self.kept, *(held for held, _ in wanted)]
+        places = [place for holder in holders for place in holder.places.values()]
+        for reach, pool in self.windows.items():
+            most = -(-reach // BLOCK) + 1
+            rows = [(held.windows.get(reach, Row()), count) for held, count in counts]
+            missing = (min(most, count - row.first) - len(row.live) for row, count in rows)
+            numbers = (number for place in places for number in place.windows[reach].live)
+            if sum(max(count, 0) for count in missing) > _spare(pool, numbers):
+                return False
+        return True
 
     def release(self, held: Held) -> None:
         """Let go of everything."""
-        own = {slot for slot in (held.state, held.after) if slot != NONE}
-        self.states.release([*own, *held.checkpoints.values()])
+        self.states.release({slot for slot in (held.state, held.after) if slot != NONE})
         self.blocks.release(held.blocks)
-        held.blocks, held.state, held.after, held.checkpoints = [], NONE, NONE, {}
+        for reach, row in held.windows.items():
+            self.windows[reach].release(row.live)
+        for at in [*held.places]:
+            self._drop(held, at)
+        held.blocks, held.windows, held.state, held.after = [], {}, NONE, NONE
 
     def keep(self, tokens: list[int], held: Held) -> None:
         """Hold for later what a finished sequence holds; `tokens` are those that were computed."""
-        self.checkpoint(held, len(tokens))
-        if tokens and (held.checkpoints or not self.states.count):
-            used = -(-len(tokens) // BLOCK)
-            self.kept.append(Kept(tokens, held.blocks[:used], held.checkpoints))
-            held.blocks, held.checkpoints = held.blocks[used:], {}
+        if tokens:
+            self._hold_place(held, len(tokens))
+            blocks = held.blocks[: -(-len(tokens) // BLOCK)]
+            self.blocks.hold(blocks)
+            self.kept.append(Kept(tokens, blocks, held.places))
+            held.places = {}
         self.release(held)
 
     def _forget(self, kept: Kept) -> None:
         self.kept.remove(kept)
         self.blocks.release(kept.blocks)
-        self.states.release(kept.checkpoints.values())
+        for at in [*kept.places]:
+            self._drop(kept, at)
 
     def reuse(self, tokens: Sequence[int]) -> tuple[Held, int]:
         """What already stands for a beginning of `tokens`, and how many tokens that is.
 
-        A kept conversation that mostly goes on is taken over with its last, partly filled block; of one that merely
+        A kept conversation that mostly goes on is taken over with its last, partly filled blocks; of one that merely
         begins alike, whole blocks are shared, and the memory that stands for as many tokens.
         """
-        offers = [self._offer(kept, tokens) for kept in self.kept]
-        length, taken = max(offers, default=(0, False), key=lambda offer: offer[0])
-        if length == 0:
+        offers = [(*self._offer(kept, tokens), kept) for kept in self.kept]
+        length, at, taken, kept = max(offers, default=(0, 0, False, None), key=lambda offer: offer[0])
+        if kept is None or length == 0:
             return Held(), 0
-        place = max(i for i, offer in enumerate(offers) if offer[0] == length)
-        kept, taken = self.kept[place], offers[place][1]
-        blocks = kept.blocks[: -(-length // BLOCK)]
-        state = kept.checkpoints.get(length, NONE)
-        self.states.hold([state] if state != NONE else [])
-        if not taken:
-            self.blocks.hold(blocks)
-            return Held(blocks, state), length
-        self.kept.pop(place)
-        self.blocks.release(kept.blocks[len(blocks) :])
-        self.states.release(slot for at, slot in kept.checkpoints.items() if at > length)
-        return Held(blocks, state, checkpoints={at: s for at, s in kept.checkpoints.items() if at <= length}), length
+        place, count = kept.places[at], -(-length // BLOCK)
+        windows = {reach: row.cut(0, count) for reach, row in place.windows.items()}
+        held = Held(kept.blocks[:count], windows, place.state)
+        self.blocks.hold(held.blocks)
+        self._hold(windows, place.state)
+        if taken:
+            held.places = {at: kept.places.pop(at) for at in [*kept.places] if at <= length}
+            self._forget(kept)
+        else:
+            self.kept.remove(kept)
+            self.kept.append(kept)
+        return held, length
 
-    def _offer(self, kept: Kept, tokens: Sequence[int]) -> tuple[int, bool]:
-        """With how many tokens of a kept conversation others can begin, and whether they would take it over."""
+    def _offer(self, kept: Kept, tokens: Sequence[int]) -> tuple[int, int, bool]:
+        """With how many tokens of a kept conversation others can begin, from which place, and if they take it over."""
         common = common_prefix(kept.tokens, tokens)
-        places = [at for at in kept.checkpoints if at <= common] if self.states.count else [common]
-        longest = max(places, default=0)
-        whole, rest = divmod(longest, BLOCK)
-        if rest and 2 * longest >= len(kept.tokens) and self.blocks.holders[kept.blocks[whole]] == 1:
-            return longest, True
-        if not self.states.count:
-            return whole * BLOCK, False
-        return max((at for at in places if at % BLOCK == 0), default=0), False
+        length, at = self._furthest(kept, common)
+        if length % BLOCK and 2 * length >= len(kept.tokens) and self.blocks.holders[kept.blocks[length // BLOCK]] == 1:
+            return length, at, True
+        return *self._furthest(kept, common, BLOCK), False
+
+    def _furthest(self, kept: Kept, most: int, unit: int = 1) -> tuple[int, int]:
+        """Behind how many tokens one can go on, a multiple of `unit`, and from which place; 0 for nowhere.
+
+        A memory stands for its place only; blocks within reach also for earlier tokens, as far as they are held.
+        """
+        found = (0, 0)
+        for at, place in kept.places.items():
+            length = min(at, most) // unit * unit
+            held = all(_first(reach, length) >= row.first for reach, row in place.windows.items())
+            if held and (place.state == NONE or length == at):
+                found = max(found, (length, at))
+        return found
+
+
+def _first(reach: int, position: int) -> int:
+    """The first block that a token at a position may read."""
+    return max(position - reach + 1, 0) // BLOCK
+
+
+def _spare(pool: Pool, numbers: Iterable[int]) -> int:
+    """How many are free, or would be if as many holders of these let go as they are named."""
+    return len(pool.free) + sum(pool.holders[number] == count for number, count in Counter(numbers).items())
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

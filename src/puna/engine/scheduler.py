@@ -2,7 +2,8 @@
 
 Sequences are admitted in order of arrival, the first always, others where their tokens have room. When blocks run out
 the youngest gives up its own and waits to be computed again; its tokens and its sampler stay, so its text does not
-change. Where sequences have memory of their own, steps end at places from which a text like theirs could go on.
+change. Places from which a text like theirs could go on are held on the way, and where sequences have memory of their
+own, steps end there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from puna.engine.memory import Memory
 from puna.engine.sequence import Sequence
 
 FAR = 2048
-"""Tokens of a prompt from one checkpoint to the next."""
+"""Tokens of a prompt from one place to the next."""
 
 
 @dataclass(slots=True)
@@ -43,20 +44,23 @@ class Scheduler:
         return [(s, n) for s, n in step if s in self.running]
 
     def _until_mark(self, sequence: Sequence, count: int) -> int:
-        """No more tokens than up to a place for a checkpoint: a prompt's last whole block, or the end of others."""
+        """No more tokens than up to where a memory may be held: a prompt's last whole block, or the end of others."""
         end = sequence.computed + count
         mark = min(end, (sequence.prompt_length - 1) // BLOCK * BLOCK) // BLOCK * BLOCK
         return mark - sequence.computed if self.memory.states.count and mark > sequence.computed else count
 
     def advance(self, sequence: Sequence, count: int) -> None:
-        """Note that `count` tokens more are computed; where a prompt ends, and on the way, hold its memory."""
+        """Note that `count` tokens more are computed; where a prompt ends, and on the way, hold a place."""
         sequence.computed += count
-        held, at = sequence.held, sequence.computed
-        self.memory.advance(held)
+        self.memory.advance(sequence.held, sequence.computed, self._mark(sequence, count))
+
+    def _mark(self, sequence: Sequence, count: int) -> int:
+        """Where, within the latest `count` tokens, to hold a place; 0 for nowhere."""
         last = (sequence.prompt_length - 1) // BLOCK * BLOCK
-        far = at < last and at % BLOCK == 0 and at - max(held.checkpoints, default=0) >= FAR
-        if far or at == last > 0:
-            self.memory.checkpoint(held, at)
+        at = min(sequence.computed, last) // BLOCK * BLOCK
+        if at <= sequence.computed - count or (self.memory.states.count and at != sequence.computed):
+            return 0
+        return at if at == last or at - max(sequence.held.places, default=0) >= FAR else 0
 
     def _admit(self) -> None:
         while self.waiting and len(self.running) < self.max_sequences:
@@ -70,12 +74,11 @@ class Scheduler:
 
     def _room_for(self, sequence: Sequence) -> bool:
         """Whether its tokens have room beside those of all that run."""
-        missing = (-(-len(s.tokens) // BLOCK) - len(s.held.blocks) for s in (*self.running, sequence))
-        return sum(max(count, 0) for count in missing) <= self.memory.spare()
+        return self.memory.room_for([(s.held, len(s.tokens)) for s in (*self.running, sequence)])
 
     def _allot(self, sequence: Sequence, positions: int) -> bool:
         """Blocks for `positions`, taken from younger sequences if need be; False if it must wait itself."""
-        while not self.memory.extend(sequence.held, positions):
+        while not self.memory.extend(sequence.held, positions, [s.held for s in self.running]):
             youngest = self.running[-1]
             self._preempt(youngest)
             if youngest is sequence:

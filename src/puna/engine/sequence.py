@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from puna.engine.memory import Held
+from puna.engine.held import Held
 from puna.engine.sampler import Choice, Sampler
 
 
