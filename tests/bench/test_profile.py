@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from cli.conftest import puna, tiny  # noqa: F401 - fixtures
+from golden.checkpoints import write_checkpoint
 from puna.bench import profile, roofline
 from puna.bench.profile import Part, Profile
 from puna.bench.work import Work
@@ -42,6 +43,15 @@ def test_the_parts_of_a_profile_are_no_more_than_the_time_of_all_threads(
     assert found["engine_seconds"]["outside"] > 0
     plot = ElementTree.fromstring(svg.read_text("utf-8"))
     assert plot.tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_a_model_that_recurs_has_a_profile(puna: Callable, tmp_path: Path) -> None:  # noqa: F811
+    """The engine keeps one memory of a sequence beside the one that a step leaves."""
+    folder = write_checkpoint(tmp_path / "hf", "rwkv7")
+    done = puna("bench", folder, "--profile", "--prefill", "8", "--decode", "2", "--rounds", 1, "--json", "-")
+    assert done.status == 0, done.err
+    kinds = {part["kind"] for each in json.loads(done.out)["profiles"] for part in each["parts"]}
+    assert {"recurrence", "causal_conv1d"} <= kinds
 
 
 def test_what_neither_a_step_nor_a_barrier_took_is_told_apart() -> None:

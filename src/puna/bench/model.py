@@ -96,7 +96,8 @@ def profiles(
     runtime = puna.runtime(works[0].kv_type)
     found = [profiled(puna.session(work), cost_of(runtime), rounds) for work in works]
     context = min(64, runtime.hparams.context_length)
-    runner = runtime.observer(limits(context, 1), lambda output: [output])
+    each = sum(spec.sequence_bytes for spec in runtime.arch.caches(runtime.hparams))
+    runner = runtime.observer(limits(context, 1, sequence_bytes=each), lambda output: [output])
     return Profiles(Path(ref).name, found, python_share(runner, context), measure(runtime.backend.threads))  # type: ignore[attr-defined]
 
 

@@ -119,7 +119,8 @@ class LlamaSession:
         """Prefill in an empty context, or decode from `start`."""
         if self._work.decodes:
             for sequence in range(self._work.sequences):
-                self._lib.llama_memory_seq_rm(self._memory, sequence, self._work.start, -1)
+                if not self._lib.llama_memory_seq_rm(self._memory, sequence, self._work.start, -1):
+                    self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)  # it recurs: there is no way back
             return timed(self._decode)
         self._lib.llama_memory_clear(self._memory, True)
         return timed(self._prefill)
