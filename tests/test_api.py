@@ -382,3 +382,32 @@ def test_what_works_where_a_prompt_does_not_fit_is_said(path, model):
         short.generate("a" * 300)
     with pytest.raises(errors.PromptTooLong, match=r"maximum; shorten the prompt or ask for truncation$"):
         model.embed("a" * 300)
+
+
+def test_an_answer_to_a_prompt_that_opens_thinking_is_thinking(tmp_path):
+    text = TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
+    model = puna.load(write_tiny(tmp_path / "thinks.gguf", tokenizer__chat_template=text), backend="numpy")
+    made = list(model.chat(HELLO, temperature=0))
+    assert ("".join(chunk.thinking for chunk in made), text_of(made)) == (ALPHABET, "")
+    assert made[-1].done_reason == "stop"
+
+
+def test_the_parser_of_a_modelfile_reads_answers_and_an_unknown_one_leaves_it_to_the_template(
+    path, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PUNA_MODELS", str(tmp_path))
+    puna.create("m", f"FROM {path}\nPARSER olmo3-think\nPARAMETER temperature 0\n")
+    puna.create("n", f"FROM {path}\nPARSER from-later\nPARAMETER temperature 0\n")
+    model = puna.load("m", backend="numpy")
+    assert [next(model.chat(HELLO)).thinking, text_of(puna.load("n", backend="numpy").chat(HELLO))] == ["a", ALPHABET]
+    assert text_of(model.generate("\n", temperature=0)) == ALPHABET
+    assert puna.parse_output("m", "a</think>b").thinking == "a"
+
+
+def test_tool_calls_come_in_chunks(tmp_path):
+    model = puna.load(write_tiny(tmp_path / "tiny.gguf"), backend="numpy")
+    call = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
+    parser = puna.template.parsing.open_parser("hermes")
+    parser.push(call[:-1])
+    last = list(model.generate(">", parser=parser, temperature=0, num_predict=0))[-1]
+    assert [(each.name, each.arguments) for each in last.tool_calls] == [("f", {"a": 1})]

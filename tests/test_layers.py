@@ -25,13 +25,14 @@ LAYERS = {
     "server": f"puna worker opened generation create store template {_FILES}",  # headers: it computes nothing
     "worker": f"model generation template {_FILES}",  # one model in a process
     "bench": f"runtime opened engine {_RUN} {_FILES}",  # token ids: no text
+    "parsing": f"rendering model template {_FILES}",
     "rendering": f"model opened store template {_FILES}",
     "verifying": f"opened create store {_FILES}",
     "model": f"runtime reranking opened generation {_ROADS} {_RUN} {_FILES}",
     "runtime": f"reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
     "reranking": "tokenizer errors",
     "opened": f"create store {_FILES}",
-    "generation": "engine tokenizer errors",
+    "generation": "engine template tokenizer errors",
     "create": f"store tokenizer template {_RUN} {_FILES}",
     "engine": f"store tokenizer {_RUN} {_FILES}",  # token ids: no templates, no HTTP
     "store": f"{_FILES}",

@@ -31,6 +31,7 @@ __all__ = [
     "load",
     "open_gguf",
     "parse_modelfile",
+    "parse_output",
     "quantize",
     "render",
     "verify",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from puna.formats.gguf import GGUF, open_gguf
     from puna.generation import Chunk
     from puna.model import Model, load
+    from puna.parsing import parse_output
     from puna.quants import dequantize, quantize
     from puna.rendering import render
     from puna.store.manifest import Manifest
@@ -74,6 +76,7 @@ else:
         "load": "model",
         "open_gguf": "formats.gguf",
         "parse_modelfile": "create.modelfile",
+        "parse_output": "parsing",
         "quantize": "quants",
         "render": "rendering",
         "verify": "verifying",

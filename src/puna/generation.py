@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from puna.engine.sampler import Choice, Sampling
 from puna.errors import RequestError
 
 if TYPE_CHECKING:
+    from puna.template.parsing import Delta, Parser
     from puna.tokenizer import Tokenizer
 
 
@@ -53,7 +54,10 @@ class Logprob:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of an answer. The last one is `done`, with the reason ("stop" or "length") and the figures."""
+    """A piece of an answer; `text` is its content, and calls are `puna.template.ToolCall`s.
+
+    The last one is `done`, with the reason ("stop" or "length") and the figures.
+    """
 
     text: str = ""
     tokens: tuple[int, ...] = ()
@@ -198,21 +202,42 @@ class StopText:
         return next((n for n in sizes if text.endswith(stop[:n])), 0)
 
 
-def chunks(choices: Iterator[Choice], tokenizer: Tokenizer, stop: StopText) -> Generator[Chunk, None, Chunk]:
-    """Chunks of whole characters up to a stop string; returns what is left, with reason "stop" if one was met."""
-    stream = tokenizer.stream(special=False)
+def chunks(
+    choices: Iterator[Choice], tokenizer: Tokenizer, stop: StopText, parser: Parser | None = None
+) -> Generator[Chunk, None, Chunk]:
+    """Chunks of whole characters up to a stop string; returns what is left, with reason "stop" if one was met.
+
+    A `parser` tells thinking and tool calls from content.
+    """
+    stream = tokenizer.stream(special=False, keep=parser.format.markup if parser else ())
     ids: list[int] = []
     logprobs: list[Logprob] = []
     for choice in choices:
         text = stop.push(stream.push(choice.token))
         ids.append(choice.token)
         logprobs += _logprobs(choice, tokenizer)
-        if text:
-            yield Chunk(text, tuple(ids), tuple(logprobs))
+        if chunk := _said(text, ids, logprobs, parser):
+            yield chunk
             ids, logprobs = [], []
         if stop.stopped:
-            return Chunk("", tuple(ids), tuple(logprobs), done_reason="stop")
-    return Chunk(stop.push(stream.flush()) + stop.flush(), tuple(ids), tuple(logprobs))
+            break
+    rest = "" if stop.stopped else stop.push(stream.flush()) + stop.flush()
+    last = _said(rest, ids, logprobs, parser, final=True) or Chunk("", tuple(ids), tuple(logprobs))
+    return replace(last, done_reason="stop") if stop.stopped else last
+
+
+def _said(
+    text: str, ids: list[int], logprobs: list[Logprob], parser: Parser | None, final: bool = False
+) -> Chunk | None:
+    """The chunk that a text makes certain, None if it says nothing yet."""
+    if not parser:
+        return Chunk(text, tuple(ids), tuple(logprobs)) if text else None
+    deltas: list[Delta] = [parser.push(text), *([parser.close()] if final else [])]
+    if not any(deltas):
+        return None
+    content, thinking = ("".join(parts) for parts in zip(*((d.content, d.thinking) for d in deltas), strict=True))
+    calls = tuple(call for delta in deltas for call in delta.tool_calls)
+    return Chunk(content, tuple(ids), tuple(logprobs), thinking, calls)
 
 
 def _logprobs(choice: Choice, tokenizer: Tokenizer) -> list[Logprob]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from puna.engine.sequence import Sequence as EngineSequence
     from puna.formats.imatrix import Imatrix
     from puna.template import Message
+    from puna.template.parsing import Format, Parser
     from puna.tokenizer import Tokenizer
 
 AdapterRef = str | PathLike[str] | tuple[str | PathLike[str], float]
@@ -138,14 +139,15 @@ class Model:
             raise PromptTooLong(len(ids), self.context_length, self.hparams.context_length)
         return self._runtime.engine.forward(ids)
 
-    def generate(self, prompt: str | Sequence[int], **options: Any) -> Answer:
+    def generate(self, prompt: str | Sequence[int], *, parser: Parser | None = None, **options: Any) -> Answer:
         """Continue a text, taken as it is, or token ids. Options are named as in Ollama, and `ignore_eos`.
 
+        A `parser` (as of `open_parser`) tells thinking and tool calls from content; without, all is content.
         RequestError for a wrong option, PromptTooLong for a prompt that does not fit, both at once. Closing the
         iterator ends the generation.
         """
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else self._checked(prompt)
-        return self._answer(tokens, parse_options(self.opened.params, options))
+        return self._answer(tokens, parse_options(self.opened.params, options), parser)
 
     def chat(
         self,
@@ -156,12 +158,43 @@ class Model:
         think: bool | str | None = None,
         **options: Any,
     ) -> Answer:
-        """Answer a conversation, rendered by the model's chat template; options as in `generate`."""
+        """Answer a conversation, rendered by the model's chat template; options as in `generate`.
+
+        Chunks carry content, `thinking` and `tool_calls`, told apart by the model's own format.
+        """
         self._check_generates()
         if format is not None:
             raise RequestError("chat: 'format' (constrained output) is not supported yet; leave it out")
+        messages = list(messages)
         prompt = self.render(messages, tools=tools, think=think)
-        return self._answer(self.tokenizer.encode(prompt), parse_options(self.opened.params, options))
+        parser = self.open_parser(messages, tools=tools, think=think, prompt=prompt)
+        return self._answer(self.tokenizer.encode(prompt), parse_options(self.opened.params, options), parser)
+
+    def open_parser(
+        self,
+        messages: Sequence[Message | Mapping[str, Any]] = (),
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        think: bool | str | None = None,
+        prompt: str = "",
+    ) -> Parser:
+        """A parser for one answer of the model to `messages`, which were rendered as `prompt`."""
+        from puna.template.parsing import open_parser
+
+        last = messages[-1] if messages else None
+        return open_parser(self.format, tools=tools, think=think, last_message=last, prompt=prompt)
+
+    @cached_property
+    def format(self) -> Format:
+        """How the model writes thinking and tool calls: by the Modelfile's PARSER, else as its template shows."""
+        from puna.template.parsing import PARSERS, find_format
+
+        if self.opened.parser in PARSERS:
+            return find_format(self.opened.parser)
+        try:
+            return find_format(self.template)
+        except TemplateError:
+            return find_format("passthrough")
 
     def render(
         self,
@@ -313,17 +346,21 @@ class Model:
             raise RequestError(f"token {wrong[0]} is outside the vocabulary; ids run from 0 to {size - 1}")
         return ids
 
-    def _answer(self, tokens: list[int], options: Options) -> Answer:
+    def _answer(self, tokens: list[int], options: Options, parser: Parser | None = None) -> Answer:
         """What is wrong with a request is said at once; the rest waits until the first chunk is asked for."""
         self._check_generates()
         if not tokens:
             raise RequestError("the prompt is empty; at least one token is needed")
         if len(tokens) >= self.context_length:
             raise PromptTooLong(len(tokens), self.context_length, self.hparams.context_length)
-        return Answer(lambda taken: self._chunks(tokens, options, taken))
+        return Answer(lambda taken: self._chunks(tokens, options, parser, taken))
 
     def _chunks(
-        self, tokens: list[int], options: Options, taken: Callable[[Callable[[], None]], None]
+        self,
+        tokens: list[int],
+        options: Options,
+        parser: Parser | None,
+        taken: Callable[[Callable[[], None]], None],
     ) -> Generator[Chunk, None, None]:
         begun = time.perf_counter()
         self._runtime.prepare()
@@ -334,7 +371,7 @@ class Model:
         sequence = engine.submit(tokens, options.sampling, limit=options.num_predict, stop_ids=stop_ids)
         taken(lambda: engine.cancel(sequence))
         try:
-            last = yield from chunks(engine.tokens(sequence), self.tokenizer, StopText(options.stop))
+            last = yield from chunks(engine.tokens(sequence), self.tokenizer, StopText(options.stop), parser)
         finally:
             engine.cancel(sequence)
         reason = sequence.reason.value if last.done_reason is None and sequence.reason else "stop"

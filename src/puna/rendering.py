@@ -22,14 +22,14 @@ def render(
     """
     from puna.template import render as render_text
 
-    if _is_reference(ref_or_template):
+    if is_reference(ref_or_template):
         from puna.model import load
 
         return load(ref_or_template).render(messages, tools=tools, think=think, **more)
     return render_text(ref_or_template, messages, tools=tools, think=think, **more)
 
 
-def _is_reference(text: str) -> bool:
+def is_reference(text: str) -> bool:
     """Whether a text without any template marks names a model or a file."""
     from puna.store.name import ModelName
     from puna.store.reference import is_path

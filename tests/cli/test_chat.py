@@ -5,8 +5,10 @@ import re
 import pytest
 
 import puna as library
+from puna.cli.answer import echoed
 from puna.cli.chat import Chat
 from puna.generation import Chunk
+from puna.template import ToolCall
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
@@ -160,3 +162,24 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(talk):
     chat, out, err = talk("a", "b", "c", model=Interrupted())
     assert (out, err) == ("one two\n\none  ...\n\none two\n\n", "")
     assert [text for role, text in roles(chat) if role == "assistant"] == ["one two", "one ", "one two"]
+
+
+def echo(chunks, capsys, monkeypatch, terminal):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    list(echoed(chunks))
+    return capsys.readouterr().out
+
+
+CALL = ToolCall("f", {"a": "\u00e9"})
+THOUGHT = [Chunk(thinking="Hm"), Chunk(thinking="."), Chunk("So"), Chunk("."), Chunk(tool_calls=(CALL, CALL)), Chunk()]
+LINES = '{"name": "f", "arguments": {"a": "\u00e9"}}\n{"name": "f", "arguments": {"a": "\u00e9"}}'
+
+
+def test_thinking_is_dimmed_on_a_terminal_and_left_out_elsewhere(capsys, monkeypatch):
+    dimmed = "\x1b[2mHm\x1b[0m\x1b[2m.\x1b[0m\n\n"
+    assert echo(THOUGHT, capsys, monkeypatch, terminal=True) == f"{dimmed}So.\n{LINES}"
+    assert echo(THOUGHT, capsys, monkeypatch, terminal=False) == f"So.\n{LINES}"
+
+
+def test_tool_calls_alone_are_lines_of_json(capsys, monkeypatch):
+    assert echo(THOUGHT[4:], capsys, monkeypatch, terminal=False) == LINES

@@ -2,8 +2,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import puna
+from cli.tiny import write_tiny
+from puna.engine.sampler import Choice
 from puna.errors import RequestError
-from puna.generation import Answer, Chunk, StopText, parse_options
+from puna.generation import Answer, Chunk, StopText, chunks, parse_options
+from puna.template.parsing import open_parser
 
 
 def through(stops, pieces):
@@ -93,3 +97,29 @@ def test_an_answer_under_way_is_cancelled_once_more_by_nobody_who_comes_late():
     assert ended == ["ended"]
     answer.close()
     assert list(answer) == []
+
+
+def choices(tokenizer, text):
+    return (Choice(token, None, ()) for token in tokenizer.encode(text, add_bos=False))
+
+
+def test_control_tokens_that_a_format_is_written_with_are_read_and_others_left_out(tmp_path):
+    tokenizer = puna.load(write_tiny(tmp_path / "tiny.gguf")).tokenizer
+    text = "<|channel|>analysis<|message|>ab<|end|><|start|>assistant<|channel|>final<|message|>cd"
+    steps = chunks(choices(tokenizer, text), tokenizer, StopText([]), open_parser("harmony"))
+    made = list(steps)
+    assert "".join(chunk.thinking for chunk in made) == "ab"
+    assert "".join(chunk.text for chunk in made) == "cd"
+    plain = chunks(choices(tokenizer, "a<|end|>b"), tokenizer, StopText([]), open_parser("hermes"))
+    assert "".join(chunk.text for chunk in plain) == "ab"
+
+
+def test_a_stop_string_ends_an_answer_and_what_was_held_back_is_given(tmp_path):
+    tokenizer = puna.load(write_tiny(tmp_path / "tiny.gguf")).tokenizer
+    made = chunks(choices(tokenizer, "ab <toSTOPcd"), tokenizer, StopText(["STOP"]), open_parser("hermes"))
+    said = [next(made), next(made)]
+    with pytest.raises(StopIteration) as end:
+        next(made)
+    last = end.value.value
+    assert ["".join(chunk.text for chunk in said), last.text, last.done_reason] == ["ab", " <to", "stop"]
+    assert sum((chunk.tokens for chunk in [*said, last]), ()) == tuple(tokenizer.encode("ab <toSTOP", add_bos=False))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 if TYPE_CHECKING:
     from puna.generation import Chunk, Stats
@@ -12,9 +15,22 @@ if TYPE_CHECKING:
 
 
 def echoed(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-    """The chunks, each written to stdout as it passes."""
+    """The chunks, each written to stdout as it passes: thinking dimmed, and on a terminal only; calls as JSON lines."""
+    terminal = sys.stdout.isatty()
+    thinking = within_line = False
     for chunk in chunks:
+        if chunk.thinking and terminal:
+            write(f"{DIM}{chunk.thinking}{PLAIN}")
+            thinking = True
+        if (chunk.text or chunk.tool_calls) and thinking:
+            write("\n\n")
+            thinking = False
         write(chunk.text)
+        within_line = not chunk.text.endswith("\n") if chunk.text else within_line
+        for call in chunk.tool_calls:
+            line = json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
+            write(f"\n{line}" if within_line else line)
+            within_line = True
         yield chunk
 
 

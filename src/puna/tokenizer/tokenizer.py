@@ -129,9 +129,12 @@ class Tokenizer:
         text = raw.decode("utf-8", "replace")
         return clean(text) if self.vocabulary.model == "bert" else text
 
-    def stream(self, *, special: bool = True) -> TextStream:
-        """A decoder for ids that come one by one, as the continuation of a text."""
-        return TextStream(self, special)
+    def stream(self, *, special: bool = True, keep: Iterable[str] = ()) -> TextStream:
+        """A decoder for ids that come one by one, as the continuation of a text.
+
+        Without `special`, control tokens are left out but for those that are spelled in a text of `keep`.
+        """
+        return TextStream(self, special, tuple(keep))
 
     def bytes_of(self, identity: int) -> bytes:
         """The bytes that token `identity` adds to a text; for control tokens, their spelling."""
@@ -208,16 +211,21 @@ class Tokenizer:
 class TextStream:
     """Decodes ids one by one; never hands out a part of a character."""
 
-    def __init__(self, tokenizer: Tokenizer, special: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, special: bool, keep: tuple[str, ...] = ()) -> None:
         self._tokenizer = tokenizer
         self._special = special
+        self._keep = keep
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, identity: int) -> str:
         """The text that token `identity` completes; empty while a character is incomplete."""
-        if not self._special and self._tokenizer.is_special(identity):
+        if not self._special and self._tokenizer.is_special(identity) and not self._kept(identity):
             return ""
         return self._decoder.decode(self._tokenizer.bytes_of(identity))
+
+    def _kept(self, identity: int) -> bool:
+        text = self._tokenizer.tokens[identity]
+        return any(text in kept for kept in self._keep)
 
     def flush(self) -> str:
         """What is left: U+FFFD where the ids ended inside a character. The stream can be used again."""

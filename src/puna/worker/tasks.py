@@ -13,6 +13,7 @@ from puna.worker.requests import Chat, Detokenize, Embed, Generate, Measure, Ren
 
 if TYPE_CHECKING:
     from puna.model import Model
+    from puna.template.parsing import Parser
 
 _log = logging.getLogger("puna.worker")
 
@@ -22,7 +23,15 @@ def answer(model: Model, ask: Chat | Generate) -> tuple[Prompt, Answer]:
     options = _options(ask)
     room = min(int(options.pop("num_ctx", 0) or model.context_length), model.context_length)
     prompt = prompt_of(model, ask, room)
-    return prompt, model.generate(prompt.tokens, **options)
+    return prompt, model.generate(prompt.tokens, parser=_parser(model, ask, prompt.text), **options)
+
+
+def _parser(model: Model, ask: Chat | Generate, prompt: str) -> Parser | None:
+    """What tells thinking and tool calls from content; none where a text is continued as it is."""
+    if isinstance(ask, Chat):
+        return model.open_parser(ask.messages or [], tools=ask.tools, think=ask.think, prompt=prompt)
+    plain = ask.raw or ask.suffix or not isinstance(ask.prompt, str)
+    return None if plain else model.open_parser(think=ask.think, prompt=prompt)
 
 
 def _options(ask: Chat | Generate) -> dict[str, Any]:

@@ -1,0 +1,176 @@
+"""The formats that have a name, as a Modelfile's PARSER gives it, and those that chat templates are known by.
+
+Rows only; `harmony` and `glimmer` are written in messages, not in tags: see `channels`.
+"""
+
+from puna.template.message import ToolCall
+from puna.template.parsing.braces import read_braces
+from puna.template.parsing.channels import GLIMMER, HARMONY
+from puna.template.parsing.format import Format, Section
+from puna.template.parsing.functions import in_function, read_arguments, read_functions, read_loose
+from puna.template.parsing.objects import (
+    end_of_named,
+    end_of_object,
+    in_string,
+    read_each,
+    read_named,
+    read_objects,
+    read_separated,
+)
+from puna.template.parsing.python import end_of_python, read_python, read_python_raw
+from puna.template.parsing.tools import Tools
+
+THINK = ("<think>", "</think>")
+ON, OFF, UNSAID = True, False, None
+"""What a request may say of thinking."""
+
+
+def _nothing(body: str, tools: Tools) -> list[ToolCall | str]:
+    return []
+
+
+HERMES = Section("<tool_call>", "</tool_call>", read_objects, inside=in_string)
+FUNCTIONS = Section("<tool_call>", "</tool_call>", read_functions, inside=in_function, last="</function>")
+ARGUMENTS = Section("<tool_call>", "</tool_call>", read_arguments, last="</arg_value>")
+MISTRAL = Section("[TOOL_CALLS]", "", read_named, end=end_of_named)
+DEEPSEEK = Section("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", read_separated, inside=in_string)
+BARE_OBJECT = Section("{", "", read_objects, end=end_of_object, bare=True)
+ARGUMENT_TAGS = ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")
+_SEPARATED = ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>")
+_OUTPUTS = Section("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", _nothing)
+
+_ROWS = (
+    Format("passthrough"),
+    Format("qwen3", THINK, (ON,), sections=(HERMES,)),
+    Format("qwen3-thinking", THINK, (ON, UNSAID), sections=(HERMES,)),
+    Format("qwen3-vl-instruct", sections=(HERMES,)),
+    Format("qwen3-vl-thinking", THINK, (ON, UNSAID, OFF), leads=False, sections=(HERMES,)),
+    Format("qwen3-coder", sections=(FUNCTIONS,)),
+    Format("qwen3.5", THINK, (ON, UNSAID), sections=(FUNCTIONS,)),
+    Format("nemotron-3-nano", THINK, (ON,), sections=(FUNCTIONS,)),
+    Format("glm-4.7", THINK, (ON, UNSAID), sections=(ARGUMENTS,), marks=ARGUMENT_TAGS),
+    Format(
+        "laguna",
+        THINK,
+        (ON,),
+        stray=True,
+        resumes=False,
+        hides=(OFF, UNSAID),
+        sections=(
+            Section("<tool_call>", "</tool_call>", read_loose),
+            Section("<user>", "</user>", read_loose, offered=True),
+            BARE_OBJECT,
+        ),
+        marks=ARGUMENT_TAGS,
+        strips="lr",
+    ),
+    Format(
+        "ministral",
+        ("[THINK]", "[/THINK]"),
+        (ON,),
+        anywhere=True,
+        sections=(MISTRAL,),
+        silent=("[/TOOL_CALLS]",),
+        marks=("[ARGS]", "[CALL_ID]"),
+    ),
+    Format(
+        "deepseek3",
+        THINK,
+        (ON,),
+        sections=(DEEPSEEK,),
+        marks=("<｜tool▁sep｜>",),
+        trims=False,
+        silent=(
+            *_SEPARATED,
+            "<｜tool▁output▁begin｜>",
+            "<｜tool▁output▁end｜>",
+            "<｜tool▁outputs▁begin｜>",
+            "<｜tool▁outputs▁end｜>",
+        ),
+    ),
+    Format("cogito", THINK, (ON,), sections=(DEEPSEEK, _OUTPUTS), silent=_SEPARATED, marks=("<｜tool▁sep｜>",)),
+    Format("olmo3", sections=(Section("<function_calls>", "</function_calls>", read_python),)),
+    Format(
+        "olmo3-think",
+        THINK,
+        (ON, UNSAID, OFF),
+        leads=False,
+        sections=(Section("<function_calls>", "</function_calls>", read_python),),
+    ),
+    Format(
+        "gemma4",
+        ("<|channel>", "<channel|>"),
+        label="thought\n",
+        anywhere=True,
+        reopens=True,
+        hides=(OFF,),
+        sections=(Section("<|tool_call>", "<tool_call|>", read_braces('<|"|>')),),
+        silent=("<tool_call|>", "<|tool_response>"),
+        marks=('<|"|>',),
+    ),
+    Format(
+        "gemma4-no-thinking",
+        sections=(Section("<|tool_call>", "<tool_call|>", read_braces('<|"|>')),),
+        silent=("<tool_call|>", "<|tool_response>"),
+        marks=('<|"|>',),
+    ),
+    Format(
+        "functiongemma",
+        sections=(Section("<start_function_call>", "<end_function_call>", read_braces("<escape>")),),
+        marks=("<escape>",),
+        trims=False,
+    ),
+    Format(
+        "lfm2",
+        sections=(
+            Section("<|tool_call_start|>", "<|tool_call_end|>", read_python_raw),
+            Section("[", "", read_python_raw, end=end_of_python, bare=True, first=True),
+        ),
+    ),
+    Format(
+        "lfm2-thinking",
+        THINK,
+        sections=(
+            Section("<|tool_call_start|>", "<|tool_call_end|>", read_python_raw),
+            Section("[", "", read_python_raw, end=end_of_python, bare=True, first=True),
+        ),
+        strips="l",
+    ),
+    Format(
+        "cohere",
+        ("<|START_THINKING|>", "<|END_THINKING|>"),
+        (ON, UNSAID),
+        sections=(Section("<|START_ACTION|>", "<|END_ACTION|>", read_each, inside=in_string),),
+        silent=("<|START_TEXT|>", "<|END_TEXT|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|END_OF_TURN_TOKEN|>"),
+    ),
+    # Known by their chat templates.
+    Format("hermes", THINK, sections=(HERMES,)),
+    Format(
+        "llama3",
+        sections=(
+            Section("<|python_tag|>", "<|eom_id|>", read_objects),
+            Section("{", "", read_objects, end=end_of_object, bare=True, first=True, after=" \n;,"),
+        ),
+    ),
+    Format("mistral", sections=(MISTRAL,), silent=("[/TOOL_CALLS]",), marks=("[ARGS]", "[CALL_ID]")),
+    Format("granite", THINK, sections=(Section("<|tool_call|>", "", read_named, end=end_of_named),)),
+    Format(
+        "phi4",
+        THINK,
+        sections=(Section("<|tool_call|>", "<|/tool_call|>", read_objects, inside=in_string),),
+    ),
+    Format("command-r", sections=(Section("Action: ```json", "```", read_each, inside=in_string),)),
+)
+
+DIALECTS = {dialect.format.name: dialect for dialect in (HARMONY, GLIMMER)}
+"""Those written in messages."""
+
+FORMATS = {row.name: row for row in (*_ROWS, *(dialect.format for dialect in DIALECTS.values()))}
+"""Formats by name."""
+
+ALIASES = {
+    "ornith": "qwen3.5",
+    "nemotron-3.5-nano": "nemotron-3-nano",
+    "poolside-v1": "laguna",
+    "glm-ocr": "glm-4.7",
+}

@@ -1,0 +1,78 @@
+"""The format that a chat template is written for, by the marks in it, else by what its parts show.
+
+Evaluates nothing.
+"""
+
+import re
+from functools import lru_cache
+
+from puna.template.parsing.format import Format, Section
+from puna.template.parsing.formats import FORMATS, THINK
+from puna.template.parsing.objects import end_of_list, end_of_object
+from puna.template.parsing.search import read_any
+from puna.template.tags import infer_tags
+
+KNOWN = (
+    ("harmony", r"<\|channel\|>.*<\|message\|>"),
+    ("glimmer", r"<atem:function_calls>"),
+    ("gemma4", r"<\|tool_call>call:|<\|channel>"),
+    ("functiongemma", r"<start_function_call>"),
+    ("lfm2-thinking", r"<\|tool_call_start\|>.*<think>|<think>.*<\|tool_call_start\|>"),
+    ("lfm2", r"<\|tool_call_start\|>"),
+    ("cohere", r"<\|START_ACTION\|>"),
+    ("command-r", r"Action:\s*```json|Action: ```json"),
+    ("cogito", r"tool▁sep｜>'? ?\+? ?.*```json.*tool▁outputs▁begin|<｜tool▁calls▁begin｜>.*Deep thinking subroutine"),
+    ("deepseek3", r"<｜tool▁calls?▁begin｜>"),
+    ("ministral", r"\[TOOL_CALLS\].*\[THINK\]|\[THINK\].*\[TOOL_CALLS\]"),
+    ("mistral", r"\[TOOL_CALLS\]"),
+    ("olmo3", r"<function_calls>"),
+    ("glm-4.7", r"<arg_key>"),
+    ("functions", r"<function="),
+    ("granite", r"<\|tool_call\|>(?!.*<\|/tool_call\|>)"),
+    ("phi4", r"<\|/tool_call\|>"),
+    ("llama3", r"<\|python_tag\|>|<\|eom_id\|>"),
+    ("hermes", r"<tool_call>"),
+)
+"""Names of formats with what a Jinja template for them has in it, the first that matches."""
+
+
+@lru_cache(maxsize=64)
+def format_of_template(text: str) -> Format:
+    """The format of a template's answers: what Go templates show, a known one, or thinking alone."""
+    from puna.template import template_kind
+
+    return _of_go(text) if template_kind(text) == "go" else _of_jinja(text)
+
+
+def _of_jinja(text: str) -> Format:
+    text = text.replace("\\n", "\n")
+    for name, marks in KNOWN:
+        if re.search(marks, text, re.DOTALL):
+            return FORMATS[("qwen3.5" if "<think>" in text else "qwen3-coder") if name == "functions" else name]
+    return Format(
+        "thinking" if "<think>" in text or "</think>" in text else "text", THINK if "think>" in text else None
+    )
+
+
+def _of_go(text: str) -> Format:
+    tags = infer_tags(text)
+    opening, closing = tags["thinking"]
+    section = _section(tags["tool"])
+    return Format(
+        "generic",
+        (opening, closing) if opening and closing else None,
+        sections=(section,),
+        silent=(section.close,) if section.close else (),
+        trims=False,
+        ends=False,
+    )
+
+
+def _section(tag: str) -> Section:
+    """Where tool calls are, by the tag that begins them: a bracket counts only where an answer begins."""
+    if tag == "{":
+        return Section("{", "", read_any, end=end_of_object, bare=True, first=True, after=" \n\t\r,]}")
+    if tag == "[":
+        return Section("[", "", read_any, end=end_of_list, bare=True, first=True, after=" \n\t\r,]}")
+    closing = re.sub(r"^([<\[]\|?)", r"\1/", tag.split()[0]) if tag[:1] in "<[" else ""
+    return Section(tag, closing or "\0", read_any, after=" \n\t\r,]}")
