@@ -137,8 +137,9 @@ AttentionArgs arguments(const Bound &bound, const Run &run) {
 void attention(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const AttentionArgs args = arguments(bound, run);
     const Span *spans = reinterpret_cast<const Span *>(bound.views[view_plan].data + plan_header);
-    for (int64_t unit = begin; unit < end; unit++) {
-        run.kernels.attention.attend(args, spans[unit / args.groups], unit % args.groups, run.scratch);
+    const int64_t count = *bound.views[view_plan].as<int64_t>();
+    for (int64_t unit = begin; unit < end; unit++) {  // a group's pages are neighbours
+        run.kernels.attention.attend(args, spans[unit % count], unit / count, run.scratch);
     }
 }
 

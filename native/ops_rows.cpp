@@ -102,10 +102,11 @@ void place(Kept kept, Order order, const uint8_t *row, int64_t n, uint8_t *page,
     kept == Kept::f32 ? spread<4>(row, n, page + 4 * slot) : spread<2>(row, n, page + 2 * slot);
 }
 
-void keep(const Run &run, Kept kept, Order order, const float *x, int64_t n, uint8_t *state, int64_t slot, int64_t head, int64_t heads) {
+void keep(const Run &run, Kept kept, Order order, const float *x, int64_t n, uint8_t *state, int64_t slot, int64_t head, int64_t heads,
+          int64_t capacity) {
     const int64_t part = kept_bytes(kept, n);
     if (order == Order::slots) return run.kernels.rows.keep(kept, x, state + (slot * heads + head) * part, n);
-    uint8_t *page = state + (slot / page_slots * heads + head) * page_slots * part;
+    uint8_t *page = state + (head * (capacity / page_slots) + slot / page_slots) * page_slots * part;
     if (order == Order::pages && kept != Kept::q8_0) return run.kernels.rows.keep(kept, x, page + slot % page_slots * part, n);
     uint8_t *row = run.scratch + n * int64_t(sizeof(float));
     run.kernels.rows.keep(kept, x, row, n);
@@ -133,7 +134,7 @@ void write(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
                                  bound.integer(write_pairs) != 0);
                 from = turned;
             }
-            keep(run, kept, order, from, x.shape[2], bound.views[0].data, slot, j, x.shape[1]);
+            keep(run, kept, order, from, x.shape[2], bound.views[0].data, slot, j, x.shape[1], capacity);
         }
     }
 }

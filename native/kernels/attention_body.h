@@ -205,10 +205,9 @@ void clear(float *sums, int64_t rows, const Scratch &s) {
     for (int64_t row = 0; row < rows; row++) sums[row * s.stride + s.width] = -INFINITY;
 }
 
-// The keys that this thread most likely reads after a chunk: the next ones, or those of the next group.
+// The keys that this thread most likely reads after a chunk.
 const uint8_t *after_chunk(const AttentionArgs &args, const Span &span, int64_t group, Places places) {
-    if (span.chunk < 0) return places.end < span.end ? start_of(args, span, keys_of(args, group), places.end) : nullptr;
-    return group + 1 < args.groups ? start_of(args, span, keys_of(args, group + 1), places.begin) : nullptr;
+    return places.end < span.end ? start_of(args, span, keys_of(args, group), places.end) : nullptr;
 }
 
 // Scores of one row of the chunk that begins at `first` become weights.

@@ -8,8 +8,8 @@
 namespace puna::PUNA_ISA {
 namespace {
 
-// A factor that asks for what lies `ahead` bytes further on, which is wanted next: rows of one group lie far from those
-// of the next page, which the processor does not foresee.
+// A factor that asks for what lies `ahead` bytes further on, which is wanted next: the next page may lie anywhere, which the
+// processor does not foresee.
 template <class B> struct Fetching {
     B factor;
     int64_t ahead;

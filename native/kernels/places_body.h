@@ -32,22 +32,23 @@ struct Part {  // of the states, for one group: keys, or values
     Kept kept;
     int64_t size, bytes;  // elements and bytes of a row
     bool paged;
-    int64_t groups, group;
+    int64_t groups, group, pages;
 
     int64_t stride() const { return paged ? bytes : groups * bytes; }  // from slot to slot
-    const uint8_t *page(int64_t slot) const { return from + (slot / page_slots * groups + group) * page_slots * bytes; }
+    const uint8_t *page(int64_t slot) const { return from + (group * pages + slot / page_slots) * page_slots * bytes; }
     const uint8_t *row(int64_t slot) const {
         return paged ? page(slot) + slot % page_slots * bytes : from + (slot * groups + group) * bytes;
     }
 };
 
 Part keys_of(const AttentionArgs &args, int64_t group) {
-    return {args.k, args.k_kept, args.size, kept_bytes(args.k_kept, args.size), args.k_order == Order::turned, args.groups, group};
+    const int64_t bytes = kept_bytes(args.k_kept, args.size);
+    return {args.k, args.k_kept, args.size, bytes, args.k_order == Order::turned, args.groups, group, args.capacity / page_slots};
 }
 
 Part values_of(const AttentionArgs &args, int64_t group) {
-    return {args.v, args.v_kept, args.value_size, kept_bytes(args.v_kept, args.value_size), args.v_order == Order::pages, args.groups,
-            group};
+    const int64_t bytes = kept_bytes(args.v_kept, args.value_size);
+    return {args.v, args.v_kept, args.value_size, bytes, args.v_order == Order::pages, args.groups, group, args.capacity / page_slots};
 }
 
 // Where a position's row lies, and how many bytes further on that of the same place in the next tile, if it is read too.

@@ -15,9 +15,9 @@ enum class Row : int32_t {
 // How a state keeps its values.
 enum class Kept : int32_t { f32, f16, bf16, q8_0 };
 
-// How a state's slots lie: one after the other, (slot, group, element); or in pages of 64, (page, group, ...), so that
-// attention reads a page of one group from end to end: a page of values is (slot, element), one of keys is turned,
-// (element, slot), as scores are computed for many keys at once. Pages of q8_0: q8_pages.h.
+// How a state's slots lie: one after the other, (slot, group, element); or in pages of 64, (group, page, ...), so that
+// attention reads one group from end to end: a page of values is (slot, element), one of keys is turned, (element, slot),
+// as scores are computed for many keys at once. Pages of q8_0: q8_pages.h.
 enum class Order : int32_t { slots, pages, turned };
 constexpr int64_t page_slots = 64;
 
