@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route, compile_path
 
 from puna.server.access import Access
+from puna.server.anthropic import messages
 from puna.server.endpoints import Endpoint, failed, serve
 from puna.server.errors import Refused
 from puna.server.ollama import answers, library, making
@@ -20,7 +21,7 @@ from puna.server.openai import completions, others
 from puna.server.server import Server
 from puna.server.settings import Settings
 
-TABLES = (answers, library, making, completions, others)
+TABLES = (answers, library, making, completions, others, messages)
 ENDPOINTS: list[Endpoint] = [endpoint for table in TABLES for endpoint in table.ENDPOINTS]
 """Everything that can be asked for."""
 
