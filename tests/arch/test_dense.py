@@ -12,6 +12,7 @@ from arch.run import run
 from golden.cases import CASES, ROWS, tokens
 from golden.checkpoints import DATA, write_checkpoint
 from puna.errors import PunaError
+from puna.formats import write_gguf
 from puna.opened import open_model
 
 
@@ -63,4 +64,20 @@ def test_an_older_phi2_with_q_k_and_v_in_one_matrix_computes_the_same(tmp_path: 
     writer.close()
     want = np.load(DATA / "phi2.npy")
     got = run(open_model(tmp_path / "fused.gguf"), "numpy", [(tokens(CASES["phi2"]["vocab_size"]), list(ROWS))])
+    assert np.abs(got - want).max() < 2e-5 * np.abs(want).max()
+
+
+def test_ollama_s_files_of_olmo3_compute_the_same(tmp_path: Path) -> None:
+    """By its own converter: no sizes of heads, and yarn's whole attention factor."""
+    puna.convert(write_checkpoint(tmp_path / "hf", "olmo3"), tmp_path / "m.gguf")
+    metadata = {
+        key.replace("olmo2.", "olmo3."): value for key, value in open_model(tmp_path / "m.gguf").metadata.items()
+    }
+    left = ("attention.key_length", "attention.value_length", "rope.dimension_count", "vocab_size")
+    metadata = {key: value for key, value in metadata.items() if not key.endswith((*left, "yarn_beta_fast"))}
+    metadata |= {"general.architecture": "olmo3", "olmo3.rope.scaling.attn_factor": 0.1 * float(np.log(4)) + 1}
+    tensors = [(t.name, t.data.shape, "F32", np.array(t.data)) for t in gguf.GGUFReader(tmp_path / "m.gguf").tensors]
+    write_gguf(tmp_path / "ollama.gguf", metadata, tensors)
+    want = np.load(DATA / "olmo3.npy")
+    got = run(open_model(tmp_path / "ollama.gguf"), "numpy", [(tokens(320), list(ROWS))])
     assert np.abs(got - want).max() < 2e-5 * np.abs(want).max()

@@ -63,6 +63,24 @@ def test_older_files_of_deepseek_with_kv_b_whole_compute_the_same(case: str, bac
     assert is_recorded(written(tmp_path / "old.gguf", metadata, tensors), case, backend)
 
 
+def test_ollama_s_files_of_glm4_moe_lite_compute_the_same(tmp_path: Path) -> None:
+    """Its keys, by its own converter: `key_length` is a head's, `key_length_mla` what is cached; no groups."""
+    metadata, tensors = converted(tmp_path, "glm4_moe_lite")
+    config = CASES["glm4_moe_lite"]
+    spelled = {key.replace("deepseek2.", "glm4moelite."): value for key, value in metadata.items()}
+    spelled |= {"general.architecture": "glm4moelite", "glm4moelite.attention.head_count_kv": 4}
+    for group in ("expert_group_count", "expert_group_used_count", "vocab_size"):
+        spelled.pop(f"glm4moelite.{group}", None)
+    head = config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
+    cached = config["kv_lora_rank"] + config["qk_rope_head_dim"]
+    sizes = {"key_length": head, "value_length": config["v_head_dim"]}
+    sizes |= {"key_length_mla": cached, "value_length_mla": config["kv_lora_rank"]}
+    spelled |= {f"glm4moelite.attention.{key}": value for key, value in sizes.items()}
+    opened = written(tmp_path / "ollama.gguf", spelled, tensors)
+    assert is_recorded(opened, "glm4_moe_lite")
+    assert len(puna.load(tmp_path / "ollama.gguf", backend="numpy").logits([1, 2])) == 2
+
+
 def test_sizes_of_heads_without_their_matrices_are_an_error(tmp_path: Path) -> None:
     metadata, _ = older(tmp_path, "deepseek_v3")
     _, tensors = converted(tmp_path / "other", "deepseek_v3")

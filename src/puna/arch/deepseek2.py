@@ -3,7 +3,7 @@
 The latent (kv_lora_rank) and one rotary part are cached; heads' own matrices are applied to q and to the result instead
 (attn_k_b, attn_v_b). Older files have those in one (attn_kv_b); then keys and values of all heads are made and cached.
 V3 routes by sigmoid, and by a bias that chooses but does not weigh. Blocks that predict further tokens (nextn) are left
-out. Reference: https://arxiv.org/abs/2405.04434, https://arxiv.org/abs/2412.19437, transformers
+out. Ollama calls GLM-4.7-Flash `glm4moelite`. Reference: https://arxiv.org/abs/2405.04434, transformers
 `modeling_deepseek_v2.py`, `modeling_deepseek_v3.py`.
 """
 
@@ -20,6 +20,7 @@ from puna.arch.base import KV, Batch, Config, Spec, Transform, Weight
 from puna.errors import ModelError
 from puna.graph import Tensor
 
+GGUF_NAMES = ("glm4moelite",)
 HF_CLASSES = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "Glm4MoeLiteForCausalLM")
 KNOWN = ("deepseek-ai/DeepSeek-V2-Lite", "deepseek-ai/DeepSeek-V3", "deepseek-ai/DeepSeek-R1")
 HF_DEFAULTS = {
@@ -28,12 +29,8 @@ HF_DEFAULTS = {
     **{"moe_layer_freq": 1, "tie_word_embeddings": False},
 }
 HF_REQUIRES = {
-    **{
-        "hidden_act": ("silu",),
-        "moe_layer_freq": (1,),
-        "rope_interleave": (None, True),
-        "attention_bias": (None, False),
-    },
+    **{"hidden_act": ("silu",), "moe_layer_freq": (1,), "rope_interleave": (None, True)},
+    "attention_bias": (None, False),
     "topk_method": (None, "greedy", "group_limited_greedy", "noaux_tc"),
     "scoring_func": (None, "softmax", "sigmoid"),
 }
@@ -70,9 +67,13 @@ class Hparams(base.Hparams):
 
     @classmethod
     def from_gguf(cls, arch: str, metadata: Config) -> Self:
-        """GGUF counts blocks that predict further tokens, which come last."""
+        """GGUF counts blocks that predict further tokens, which come last; Ollama has keys of sizes the other way."""
         hp = super().from_gguf(arch, metadata)
-        return replace(hp, n_blocks=hp.n_blocks - (hp.n_nextn_blocks or 0))
+        hp = replace(hp, n_blocks=hp.n_blocks - (hp.n_nextn_blocks or 0))
+        if metadata.get("general.architecture") not in GGUF_NAMES or hp.mla_key_length is None:
+            return hp
+        (k, v), (key, value) = (hp.key_length, hp.value_length), hp.head_sizes
+        return replace(hp, key_length=key, value_length=value, mla_key_length=k, mla_value_length=v, n_kv_heads=1)
 
     @property
     def head_sizes(self) -> tuple[int, int]:

@@ -1,13 +1,14 @@
 """OLMo 2 and 3: norms after each half of a block instead of before it, and over the whole width of q and of k.
 
-OLMo 3 has a window on three of four blocks, whose rotary positions are not stretched. They are in halves. Reference:
-https://arxiv.org/abs/2501.00656, transformers `modeling_olmo2.py`, `modeling_olmo3.py`.
+OLMo 3 has a window on three of four blocks, whose rotary positions are not stretched. They are in halves. Ollama calls
+it `olmo3`. Reference: https://arxiv.org/abs/2501.00656, transformers `modeling_olmo2.py`, `modeling_olmo3.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from puna import nn
 from puna.arch import llama
@@ -15,6 +16,7 @@ from puna.arch.base import KV, Batch, Config, Spec, Weight
 from puna.errors import ModelError
 from puna.graph import Tensor
 
+GGUF_NAMES = ("olmo3",)
 HF_CLASSES = ("Olmo2ForCausalLM", "Olmo3ForCausalLM")
 KNOWN = ("allenai/OLMo-2-0425-1B", "allenai/OLMo-2-1124-13B", "allenai/Olmo-3-7B-Instruct")
 HF_DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "tie_word_embeddings": False}
@@ -28,6 +30,15 @@ class Hparams(llama.Hparams):
     """OLMo's own. `sliding_window_pattern`: whether each block sees a window only."""
 
     sliding_window_pattern: tuple[bool, ...] | None = None
+
+    @classmethod
+    def from_gguf(cls, arch: str, metadata: Config) -> Self:
+        """Ollama says the whole of yarn's attention factor where others say what its default is multiplied by."""
+        hp = super().from_gguf(arch, metadata)
+        whole = metadata.get("olmo3.rope.scaling.attn_factor")
+        if metadata.get("general.architecture") not in GGUF_NAMES or not whole:
+            return hp
+        return replace(hp, rope=replace(hp.rope, attention_factor=float(whole)))
 
     def slides(self, block: int) -> bool:
         """Whether a block sees a window only."""

@@ -3,10 +3,12 @@
 It knows neither control tokens nor where a text begins.
 """
 
+import re
 import unicodedata
 from math import inf
 
 from puna.tokenizer.merges import merge
+from puna.tokenizer.normalize import WHITE
 from puna.tokenizer.pieces import SPACE, ByteTokens, CachedWords, split_at_spaces, text_bytes
 from puna.tokenizer.pretokenize import find_split
 from puna.tokenizer.vocabulary import TokenType, Vocabulary
@@ -25,7 +27,7 @@ _BYTES = {ord(letter): byte for byte, letter in LETTERS.items()}
 
 
 class BytePairs:
-    """Encodes with a vocabulary of model gpt2 or gemma4."""
+    """Encodes with a vocabulary of model gpt2, gemma4 or whitespace."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -42,8 +44,13 @@ class BytePairs:
         """Ids of `text`, which holds no special tokens; where it starts (`first`) makes no difference."""
         if self._scheme.normalize:
             text = unicodedata.normalize(self._scheme.normalize, text)  # type: ignore[arg-type]
+        if self._scheme.drops_spaces:
+            lower = "".join(c.lower() for c in text) if self._vocabulary.lowercase else text
+            return self._words.ids(re.findall(f"[^{WHITE}]+", lower))
         if not self._scheme.byte_level:
             text = text.replace(" ", SPACE)
+        if self._scheme.prefixes:
+            text = re.sub(f"(^|\n)(?=[^\n{SPACE}])", rf"\1{SPACE}", text)
         pieces = find_split(self._scheme.patterns)(text)
         if self._split:
             pieces = [word for piece in pieces for word in self._split(piece)]

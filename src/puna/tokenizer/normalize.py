@@ -12,9 +12,10 @@ from puna.tokenizer.pieces import SPACE
 from puna.tokenizer.seams import Seams
 from puna.tokenizer.vocabulary import TokenType, Vocabulary
 
-_WHITE = "".join(map(chr, (9, 10, 11, 12, 13, 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)))) + (
+WHITE = "".join(map(chr, (9, 10, 11, 12, 13, 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B)))) + (
     "\u2028\u2029\u202f\u205f\u3000"
-)  # as Unicode, and so `tokenizers`, has it; Python counts some more
+)
+"""What is white to Unicode, and so to `tokenizers`; Python counts some more."""
 
 
 def normalizer(vocabulary: Vocabulary) -> Callable[[str, bool], str]:
@@ -26,9 +27,9 @@ def normalizer(vocabulary: Vocabulary) -> Callable[[str, bool], str]:
         begins = bool(text)
         text = replace(text)
         if vocabulary.like_tokenizers == "split":
-            text = re.sub(f"[{_WHITE}]+", " ", text).strip(" ")
+            text = re.sub(f"[{WHITE}]+", " ", text).strip(" ")
         elif vocabulary.like_tokenizers == "strip":
-            text = re.sub("  +", " ", text.rstrip(_WHITE)).removeprefix(" ")
+            text = re.sub("  +", " ", text.rstrip(WHITE)).removeprefix(" ")
         elif squeezes:
             text = re.sub("  +", " ", text).lstrip(" ").rstrip(" " + SPACE)
         if first and prefix and (text or (begins and not squeezes)):

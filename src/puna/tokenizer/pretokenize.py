@@ -22,6 +22,7 @@ class Scheme:
     `normalize` is a Unicode form applied first, `whole_words` takes a piece that is a token as it is, without merging
     (`ignore_merges`), `add_bos` is the default of `tokenizer.ggml.add_bos_token`, and `byte_level` maps bytes to the
     printable letters of GPT-2; where it is false, spaces are U+2581 and unknown characters become `<0xXX>` tokens.
+    `prefixes` puts a space before every line, and `drops_spaces` leaves out all that is white.
     """
 
     patterns: tuple[str, ...]
@@ -29,6 +30,8 @@ class Scheme:
     whole_words: bool = False
     add_bos: bool = False
     byte_level: bool = True
+    prefixes: bool = False
+    drops_spaces: bool = False
 
 
 _CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -103,6 +106,7 @@ _YOUTU_SCRIPTS = (
     "|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-\u303f\ufe30-\ufe4f]+"
     "|[\u3105-\u312f]+|[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 )
+_JAIS2_SPACES = "|".join(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4, "1,2")) + r"|\s{1}"
 _BLOOM = " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"
 
 _GPT2_SCHEME = Scheme((_GPT2,))
@@ -125,6 +129,7 @@ SCHEMES: dict[str, Scheme] = {
     **dict.fromkeys(("lfm2", "jina-v5-nano"), _LLAMA3_SCHEME),
     **dict.fromkeys(("dbrx", "smaug-bpe", "chatglm-bpe"), Scheme((_LLAMA3,))),
     **dict.fromkeys(("glm4", "glm5"), Scheme((_LLAMA3,), whole_words=True)),
+    "jais-2": Scheme((_LLAMA3.removesuffix(r"\s+(?!\S)|\s+") + _JAIS2_SPACES,)),
     "minicpm5": Scheme((r"\p{N}{1,3}", _LLAMA3.replace("{1,3}", "+")), whole_words=True),
     **dict.fromkeys(("qwen2", "stablelm2", "megrez"), _QWEN2_SCHEME),
     **dict.fromkeys(("deepseek-r1-qwen", "kormo", "f2llmv2", "hunyuan", "grok-2", "solar-open"), _QWEN2_PLAIN_SCHEME),
@@ -156,6 +161,8 @@ SCHEMES: dict[str, Scheme] = {
     "chameleon": Scheme(_CHAMELEON, add_bos=True),
     "exaone-moe": Scheme((_EXAONE_MOE,)),
     "superbpe": Scheme((r"\p{N}+", r"(?=(\d{3})+(?!\d))")),
+    "mmbert": Scheme((r"[^\n]+|\n+", "\u2581[^\u2581\n]*"), byte_level=False, prefixes=True),
+    "whitespace": Scheme((r"\S+",), byte_level=False, drops_spaces=True),
     **dict.fromkeys(("gemma4", "granite-embed-multi-311m", "sarvam-moe"), _LINES_SCHEME),
 }
 """Every pre-tokenizer name that is understood."""

@@ -25,6 +25,7 @@ from puna.tokenizer.word_pieces import WordPieces, clean
 _ENCODERS: dict[str, Callable[[Vocabulary], Encoder]] = {
     "gpt2": BytePairs,
     "gemma4": BytePairs,
+    "whitespace": BytePairs,
     "llama": SentencePieces,
     "t5": Unigrams,
     "bert": WordPieces,

@@ -31,6 +31,8 @@ def parse_tokenizer_json(spec: Json) -> Draft:
         draft = _byte_level(spec, model)
     elif kind == "BPE" and (model.get("byte_fallback") or _marks_spaces(spec)) and not model.get("end_of_word_suffix"):
         draft = _scored(spec, model)
+    elif kind == "BPE" and _drops_spaces(spec, model):
+        draft = _spaceless(spec, model)
     else:
         draft = Draft("none", "default", *_tokens(model))
         draft.problems.append(f"its model of type {kind} has no form in GGUF")
@@ -84,6 +86,24 @@ def _marks_spaces(spec: Json) -> bool:
     """Whether spaces become U+2581."""
     steps = [*steps_of(spec, "normalizer"), *steps_of(spec, "pre_tokenizer")]
     return any(SPACE in (step.get("replacement"), step.get("content")) for step in steps)
+
+
+def _drops_spaces(spec: Json, model: Json) -> bool:
+    """Whether white space is left out, and nothing done to text but to make it lower-case."""
+    forms = [step.get("type") for step in steps_of(spec, "normalizer")]
+    kinds = [step.get("type") for step in steps_of(spec, "pre_tokenizer")]
+    marks = model.get("end_of_word_suffix") or model.get("continuing_subword_prefix")
+    return kinds in (["Whitespace"], ["WhitespaceSplit"]) and forms in ([], ["Lowercase"]) and not marks
+
+
+def _spaceless(spec: Json, model: Json) -> Draft:
+    tokens, types = _tokens(model)
+    draft = Draft("whitespace", "whitespace", tokens, types, merges=_merges(model))
+    draft.flags["normalizer.lowercase"] = bool(steps_of(spec, "normalizer"))
+    if (unknown := model.get("unk_token")) in tokens:
+        draft.ids["unk"] = tokens.index(unknown)
+        types[draft.ids["unk"]] = TokenType.UNKNOWN
+    return draft
 
 
 def _scored(spec: Json, model: Json) -> Draft:

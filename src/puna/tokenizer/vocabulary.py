@@ -1,7 +1,7 @@
 """A vocabulary as GGUF metadata holds it: the `tokenizer.ggml.*` keys, with llama.cpp's defaults where a key is absent.
 
-    model   gpt2 | gemma4 (byte pairs), llama (SentencePiece), t5 (SentencePiece unigrams), bert (WordPiece),
-            rwkv (the longest token), none
+    model   gpt2 | gemma4 | whitespace (byte pairs), llama (SentencePiece), t5 (SentencePiece unigrams),
+            bert (WordPiece), rwkv (the longest token), none
     tokens  [string], token_type [i32], scores [f32], merges ["left right"]
     *_token_id  bos eos eot eom unknown seperator (so spelled) padding cls mask;  add_{bos,eos}_token, add_space_prefix
     precompiled_charsmap, remove_extra_whitespaces
@@ -29,7 +29,8 @@ _log = logging.getLogger("puna")
 
 PREFIX = "tokenizer.ggml."
 FULL = "tokenizer.huggingface.json"
-MODELS = ("gpt2", "gemma4", "llama", "t5", "bert", "rwkv", "none")
+BYTE_PAIRS = ("gpt2", "gemma4", "whitespace")
+MODELS = (*BYTE_PAIRS, "llama", "t5", "bert", "rwkv", "none")
 
 
 class TokenType(IntEnum):
@@ -132,7 +133,7 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         tokens=tokens,
         types=types,
         scores=_numbers(metadata, "scores", np.dtype(np.float32), len(tokens)),
-        merges=_need(metadata, "merges") if model in ("gpt2", "gemma4") and not by_rank else (),
+        merges=_need(metadata, "merges") if model in BYTE_PAIRS and not by_rank else (),
         ids=ids,
         stop_ids=stops,
         scheme=scheme,
@@ -214,7 +215,7 @@ def _stop_ids(
 
 
 def _scheme(metadata: Mapping[str, Any], model: str) -> Scheme:
-    if model not in ("gpt2", "gemma4"):
+    if model not in BYTE_PAIRS:
         return find_scheme("default")
     name = metadata.get(PREFIX + "pre")
     if name is None and model == "gpt2":
@@ -223,7 +224,7 @@ def _scheme(metadata: Mapping[str, Any], model: str) -> Scheme:
             "differ from the model's own; a file converted again would name its pre-tokenizer",
             PREFIX,
         )
-    scheme = find_scheme("gemma4" if model == "gemma4" else name or "default")
+    scheme = find_scheme(name or "default" if model == "gpt2" else model)
     form = metadata.get(PREFIX + "normalizer.unicode", scheme.normalize or "none")
     if form not in ("none", "NFC", "NFD", "NFKC", "NFKD"):
         raise TokenizerError(
