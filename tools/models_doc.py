@@ -63,9 +63,9 @@ def _section(arch: Architecture) -> Iterator[str]:
         yield f"Published checkpoints, for instance: {', '.join(arch.known)}.\n"
     yield f"Metadata, after `{arch.name}.`: {', '.join(f'`{key}`' for key in _keys(arch))}.\n"
     hints = get_type_hints(arch.network, include_extras=True)
-    (block,) = get_args(hints.pop("blk"))
-    of_block = _tensors(get_type_hints(block, include_extras=True))
-    yield f"Tensors: {_tensors(hints)}; of each block `{arch.blocks}.N`: {of_block}.\n"
+    kinds = [(blocks.prefix, *get_args(hints.pop(attribute))) for attribute, blocks in arch.blocks.items()]
+    of_blocks = [f"`{prefix}.N`: {_tensors(get_type_hints(block, include_extras=True))}" for prefix, block in kinds]
+    yield f"Tensors: {_tensors(hints)}; of each block {'; of each '.join(of_blocks)}.\n"
     if arch.hf_ignored:
         yield f"Tensors of a checkpoint that are left out: {', '.join(f'`{part}`' for part in arch.hf_ignored)}.\n"
     yield "Keys of config.json that have to be as listed, where they are there:\n\n| Key | |\n|---|---|"

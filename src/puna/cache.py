@@ -27,8 +27,9 @@ class Batch:
     `table` is (S, W) block numbers, unused entries 0; `lengths` (S,) counts each sequence's positions after this step;
     `outputs` (O,) are the rows whose results are wanted; `types` (T,) tells the texts of a pair apart: 0 or 1. Memory
     per sequence is taken from slot `state_from` (S,), below 0 from zeros, and left in `state_to` (S,), which no other
-    sequence names. All I32.
-    `places` are slots and table by reach; those of reach 0 are `slots` and `table`.
+    sequence names. `places` are slots and table by reach; those of reach 0 are `slots` and `table`. What an encoder
+    read has places of its own: `read_slots` (T,), where the encoder writes, `read_table` (S, W), `read_lengths` (S,).
+    All I32.
     """
 
     tokens: Tensor
@@ -42,6 +43,9 @@ class Batch:
     state_from: Tensor
     state_to: Tensor
     places: Mapping[int, tuple[Tensor, Tensor]]
+    read_slots: Tensor
+    read_table: Tensor
+    read_lengths: Tensor
 
 
 def place_names(reach: int) -> tuple[str, str]:
@@ -51,16 +55,18 @@ def place_names(reach: int) -> tuple[str, str]:
 
 def batch(table_width: int, reaches: Iterable[int] = ()) -> Batch:
     """The batch's input nodes: a table of `table_width` blocks for full reach, and one for each of `reaches`."""
-    tokens, positions, sequence, types = (
-        input_(name, (T,), dtypes.I32) for name in ("tokens", "positions", "sequence", "types")
+    tokens, positions, sequence, types, read_slots = (
+        input_(name, (T,), dtypes.I32) for name in ("tokens", "positions", "sequence", "types", "read_slots")
     )
     places = {}
     for reach in {0, *reaches}:
         slots, table = place_names(reach)
         places[reach] = input_(slots, (T,), dtypes.I32), input_(table, (S, table_width), dtypes.I32)
-    lengths, before, after = (input_(name, (S,), dtypes.I32) for name in ("lengths", "state_from", "state_to"))
+    by_sequence = ("lengths", "state_from", "state_to", "read_lengths")
+    lengths, before, after, read_lengths = (input_(name, (S,), dtypes.I32) for name in by_sequence)
     outputs = input_("outputs", (O,), dtypes.I32)
-    return Batch(tokens, positions, sequence, *places[0], lengths, outputs, types, before, after, places)
+    read = read_slots, input_("read_table", (S, table_width), dtypes.I32), read_lengths
+    return Batch(tokens, positions, sequence, *places[0], lengths, outputs, types, before, after, places, *read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,8 @@ class Spec:
     """One block's memory: for each position, `heads` K/V heads of `key_size` and `value_size`; none where 0.
 
     `window` > 0 limits what a token reads to the nearest positions, `chunk` > 0 to its own chunk of so many; an
-    `encoder`'s tokens read their whole sequence, later positions too, and nothing outlives the step. `recurrent` are
+    `encoder`'s tokens read their whole sequence, later positions too, and nothing outlives the step. `read`: positions
+    are those of a text that an encoder read, which wrote here, and tokens read all of them. `recurrent` are
     shapes of what it keeps for each sequence, as float32, however long that is: a convolution's latest rows
     (L - 1, D), a recurrence's (H, K, V).
     """
@@ -79,6 +86,7 @@ class Spec:
     window: int = 0
     encoder: bool = False
     chunk: int = 0
+    read: bool = False
     recurrent: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -131,23 +139,28 @@ def reaches(specs: Iterable[Spec]) -> list[int]:
 
 
 def states(
-    specs: Sequence[Spec], slots: int, sequences: int, dtype: DType, windows: Mapping[int, int] = {}
+    specs: Sequence[Spec],
+    slots: int,
+    sequences: int,
+    dtype: DType,
+    windows: Mapping[int, int] = {},
+    name: str = "cache",
 ) -> list[KV]:
     """State nodes for each spec: `slots` positions in all, or what `windows` says by reach, and `sequences` memories.
 
-    An encoder's K/V are float32.
+    An encoder's K/V are float32. Their names begin with `name`.
     """
 
     def kv(i: int, spec: Spec) -> KV:
         sizes = (("k", spec.key_size), ("v", spec.value_size)) if spec.heads else ()
         kind = dtypes.F32 if spec.encoder else dtype
         room = windows.get(spec.reach, slots)
-        kept = [state(f"cache.{i}.{part}", (room, spec.heads, size), kind) for part, size in sizes]
+        kept = [state(f"{name}.{i}.{part}", (room, spec.heads, size), kind) for part, size in sizes]
         named = enumerate(spec.recurrent)
         return KV(
             spec,
             tuple(kept),
-            tuple(state(f"cache.{i}.state{n}", (sequences, *shape), dtypes.F32) for n, shape in named),
+            tuple(state(f"{name}.{i}.state{n}", (sequences, *shape), dtypes.F32) for n, shape in named),
         )
 
     return [kv(i, spec) for i, spec in enumerate(specs)]

@@ -480,7 +480,7 @@ def alibi(heads: int, reach: int, most: float = 8.0, *, both: bool = False) -> T
 
 def remember(k: Tensor, v: Tensor, batch: Batch, kv: KV) -> KV:
     """The memory after (T, K, D) keys and values were written to it."""
-    slots, _ = batch.places[kv.spec.reach]
+    slots = batch.read_slots if kv.spec.read else batch.places[kv.spec.reach][0]
     keys, values = (apply("write", s, slots, x) for s, x in ((kv.k, k), (kv.v, v)))
     return KV(kv.spec, (keys, values), kv.recurrent)
 
@@ -496,14 +496,14 @@ def attend(
     bias: Tensor | None = None,
 ) -> Tensor:
     """Attend from (T, H, D) queries to what was remembered, by this block or by another one: (T, H * D)."""
-    _, table = batch.places[kv.spec.reach]
+    usual, read = (batch.places[kv.spec.reach][1], batch.lengths), (batch.read_table, batch.read_lengths)
     out = apply(
         "attention",
-        *(q, kv.k, kv.v, batch.positions, batch.sequence, table, batch.lengths),
+        *(q, kv.k, kv.v, batch.positions, batch.sequence, *(read if kv.spec.read else usual)),
         None if sinks is None else sinks.weight,
         *(() if bias is None else (bias,)),
         scale=float(scale),
-        causal=not kv.spec.encoder,
+        causal=not (kv.spec.encoder or kv.spec.read),
         window=kv.spec.window,
         chunk=kv.spec.chunk,
         softcap=float(softcap),

@@ -188,6 +188,10 @@ class Runtime:
     def _made_engine(self) -> Engine:
         from puna.engine.engine import Engine
 
+        if self.arch.encoder:
+            raise ModelError(
+                f"{self.opened.source.name}: '{self.arch.name}' is an encoder-decoder, which cannot run yet"
+            )
         return Engine(self._runner(hidden=False), self.context_length)
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from golden.families import dense, encoders, experts, gemma, hybrid, llama, newer, qwen
+from golden.families import dense, encoders, experts, gemma, hybrid, llama, newer, qwen, seq2seq
 
 LENGTH = 80
 """Tokens of the text: more than a block of cache, than a window, than a context before it was stretched."""
@@ -24,23 +24,27 @@ def tokens(vocab_size: int) -> list[int]:
     return [(i * i * 31 + 7 * i + 3) % vocab_size for i in range(LENGTH)]
 
 
-FAMILIES = (llama, qwen, gemma, dense, newer, experts, hybrid, encoders)
+FAMILIES = (llama, qwen, gemma, dense, newer, experts, hybrid, encoders, seq2seq)
 CASES: dict[str, dict[str, Any]] = {case: config for family in FAMILIES for case, config in family.CASES.items()}
 WRONG = [each for family in FAMILIES for each in family.WRONG]
 PEERS = [each for family in FAMILIES for each in family.PEERS]
 ENCODERS = tuple(encoders.CASES)
 WORDS = tuple(case for case in ENCODERS if case not in encoders.BYTES)
+ANSWERING = tuple(seq2seq.CASES)
+"""Decoders that read what an encoder has read."""
 DECODERS = tuple(case for case in CASES if case not in ENCODERS)
 
 
 def values(case: str, name: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
     """A tensor's weights, float32: they follow from its name, the same on every machine and NumPy.
 
-    Matrices and biases are uniform with a standard deviation of 0.1; norms are that around what does nothing.
+    Matrices and biases are uniform with a standard deviation of 0.1; norms are that around what does nothing. Queries
+    whose scores have no scale are smaller, as trained ones are: else float32 itself is off by what tests allow.
     """
     raw = np.random.PCG64(zlib.crc32(name.encode())).random_raw(int(np.prod(shape)))
     uniform = (raw >> np.uint64(40)).astype(np.float32) * np.float32(2**-24) - np.float32(0.5)
-    out = (uniform * np.float32(0.35)).reshape(shape)
+    out = uniform * np.float32(0.35 / 8 if case in seq2seq.UNSCALED and name.endswith(".q.weight") else 0.35)
+    out = out.reshape(shape)
     adds_one = case.startswith(("gemma", "nemotron", "qwen35", "qwen3next")) and not case.startswith(
         ("gemma3n", "gemma4")
     )

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from golden.cases import CASES, ROWS, tokens, values
 from golden.checkpoints import write_safetensors
+from golden.families.seq2seq import MORE, source
 from golden.naive import NAIVE
 from golden.naive import outputs as naive_outputs
 from golden.stand_ins import STAND_INS
@@ -50,7 +51,7 @@ def model_of(case: str) -> Any:
     cls = getattr(transformers, config["architectures"][0])
     empty = cls(cls.config_class.from_dict(config)).float()
     with TemporaryDirectory() as folder:
-        shapes = other.tensors if other else shapes_of(empty)
+        shapes = other.tensors if other else shapes_of(empty) | MORE.get(case, {})
         weights = {name: values(case, name, shape) for name, shape in shapes.items()}
         weights = other.weights(weights) if other else weights
         write_safetensors(Path(folder) / "model.safetensors", weights)
@@ -73,7 +74,10 @@ def outputs(model: Any, ids: list[int], rows: Iterable[int] = ROWS) -> np.ndarra
     import torch
 
     with torch.no_grad():
-        result = model(torch.tensor([ids]))
+        if model.config.is_encoder_decoder:
+            result = model(input_ids=torch.tensor([source(ids)]), decoder_input_ids=torch.tensor([ids]))
+        else:
+            result = model(torch.tensor([ids]))
     array = result.logits if "logits" in result else result.last_hidden_state
     return np.ascontiguousarray(array[0, list(rows)].numpy(), np.float32)
 
@@ -84,7 +88,7 @@ def description(model: Any, case: str) -> dict[str, Any]:
         return {"config": CASES[case], "tensors": {name: list(shape) for name, shape in sorted(other.tensors.items())}}
     config = json.loads(model.config.to_json_string(use_diff=False))
     config |= {"architectures": [type(model).__name__], "dtype": "float32"}
-    shapes = {name: list(shape) for name, shape in shapes_of(model).items()}
+    shapes = {name: list(shape) for name, shape in (shapes_of(model) | MORE.get(case, {})).items()}
     return {"config": {k: v for k, v in sorted(config.items()) if k not in NOT_WRITTEN}, "tensors": shapes}
 
 

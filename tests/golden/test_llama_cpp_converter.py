@@ -41,6 +41,7 @@ NOT_WRITTEN = {
         (f"{name}.full_attention_interval" for name in ("qwen3next", "qwen35", "qwen35moe")),
         "it says 4 where the config has the blocks one by one, which `attention.recurrent_layers` says too",
     ),
+    "t5.attention.layer_norm_epsilon": "the model has no such norm",
     "olmo2.rope.freq_base_swa": "it says what `rope.freq_base` says, which is what its absence says",
 }
 

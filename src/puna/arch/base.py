@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from puna.arch.hparams import Config, Hparams
 from puna.arch.naming import Names, Target, sources, targets
@@ -39,7 +39,9 @@ __all__ = [
     "Architecture",
     "Batch",
     "Biased",
+    "Blocks",
     "Config",
+    "Encoder",
     "Hparams",
     "Names",
     "Spec",
@@ -66,6 +68,26 @@ __all__ = [
 ]
 
 
+class Blocks(NamedTuple):
+    """A list of blocks: what the names of their tensors begin with, and the field that says how many there are."""
+
+    prefix: str
+    field: str
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What an architecture has besides whose decoder answers a text that an encoder has read.
+
+    `forward` gives the encoder's hidden states (O, hidden), and of `caches` of the whole those it has written, by which
+    the decoder reads them; `caches` are the encoder's own. `start`: the tokens that an answer begins with.
+    """
+
+    caches: Callable[[Any], list[Spec]]
+    forward: Callable[[Any, Any, Batch, Sequence[KV], Sequence[KV]], tuple[Tensor, list[KV]]]
+    start: Callable[[Any], list[int]]
+
+
 @dataclass(frozen=True)
 class Architecture:
     """An architecture file, its parts by name.
@@ -75,7 +97,9 @@ class Architecture:
     GGUF names that are not. `gguf_names`: what files of other programs call the architecture. `hf_defaults`: what the
     HF class means by a key's absence from config.json. `hf_requires`: config keys whose value must be among those
     listed (None: absent), as others would change numbers; `hf_class_requires`: more such of one HF class, by its name,
-    which go before those. `blocks`: what the names of blocks' tensors begin with.
+    which go before those. `blocks`: the network's lists of blocks, by attribute.
+    `hf_same`: HF modules that hold the same values, the first that is there counts. `encoder`: for answers to a text.
+    `output_by_file`: whether the output is the embedding is what the tensors say, whatever config.json does.
     `extra_tensors`: small float32 tensors that follow from the config alone. `known`: published checkpoints. `claims`:
     whether a config of one of its classes is its own, where others have the class too. `renamed`: what a GGUF tensor is
     called where that depends on hyperparameters, which may be None: whatever else it may be called.
@@ -90,7 +114,10 @@ class Architecture:
     hf_names: Names
     hf_tensors: Names
     hf_prefixes: Mapping[str, str]
-    blocks: str
+    blocks: Mapping[str, Blocks]
+    hf_same: tuple[str, ...]
+    output_by_file: bool
+    encoder: Encoder | None
     hf_ignored: tuple[str, ...]
     hf_only: Mapping[str, str]
     hf_defaults: Mapping[str, Any]
@@ -119,7 +146,12 @@ class Architecture:
             hf_names=module.HF_NAMES,
             hf_tensors=getattr(module, "HF_TENSORS", {}),
             hf_prefixes=getattr(module, "HF_PREFIXES", {}),
-            blocks=getattr(module, "BLOCKS", "blk"),
+            blocks={k: Blocks(*v) for k, v in getattr(module, "BLOCKS", {"blk": ("blk", "n_blocks")}).items()},
+            hf_same=getattr(module, "HF_SAME", ()),
+            output_by_file=getattr(module, "OUTPUT_BY_FILE", False),
+            encoder=Encoder(module.encoder_caches, module.encode, module.decoder_start)
+            if hasattr(module, "encode")
+            else None,
             hf_ignored=getattr(module, "HF_IGNORED", ()),
             hf_only=getattr(module, "HF_ONLY", {}),
             hf_defaults=getattr(module, "HF_DEFAULTS", {}),
@@ -144,6 +176,14 @@ class Architecture:
         if not found:
             raise ConversionError(f"{self.name}: nothing in this architecture is called '{hf_name}'")
         return found
+
+    def repeats(self, hf_name: str, others: Collection[str]) -> bool:
+        """Whether an HF tensor holds what another one of `others` holds too, which goes before it."""
+        for prefix in ("", *self.hf_prefixes):
+            alike = [f"{prefix}{module}.weight" for module in self.hf_same]
+            if hf_name in alike:
+                return any(name in others for name in alike[: alike.index(hf_name)])
+        return False
 
     def needs(self, hf_name: str, hf_class: str) -> bool:
         """Whether a class needs an HF tensor, as far as `hf_only` says."""

@@ -62,9 +62,10 @@ def check_sizes(name: str, hp: Hparams, tensors: Mapping[str, Stored], key: Call
     To be called before anything counts to `n_blocks`, which may be any number until then.
     """
     spelled = key or (lambda row: f"{name}.{row.gguf.split()[0]}")
-    if hp.n_blocks > len(tensors):
-        count = spelled(FIELDS["n_blocks"])
-        raise ModelError(f"{name}: '{count}' is {hp.n_blocks}, but there are only {len(tensors)} tensors")
+    for counted in ("n_blocks", "n_decoder_blocks"):
+        if (count := getattr(hp, counted, 0)) > len(tensors):
+            said = spelled(FIELDS[counted])
+            raise ModelError(f"{name}: '{said}' is {count}, but there are only {len(tensors)} tensors")
     for pattern, axis, said in SIZES:
         tensor = pattern.format(getattr(hp, "n_dense_blocks", 0))
         values = [_of_first(getattr(hp, field, None)) for field in said.split()]
@@ -107,9 +108,10 @@ def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
     claimed: set[str] = set()
     values: dict[str, Any] = {}
     for attribute, hint in get_type_hints(arch.network, include_extras=True).items():
-        if attribute == "blk":
-            (block,) = get_args(hint)
-            values["blk"] = [_group(arch, f"{arch.blocks}.{i}.", block, tensors, claimed) for i in range(hp.n_blocks)]
+        if attribute in arch.blocks:
+            (block,), (prefix, field) = get_args(hint), arch.blocks[attribute]
+            places = range(getattr(hp, field))
+            values[attribute] = [_group(arch, f"{prefix}.{i}.", block, tensors, claimed) for i in places]
         else:
             values[attribute] = _claim(arch, "", attribute, hint, tensors, claimed)
     further = getattr(hp, "n_nextn_blocks", None) or 0

@@ -118,6 +118,9 @@ FIELDS: dict[str, Row] = {
     "tensor_layout": Row("tensor_data_layout", ""),
     "causal": Row("attention.causal", ""),
     "hidden_activation": Row("hidden_activation", "hidden_activation"),
+    "n_decoder_blocks": Row("decoder_block_count", "num_decoder_layers", lambda found: found["n_blocks"]),
+    "decoder_start": Row("decoder_start_token_id", "decoder_start_token_id"),
+    "decoder_second": Row("forced_bos_token_id", "forced_bos_token_id"),
     "n_buckets": Row("attention.relative_buckets_count", "n_buckets"),
     "dense_2_in": Row("dense_2_feat_in", "dense_2_in"),
     "dense_2_out": Row("dense_2_feat_out", "dense_2_out"),
@@ -154,7 +157,7 @@ class Hparams:
 
         def find(key: str) -> Any:
             value = metadata.get(f"{spelled}.{key}")
-            if key in ROPE_NUMBERS and value is not None and not (_number(value) and 0 < value < INF):
+            if key in ROPE_NUMBERS and value is not None and not (type(value) in (int, float) and 0 < value < INF):
                 raise ModelError(f"{arch}: '{arch}.{key}' is {value!r}; it must be a number above 0")
             return cls.GGUF_DEFAULTS.get(key) if value is None else value
 
@@ -207,14 +210,9 @@ def _read(
     return cls(**found)
 
 
-INF = float("inf")
-ROPE_NUMBERS = ("rope.dimension_count", *FIELDS["rope_theta_local"].gguf.split(), "rope.freq_base")
-ROPE_NUMBERS += ("rope.global.freq_base",)
+INF, ROPE_KEYS = float("inf"), ("dimension_count", "freq_base", "global.freq_base")
+ROPE_NUMBERS = (*FIELDS["rope_theta_local"].gguf.split(), *(f"rope.{key}" for key in ROPE_KEYS))
 """GGUF keys that mean nothing at 0 or below; 0 is not the same as absence."""
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _rope(what: str, rope: Rope, head_dim: int) -> Rope:

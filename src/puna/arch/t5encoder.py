@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
-from typing import Annotated
+from typing import Annotated, Any
 
 from puna import cache as caches_
 from puna import nn
@@ -25,8 +25,8 @@ HF_REQUIRES = {
     **{"feed_forward_proj": ("relu", "gated-gelu"), "relative_attention_max_distance": (None, 128)},
     "dense_act_fn": (None, "relu", "gelu_new"),
 }
-BLOCKS = "enc.blk"
-"""What the names of tensors of blocks begin with."""
+HF_SAME = ("shared", "encoder.embed_tokens")
+BLOCKS = {"blk": ("enc.blk", "n_blocks")}
 
 REACH = 128
 """Distances from which on all share a bucket."""
@@ -44,7 +44,7 @@ class Hparams(base.Hparams):
 
 @dataclass(frozen=True)
 class Block:
-    """Weights of one block; the bias is the first one's."""
+    """Weights of one block; where it has no bias, the first one's counts."""
 
     attn_norm: Weight
     attn_q: Weight
@@ -75,16 +75,23 @@ def caches(hp: Hparams) -> list[Spec]:
 def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Tensor:
     """Hidden states (O, hidden)."""
     x = nn.embedding(batch.tokens, net.token_embd)
-    if net.blk[0].attn_rel_b is None:
-        raise ModelError("t5encoder: the file has no tensor 'enc.blk.0.attn_rel_b.weight'")
-    bias = nn.embedding(constant(buckets(hp.n_buckets)), net.blk[0].attn_rel_b).permute(1, 0)
-    for block, kv in zip(net.blk, cache, strict=True):
+    biases = biases_of(net.blk, buckets(hp.n_buckets), BLOCKS["blk"][0])
+    return nn.rms_norm(
+        nn.rows(blocks(net.blk, biases, hp, x, batch, cache), batch.outputs), net.output_norm, hp.norm_eps
+    )
+
+
+def blocks(
+    blk: Sequence[Block], biases: Sequence[Tensor], hp: Any, x: Tensor, batch: Batch, cache: Sequence[KV]
+) -> Tensor:
+    """(T, hidden) through all blocks: (T, hidden)."""
+    for block, bias, kv in zip(blk, biases, cache, strict=True):
         x = x + attention(block, hp, nn.rms_norm(x, block.attn_norm, hp.norm_eps), bias, batch, kv)
         x = x + feed_forward(block, nn.rms_norm(x, block.ffn_norm, hp.norm_eps))
-    return nn.rms_norm(nn.rows(x, batch.outputs), net.output_norm, hp.norm_eps)
+    return x
 
 
-def attention(block: Block, hp: Hparams, x: Tensor, bias: Tensor, batch: Batch, kv: KV) -> Tensor:
+def attention(block: Block, hp: Any, x: Tensor, bias: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
     q, k, v = (nn.heads(nn.linear(x, w), hp.n_heads) for w in (block.attn_q, block.attn_k, block.attn_v))
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=1.0, bias=bias), block.attn_o)
@@ -96,20 +103,29 @@ def feed_forward(block: Block, x: Tensor) -> Tensor:
     return nn.linear(nn.gelu_mul(nn.linear(x, block.ffn_gate), up) if block.ffn_gate else nn.relu(up), block.ffn_down)
 
 
-def buckets(count: int) -> list[int]:
-    """The bucket of each distance from -128 to 128; half of them are for what comes later."""
-    half, exact = count // 2, count // 4
+def biases_of(blk: Sequence[Block], places: Sequence[int], prefix: str) -> list[Tensor]:
+    """What each block adds to scores by distance (heads, 2 * 128 + 1), given the buckets of distances."""
+    if blk[0].attn_rel_b is None:
+        raise ModelError(f"t5: the file has no tensor '{prefix}.0.attn_rel_b.weight'")
+    index = constant(list(places))
+    return [nn.embedding(index, block.attn_rel_b or blk[0].attn_rel_b).permute(1, 0) for block in blk]
+
+
+def buckets(count: int, *, ahead: bool = True) -> list[int]:
+    """The bucket of each distance from -128 to 128; half of them are for what lies `ahead`, if that is seen."""
+    half = count // 2 if ahead else count
+    exact = half // 2
 
     def of(distance: int) -> int:
         if distance < exact:
             return distance
         return min(exact + int(log(distance / exact) / log(REACH / exact) * (half - exact)), half - 1)
 
-    return [of(abs(d)) + (half if d > 0 else 0) for d in range(-REACH, REACH + 1)]
+    return [of(abs(d)) + (half if ahead and d > 0 else 0) for d in range(-REACH, REACH + 1)]
 
 
 HF_NAMES = {
-    "shared": "token_embd",
+    **dict.fromkeys(HF_SAME, "token_embd"),
     **{f"encoder.block.{{}}.layer.0.SelfAttention.{p}": f"enc.blk.{{}}.attn_{p}" for p in "qkvo"},
     "encoder.block.{}.layer.0.SelfAttention.relative_attention_bias": "enc.blk.{}.attn_rel_b",
     "encoder.block.{}.layer.0.layer_norm": "enc.blk.{}.attn_norm",
@@ -120,12 +136,16 @@ HF_NAMES = {
     "encoder.block.{}.layer.1.layer_norm": "enc.blk.{}.ffn_norm",
     "encoder.final_layer_norm": "enc.output_norm",
 }
-HF_IGNORED = ("encoder.embed_tokens",)
 
 
 def hparams_from_hf(config: Config) -> Hparams:
     """T5's names of sizes."""
-    sizes = {"num_heads": "num_attention_heads", "d_kv": "head_dim", "layer_norm_epsilon": "rms_norm_eps"}
-    sizes |= {"num_layers": "num_hidden_layers", "d_ff": "intermediate_size"}
-    sizes |= {"relative_attention_num_buckets": "n_buckets"}
-    return Hparams.from_hf("t5encoder", {**config, **{ours: config.get(key) for key, ours in sizes.items()}})
+    return Hparams.from_hf("t5encoder", sizes(config))
+
+
+def sizes(config: Config) -> Config:
+    """A config with T5's names of sizes in more usual words."""
+    named = {"num_heads": "num_attention_heads", "d_kv": "head_dim", "layer_norm_epsilon": "rms_norm_eps"}
+    named |= {"num_layers": "num_hidden_layers", "d_ff": "intermediate_size"}
+    named |= {"relative_attention_num_buckets": "n_buckets"}
+    return {**config, **{ours: config.get(key) for key, ours in named.items()}}

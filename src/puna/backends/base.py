@@ -86,8 +86,20 @@ class Backend(Protocol):
         """Take the weights into the layout this backend computes with."""
         ...
 
-    def compile(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> Program:
-        """Lower, plan and allocate; BackendError names what it cannot run."""
+    def compile(
+        self,
+        outputs: Sequence[Tensor],
+        weights: Weights,
+        bounds: Bounds,
+        *,
+        writes: Sequence[Tensor] = (),
+        beside: Program | None = None,
+    ) -> Program:
+        """Lower, plan and allocate; BackendError names what it cannot run.
+
+        `writes` are nodes that are run for what they leave in states. States with names of those of `beside`, a
+        program of this backend, are its own.
+        """
         ...
 
     def best(self, logits: NDArray[np.float32], count: int, /) -> NDArray[np.int64]:

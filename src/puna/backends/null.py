@@ -34,15 +34,19 @@ class Program:
     states: tuple[Array, ...] = ()
     """It has none: nothing is computed."""
 
-    def __init__(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> None:
-        self.outputs = lower(outputs, lambda node: True, "null")
-        self.order = topological(self.outputs)
+    def __init__(
+        self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds, writes: Sequence[Tensor], others: set[str]
+    ) -> None:
+        lowered = lower([*outputs, *writes], lambda node: True, "null")
+        self.outputs = lowered[: len(outputs)]
+        self.order = topological(lowered)
         self._sizes = bounds.sizes()
         for node in self.order:
             if node.op == "weight" and weights.shapes.get(node.name) != node.shape:
                 raise BackendError(f"backend 'null': weight '{node.name}' of shape {node.shape} was not loaded")
-        states = sum(self._nbytes(n) for n in self.order if n.op == "state")
-        self.memory = Memory(plan(self._lives()).size, states)
+        own = [n for n in self.order if n.op == "state" and n.name not in others]
+        self.kept = {n.name for n in own} | others
+        self.memory = Memory(plan(self._lives()).size, sum(map(self._nbytes, own)))
 
     def _nbytes(self, node: Tensor) -> int:
         return node.dtype.nbytes(concrete(node.shape, self._sizes))
@@ -79,9 +83,17 @@ class NullBackend:
         """Notes names and shapes."""
         return Weights(weights)
 
-    def compile(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> Program:
+    def compile(
+        self,
+        outputs: Sequence[Tensor],
+        weights: Weights,
+        bounds: Bounds,
+        *,
+        writes: Sequence[Tensor] = (),
+        beside: Program | None = None,
+    ) -> Program:
         """Lowers and plans."""
-        return Program(outputs, weights, bounds)
+        return Program(outputs, weights, bounds, writes, beside.kept if beside else set())
 
 
 def open_backend(threads: int | None = None) -> NullBackend:

@@ -285,24 +285,34 @@ class Weights:
 class Program:
     """Runs the nodes in order, keeping every value until the end."""
 
-    def __init__(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> None:
-        self._outputs = lower(outputs, lambda node: True, "numpy", evaluate)
-        self._order = topological(self._outputs)
+    def __init__(
+        self,
+        outputs: Sequence[Tensor],
+        weights: Weights,
+        bounds: Bounds,
+        writes: Sequence[Tensor],
+        others: Mapping[str, Array],
+    ) -> None:
+        lowered = lower([*outputs, *writes], lambda node: True, "numpy", evaluate)
+        self._outputs = lowered[: len(outputs)]
+        self._order = topological(lowered)
         self._weights = weights
         self._bounds = bounds.sizes()
-        self._states = {n.name: np.zeros(concrete(n.shape, {}), np.float32) for n in self._order if n.op == "state"}
+        states = [n for n in self._order if n.op == "state"]
+        self._own = {n.name: np.zeros(concrete(n.shape, {}), np.float32) for n in states if n.name not in others}
+        self.kept = {**others, **self._own}
 
     @cached_property
     def memory(self) -> Memory:
         """The arena holds every value at the bounds: nothing is reused."""
         values = (n for n in self._order if not OPS[n.op].leaf)
         arena = sum(n.dtype.nbytes(concrete(n.shape, self._bounds)) for n in values if n.op != "write")
-        return Memory(arena, sum(s.nbytes for s in self._states.values()))
+        return Memory(arena, sum(s.nbytes for s in self._own.values()))
 
     @property
     def states(self) -> list[Array]:
         """The values of each state."""
-        return list(self._states.values())
+        return list(self._own.values())
 
     def run(self, inputs: Inputs) -> list[Array]:
         """Every node in turn."""
@@ -333,7 +343,7 @@ class Program:
 
 LEAVES: dict[str, Callable[[Program, Tensor], Array]] = {
     "weight": lambda program, node: program._weights[node.name],
-    "state": lambda program, node: program._states[node.name],
+    "state": lambda program, node: program.kept[node.name],
     "constant": lambda program, node: node.attrs["value"],
 }
 
@@ -352,9 +362,17 @@ class NumpyBackend:
         """Keeps the handles; arrays are made when first used."""
         return Weights(weights)
 
-    def compile(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> Program:
+    def compile(
+        self,
+        outputs: Sequence[Tensor],
+        weights: Weights,
+        bounds: Bounds,
+        *,
+        writes: Sequence[Tensor] = (),
+        beside: Program | None = None,
+    ) -> Program:
         """Lowers the graph; nothing else needs to be prepared."""
-        return Program(outputs, weights, bounds)
+        return Program(outputs, weights, bounds, writes, beside.kept if beside else {})
 
 
 def open_backend(threads: int | None = None) -> NumpyBackend:

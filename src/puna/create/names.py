@@ -22,12 +22,12 @@ def named(arch: Architecture, config: Mapping[str, Any], sources: Iterable[str])
     ConversionError for a source that nobody claims, for two that become one, and for gaps in what is stacked.
     """
     found: dict[str, dict[int | None, str]] = {}
-    further = tuple(further_blocks(config))
+    further, sources = tuple(further_blocks(config)), list(sources)
     for source in sources:
-        if source.startswith(further):
+        if source.startswith(further) or arch.repeats(source, sources):
             continue
         for name, place in arch.targets(source):
-            if name == "output.weight" and config.get("tie_word_embeddings"):
+            if name == "output.weight" and config.get("tie_word_embeddings") and not arch.output_by_file:
                 continue
             places = found.setdefault(name, {})
             clash = places.get(place) or (next(iter(places.values())) if None in {place, *places} and places else None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from puna import arch as archs
-from puna.arch.base import Architecture
+from puna.arch.base import Architecture, Blocks
 from puna.arch.binding import tensor_name
 from puna.errors import ConversionError, UnknownArchitecture
 from puna.nn import Biased, Weight
@@ -125,10 +125,10 @@ def _groups(hint: Any) -> list[Any]:
     return [kind for kind in kinds if not issubclass(kind, Weight)]
 
 
-def _declared(group: Any, prefix: str, blocks: str) -> Iterator[str]:
+def _declared(group: Any, prefix: str, blocks: Mapping[str, Blocks]) -> Iterator[str]:
     """Every tensor that a group of weights may have."""
     for attribute, hint in get_type_hints(group, include_extras=True).items():
-        below = blocks + ".{}." if attribute == "blk" else prefix
+        below = blocks[attribute].prefix + ".{}." if attribute in blocks else prefix
         if groups := _groups(hint):
             for each in groups:
                 yield from _declared(each, below, blocks)
@@ -137,10 +137,10 @@ def _declared(group: Any, prefix: str, blocks: str) -> Iterator[str]:
             yield from (name, _bias(name))
 
 
-def _missing(group: Any, prefix: str, blocks: str, have: set[str]) -> Iterator[str]:
+def _missing(group: Any, prefix: str, blocks: Mapping[str, Blocks], have: set[str]) -> Iterator[str]:
     """Every tensor that a group needs and nobody has; of several kinds of a group, of the one that lacks least."""
     for attribute, hint in get_type_hints(group, include_extras=True).items():
-        below = blocks + ".{}." if attribute == "blk" else prefix
+        below = blocks[attribute].prefix + ".{}." if attribute in blocks else prefix
         if groups := _groups(hint):
             lacking = [list(_missing(each, below, blocks, have)) for each in groups]
             yield from [] if type(None) in get_args(hint) else min(lacking, key=len)

@@ -19,6 +19,7 @@ from puna.errors import ModelError, RequestError
 from puna.graph import Tensor
 from puna.graph.adapt import LowRank, Place, adapt
 
+BY_SEQUENCE = ("lengths", "state_from", "state_to", "read_lengths")
 KV_TYPES = ("f32", "f16", "q8_0")
 
 
@@ -42,7 +43,8 @@ class Part(NamedTuple):
     """What one sequence has in a step: new tokens, the position of the first, and the blocks of all.
 
     Its memory per sequence is left in slot `state`; it was in slot `before`, if not in the same. `windows` are the
-    blocks by reach, where they are others; of blocks out of reach any number will do.
+    blocks by reach, where they are others; of blocks out of reach any number will do. `read` are the blocks of the
+    `read_length` tokens of the text that an encoder read for it.
     """
 
     tokens: list[int]
@@ -51,6 +53,8 @@ class Part(NamedTuple):
     state: int = 0
     before: int | None = None
     windows: Mapping[int, list[int]] = {}
+    read: Sequence[int] = ()
+    read_length: int = 0
 
 
 class Runner:
@@ -85,7 +89,8 @@ class Runner:
         self._program = backend.compile(observe(output) if observe else [output], weights, bounds)
         self._rows = {n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "types")}
         self._tables = {reach: _Table(reach, limits) for reach in (0, *reaches)}
-        self._by_sequence = {n: np.zeros(limits.sequences, np.int32) for n in ("lengths", "state_from", "state_to")}
+        self._by_sequence = {n: np.zeros(limits.sequences, np.int32) for n in BY_SEQUENCE}
+        self._read_table = np.zeros((limits.sequences, limits.table), np.int32)
         self._outputs = np.zeros(limits.outputs, np.int32)
         self._sizes = (-1, 0, 0)
         self._typed = False
@@ -116,13 +121,15 @@ class Runner:
             rows["types"][:] = 0
             rows["types"][: len(types)] = types
             self._typed = bool(types)
-        for s, (tokens, start, blocks, state, before, windows) in enumerate(parts):
+        for s, (tokens, start, blocks, state, before, windows, read, read_length) in enumerate(parts):
             begin, end = end, end + len(tokens)
             for reach, table in self._tables.items():
                 table.fill(s, windows.get(reach, blocks), slice(begin, end), start)
             each["lengths"][s] = start + len(tokens)
             each["state_from"][s] = -1 if start == 0 else state if before is None else before
             each["state_to"][s] = state
+            each["read_lengths"][s] = read_length
+            self._read_table[s, : len(read)] = read
             rows["sequence"][begin:end] = s
             rows["tokens"][begin:end] = tokens
             if len(tokens) == 1:
@@ -138,7 +145,7 @@ class Runner:
             self._sizes = (tokens, sequences, outputs)
             self._inputs = {name: array[:tokens] for name, array in self._rows.items()}
             self._inputs |= {name: array[:sequences] for name, array in self._by_sequence.items()}
-            self._inputs["outputs"] = self._outputs[:outputs]
+            self._inputs |= {"outputs": self._outputs[:outputs], "read_table": self._read_table[:sequences]}
             for table in self._tables.values():
                 self._inputs |= table.views(tokens, sequences)
         return self._inputs

@@ -50,10 +50,19 @@ class CpuBackend:
         """
         return Weights(weights, self._pool, progress)
 
-    def compile(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds) -> Program:
+    def compile(
+        self,
+        outputs: Sequence[Tensor],
+        weights: Weights,
+        bounds: Bounds,
+        *,
+        writes: Sequence[Tensor] = (),
+        beside: Program | None = None,
+    ) -> Program:
         """Lower, begin to pack what the graph reads, plan, allocate."""
-        lowered = lower(outputs, supports, self.name, definition.evaluate)
-        return Program(lowered, weights, bounds, self._pool, self.isa)
+        lowered = lower([*outputs, *writes], supports, self.name, definition.evaluate)
+        count, kept = len(outputs), beside.kept if beside else {}
+        return Program(lowered[:count], weights, bounds, self._pool, self.isa, lowered[count:], kept)
 
 
 def open_backend(threads: int | None = None, isa: str = "auto") -> CpuBackend:

@@ -22,6 +22,9 @@ from puna.graph.plan import ALIGNMENT
 from puna.graph.tensor import Tensor
 
 Emit = Callable[["Lowering", Tensor], View]
+Kept = tuple[NDArray[np.uint8], int]
+"""A state's memory, and how its slots lie."""
+
 EMIT: dict[str, Emit] = {}
 """How each op becomes a view; filled by the emit_* files."""
 
@@ -47,16 +50,22 @@ def allocate_states(nodes: Sequence[Tensor]) -> dict[Tensor, NDArray[np.uint8]]:
 class Lowering:
     """The steps and storages of one program while they are made."""
 
-    def __init__(self, outputs: Sequence[Tensor], weights: Weights) -> None:
+    def __init__(
+        self, outputs: Sequence[Tensor], weights: Weights, writes: Sequence[Tensor], others: Mapping[str, Kept]
+    ) -> None:
         self.weights = weights
         self.steps: list[Step] = []
         self.storages: list[Storage] = []
         self.shared: dict[object, View] = {}  # values that several nodes read and no node is: activations, tables
-        self.consumers = fuse.consumers_of(outputs)
+        whole = [*outputs, *writes]
+        self.consumers = fuse.consumers_of(whole)
         self.nodes = list(self.consumers)  # each after what it reads
-        self.states = allocate_states([n for n in self.nodes if n.op == "state"])
-        self.deferred = fuse.deferred(outputs, self.consumers) | grouping.grouped(outputs, self.consumers)
-        self._orders = fuse.paged(outputs, self.consumers)
+        states = [n for n in self.nodes if n.op == "state"]
+        shared = {n: others[n.name] for n in states if n.name in others}
+        self.states = allocate_states([n for n in states if n not in shared])
+        self.states |= {n: array for n, (array, _) in shared.items()}
+        self.deferred = fuse.deferred(whole, self.consumers) | grouping.grouped(whole, self.consumers)
+        self._orders = fuse.paged(outputs, self.consumers) | {n: order for n, (_, order) in shared.items()}
         self._wanted = set(outputs)
         self._outside: dict[int, Storage] = {}  # by address, so that one array is one storage
         self._views: dict[Tensor, View] = {}
@@ -84,6 +93,11 @@ class Lowering:
     def order(self, state: Tensor) -> int:
         """How the slots of a state, or of what was written to one, lie."""
         return self._orders.get(fuse.state_of(state), fuse.SLOTS)
+
+    @property
+    def kept(self) -> dict[str, Kept]:
+        """Each state's memory by its name."""
+        return {node.name: (array, self.order(node)) for node, array in self.states.items()}
 
     def planned(self, nbytes: Callable[[Mapping[str, int]], int]) -> Storage:
         """A storage that the planner places."""

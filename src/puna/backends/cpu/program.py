@@ -6,13 +6,14 @@ A run of few tokens uses the schedule in which every thread does tiny steps for 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from puna.backends.base import Array, Bounds, Inputs, Memory
 from puna.backends.cpu import _native
-from puna.backends.cpu.lowering import Lowering
+from puna.backends.cpu.lowering import Kept, Lowering
 from puna.backends.cpu.steps import Phase, Step, phases
 from puna.backends.cpu.views import Storage
 from puna.backends.cpu.weights import Weights
@@ -66,11 +67,20 @@ def _lives(
 
 
 class Program:
-    """Runs a graph; keeps its states."""
+    """Runs a graph; keeps its states. `kept` are those that other programs may share."""
 
-    def __init__(self, outputs: Sequence[Tensor], weights: Weights, bounds: Bounds, pool: Any, isa: str) -> None:
+    def __init__(
+        self,
+        outputs: Sequence[Tensor],
+        weights: Weights,
+        bounds: Bounds,
+        pool: Any,
+        isa: str,
+        writes: Sequence[Tensor] = (),
+        others: Mapping[str, Kept] = MappingProxyType({}),
+    ) -> None:
         self._bounds = bounds.sizes()
-        lowering = Lowering(outputs, weights)
+        lowering = Lowering(outputs, weights, writes, others)
         self._weights = weights
         weights.start()
         inputs = [n for n in lowering.nodes if n.op == "input"]
@@ -86,8 +96,9 @@ class Program:
         self._arena = _native.zeros(max(s.arena.size for s in self.schedules))
         stride = max(s.own.size for s in self.schedules)
         own = _native.zeros(max(1, stride) * pool.size)
-        self.states: list[Array] = list(lowering.states.values())
-        self.memory = Memory(self._arena.nbytes + own.nbytes, sum(array.nbytes for array in lowering.states.values()))
+        self.kept = {**others, **lowering.kept}
+        self.states: list[Array] = [array for name, (array, _) in lowering.kept.items() if name not in others]
+        self.memory = Memory(self._arena.nbytes + own.nbytes, sum(array.nbytes for array in self.states))
         self._outputs = [self._output(lowering, node, i) for i, node in enumerate(outputs)]
         self._native = _native.Program(
             pool,
