@@ -222,12 +222,16 @@ HF_TENSORS: Names = {
 """In the first block, what replaces is written as what takes over, too: llama.cpp wants some, and reads none of it."""
 
 
+VECTORS = tuple(f"time_mix_{part}.weight" for part in ("w0", "a0", "v0", "k_k", "k_a", "r_k"))
+VECTORS += ("channel_mix_lerp_k.weight",)
+
+
 def from_hf(name: str, hp: Hparams) -> Transform | None:
     """Rows that mix are vectors, or apart from each other; what weighs heads is one vector."""
     part = name.split(".", 2)[-1]
     if part == "time_mix_lerp_fused.weight":
         return base.apart()
-    return base.reshape(-1) if part in ("time_mix_r_k.weight", "channel_mix_lerp_k.weight") else None
+    return base.reshape(-1) if part in VECTORS else None
 
 
 def hparams_from_hf(config: Config) -> Hparams:

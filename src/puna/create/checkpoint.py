@@ -29,6 +29,7 @@ from puna.create.names import Parts, named
 from puna.create.origins import origins
 from puna.create.policy import PACKED, policy
 from puna.create.prequantized import plain_config, unpack
+from puna.create.rwkv import is_rwkv, open_rwkv
 from puna.create.source import find_files
 from puna.create.tensors import Constant, Converted, passes
 from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
@@ -143,6 +144,8 @@ def _assumed(arch: Architecture, hp: Hparams, told: Mapping[str, str]) -> Iterat
 
 def read_parts(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored], dict[str, str]]:
     """What config.json says, or would say, and the tensors, of either layout; and where keys are not config.json's."""
+    if is_rwkv(root):
+        return open_rwkv(root)
     if not is_meta(root):
         config = read_config(root)
         return config, {**_open_weights(root), **_dense(root, config.get(DENSE) or [])}, {}

@@ -27,7 +27,8 @@ FILES = (
     *("vocab.json", "vocab.txt", "merges.txt", "tekken.json", "chat_template.jinja", "chat_template.json"),
     *("modules.json", "adapter_config.json"),
 )
-"""Files that the output depends on besides weights; *.tiktoken and nested config.json files are found by ending."""
+"""Files that the output depends on besides weights; *.tiktoken, rwkv_vocab_*.txt and nested config.json
+files are found by their form."""
 
 
 def digest_of(tensors: Mapping[str, Stored], contents: Iterable[tuple[str, bytes]]) -> str:
@@ -44,6 +45,7 @@ def digest_of(tensors: Mapping[str, Stored], contents: Iterable[tuple[str, bytes
 def files_of(root: Path) -> list[tuple[str, bytes]]:
     """Names and contents of the files in a checkpoint directory that count."""
     found = [root / name for name in FILES] + sorted(root.glob("*.tiktoken")) + sorted(root.glob("*/config.json"))
+    found += sorted(root.glob("rwkv_vocab_*.txt"))
     found += sorted(root.glob("additional_chat_templates/*.jinja"))
     return [(path.relative_to(root).as_posix(), path.read_bytes()) for path in found if path.is_file()]
 

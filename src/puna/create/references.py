@@ -6,7 +6,7 @@ from pathlib import Path
 
 from puna.create.hub.files import choose_gguf, ggufs_of
 from puna.create.hub.repository import parse_ref
-from puna.create.source import has_no_weights, select_files
+from puna.create.source import RWKV, has_no_weights, select_files
 from puna.errors import ConversionError, InvalidName, ModelNotFound, StoreError
 from puna.formats.shard_index import read_index
 from puna.store.blobs import Progress
@@ -80,7 +80,7 @@ def whole_of(path: Path) -> Path:
     """
     if not path.name.endswith(_WEIGHT_FILES) or not path.is_file() or not has_no_weights(path):
         return path
-    if any((path.parent / name).is_file() for name in _CONFIGS):
+    if any((path.parent / name).is_file() for name in _CONFIGS) or RWKV.fullmatch(path.name):
         return path.parent
     raise ConversionError(
         f"opening {path}: weights alone are no model; a directory with config.json (or params.json) beside them works"

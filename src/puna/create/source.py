@@ -1,5 +1,6 @@
 """Which files of a directory make up a checkpoint. It reads the first bytes of files at most, never a tensor."""
 
+import re
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from os import PathLike
@@ -11,6 +12,9 @@ from puna.formats.gguf_kinds import kind_of, misused
 from puna.formats.gguf_shards import sets_of
 from puna.store.hub_ref import check_snapshot, find_snapshot
 
+RWKV = re.compile(r"rwkv.*\.pth", re.IGNORECASE)
+"""RWKV's own layout: a model in one file, which says all."""
+
 _GIT_LFS = b"version https://git-lfs"
 _ARCHIVES = (b"PK", b"\x80")  # a zip file, or a bare pickle of old PyTorch
 
@@ -19,8 +23,8 @@ def find_files(path: str | PathLike[str]) -> list[str]:
     """Finds the files an import takes, as paths relative to the directory, weights first.
 
     The first kind of weights that is there counts: model*.safetensors (also one folder deeper),
-    consolidated*.safetensors, pytorch_model*.bin, consolidated*.pth, *.gguf, *.bin. ConversionError where there are
-    none, or they are not what they are named.
+    consolidated*.safetensors, pytorch_model*.bin, consolidated*.pth, rwkv*.pth, *.gguf, *.bin. ConversionError where
+    there are none, or they are not what they are named.
     """
     root = Path(path)
     if not root.is_dir():
@@ -137,10 +141,11 @@ _WEIGHTS: list[tuple[tuple[str, ...], Callable[[bytes], bool]]] = [
     (("consolidated*.safetensors",), _anything),
     (("pytorch_model*.bin",), _archive),
     (("consolidated*.pth",), _archive),
+    (("rwkv*.pth", "RWKV*.pth"), _archive),
     (("*.gguf",), _binary),
     (("*.bin",), _binary),
 ]
-_BESIDE = ("*.json", "*/*.json", "chat_template.jinja", "tokenizer.model", "*/tokenizer.model")
+_BESIDE = ("*.json", "*/*.json", "chat_template.jinja", "tokenizer.model", "*/tokenizer.model", "rwkv_vocab_*.txt")
 
 
 def _listed(root: Path) -> list[str]:
