@@ -165,6 +165,14 @@ def test_places_of_running_sequences_give_way_before_one_of_them_has_to():
     assert sum(map(sum, model.steps)) == 2 * (100 + 149)  # nothing was computed twice
 
 
+def test_places_in_the_midst_of_a_prompt_give_way_before_the_ends_of_conversations():
+    engine, _ = engine_of(context=8192, blocks=256, tokens=64, windows=[(128, 9)])
+    talk(engine, [prompt_of(150)], limit=2)
+    talk(engine, [prompt_of(7000, seed=1)], limit=2)  # on the way are three places, of two blocks each
+    memory = engine._scheduler.memory
+    assert [list(kept.places) for kept in memory.kept] == [[128, 151], [6144, 6976, 7001]]
+
+
 def test_the_conversation_that_was_not_needed_for_longest_gives_way():
     memory = Memory(8, windows={64: 8})
     for text in ([1] * 128, [2] * 128, [3] * 128):

@@ -18,6 +18,9 @@ from puna.engine.pool import Pool
 PLACES = 8
 """What one sequence holds at most; the earliest gives way."""
 
+ENDS = 2
+"""The places of a sequence that are worth most: its prompt's end, and its own, which a running one has yet to reach."""
+
 
 class Memory:
     """`blocks` of BLOCK positions, as many as `windows` says by reach, and `states` slots, 0 for a model without.
@@ -52,7 +55,7 @@ class Memory:
             numbers += [pool.take() for _ in range(count - len(numbers))]
         return True
 
-    def _prepare(self, held: Held, holders: Iterable[Held | Kept]) -> bool:
+    def _prepare(self, held: Held, holders: Sequence[Held | Kept]) -> bool:
         """Find the slot of the next memory: that of the present one, unless others need that."""
         if not self.states.count or held.after != NONE:
             return True
@@ -67,9 +70,10 @@ class Memory:
                 continue
             return True
 
-    def _give_way(self, holders: Iterable[Held | Kept]) -> bool:
-        """Let go of a place, the earliest of the first that has one."""
-        holder = next((holder for holder in holders if holder.places), None)
+    def _give_way(self, holders: Sequence[Held | Kept]) -> bool:
+        """Let go of a place: the earliest of the first that has any, but before that, those that are no ends."""
+        midst = (holder for holder in holders if len(holder.places) > ENDS - isinstance(holder, Held))
+        holder = next(midst, None) or next((holder for holder in holders if holder.places), None)
         if holder is None:
             return False
         self._drop(holder, next(iter(holder.places)))
