@@ -39,7 +39,7 @@ def test_every_public_name_is_there_and_sorted():
     classes = [name for name in puna.__all__ if name[0].isupper() and name not in constants]
     functions = [name for name in puna.__all__ if name[0].islower()]
     assert puna.__all__ == [*sorted(constants), *sorted(classes), *sorted(functions)]
-    assert all(getattr(puna, name).__name__.split(".")[-1] == name for name in puna.__all__)
+    assert all(getattr(getattr(puna, name), "__name__", name).split(".")[-1] == name for name in puna.__all__)
     assert set(puna.__all__) < set(dir(puna))
 
 
@@ -339,13 +339,16 @@ def test_a_model_without_a_template_cannot_chat_and_says_what_works(tmp_path):
         model.chat(HELLO)
 
 
-def test_a_model_that_wants_a_renderer_uses_its_own_template(path, tmp_path, monkeypatch):
+def test_a_renderer_takes_the_place_of_every_template(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PUNA_MODELS", str(tmp_path / "models"))
-    puna.create("m", f"FROM {path}\nRENDERER new\nTEMPLATE " + "{{ .Prompt }}\n")
-    assert puna.render("m", HELLO) == "<|start|>user\nhello<|end|>\n<|start|>assistant\n"
-    base = write_tiny(tmp_path / "base.gguf", tokenizer__chat_template="")
-    puna.create("m", f"FROM {base}\nRENDERER new\nTEMPLATE " + "{{ .Prompt }}\n")
-    with pytest.raises(errors.TemplateError, match="wants the renderer 'new', which is not supported yet"):
+    puna.create("m", f"FROM {path}\nSYSTEM Be brief.\nRENDERER glm-4.7\nTEMPLATE " + "{{ .Prompt }}\n")
+    assert puna.render("m", HELLO) == "[gMASK]<sop><|system|>Be brief.<|user|>hello<|assistant|><think>"
+
+
+def test_a_renderer_that_nobody_knows_is_one_error(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("PUNA_MODELS", str(tmp_path / "models"))
+    puna.create("m", f"FROM {path}\nRENDERER glm-4.8\n")
+    with pytest.raises(errors.TemplateError, match=r"'glm-4.8' is unknown; closest: glm-4.7; there are cogito,"):
         puna.render("m", HELLO)
 
 

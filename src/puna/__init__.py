@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "GGUF",
+    "RENDERERS",
     "Chunk",
     "ConversionReport",
     "Manifest",
@@ -55,10 +56,12 @@ if TYPE_CHECKING:
     from puna.store.name import ModelName
     from puna.store.store import Store
     from puna.template.message import Message
+    from puna.template.named import RENDERERS
     from puna.verifying import verify
 else:
     _HOMES = {
         "GGUF": "formats.gguf",
+        "RENDERERS": "template.named",
         "Chunk": "generation",
         "ConversionReport": "create.convert",
         "Manifest": "store.manifest",

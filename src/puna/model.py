@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from math import prod
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from puna.engine.sequence import Sequence as EngineSequence
     from puna.formats.imatrix import Imatrix
     from puna.template import Message
+    from puna.template.named import NamedRenderer
     from puna.template.parsing import Format, Parser
     from puna.tokenizer import Tokenizer
 
@@ -186,13 +188,14 @@ class Model:
 
     @cached_property
     def format(self) -> Format:
-        """How the model writes thinking and tool calls: by the Modelfile's PARSER, else as its template shows."""
+        """How the model writes thinking and tool calls: by its PARSER, else RENDERER, else as its template shows."""
         from puna.template.parsing import PARSERS, find_format
 
-        if self.opened.parser in PARSERS:
-            return find_format(self.opened.parser)
+        for name in (self.opened.parser, self.opened.renderer):
+            if name in PARSERS:
+                return find_format(name)
         try:
-            return find_format(self.template)
+            return find_format(self.template or "passthrough")
         except TemplateError:
             return find_format("passthrough")
 
@@ -205,9 +208,10 @@ class Model:
         template: str | None = None,
         **more: Any,
     ) -> str:
-        """The exact prompt that `messages` make: by `template`, else the Modelfile's, else the file's own.
+        """The exact prompt: by `template`, else the Modelfile's renderer or template, else the file's own.
 
         The Modelfile's messages come first, and before them its system message, unless `messages` begin with one.
+        A last message of role assistant is continued where the template can.
         """
         from puna.template import parse_messages, render
 
@@ -216,20 +220,25 @@ class Model:
         given = [*parse_messages(self.opened.messages), *given]
         tokens = {"bos_token": self.tokenizer.bos_id, "eos_token": self.tokenizer.eos_id}
         spelled = {name: "" if i is None else self.tokenizer.tokens[i] for name, i in tokens.items()}
-        return render(template or self.template, given, tools=tools, think=think, system=system, **spelled, **more)
+        more = {"add_generation_prompt": None, **spelled, **more}
+        chosen = template or self._renderer or self.template
+        return render(chosen, given, tools=tools, think=think, system=system, **more)
+
+    @cached_property
+    def _renderer(self) -> NamedRenderer | None:
+        """What the Modelfile's RENDERER names, in the place of any template; TemplateError if it is unknown."""
+        from puna.template.named import named_renderer, sized
+
+        if not self.opened.renderer:
+            return None
+        parameters = sum(prod(tensor.shape) for tensor in self.opened.tensors.values())
+        return named_renderer(sized(self.opened.renderer, parameters))
 
     @property
     def template(self) -> str:
-        """The chat template's text; TemplateError where the model has none."""
+        """The chat template's text, unused where there is a renderer; TemplateError where there is neither."""
         own = str(self.metadata.get("tokenizer.chat_template") or "")
-        if self.opened.renderer:  # a renderer takes the place of TEMPLATE, which then says nothing
-            if not own:
-                raise TemplateError(
-                    f"chat: the model wants the renderer {self.opened.renderer!r}, which is not supported yet, "
-                    "and its file has no chat template; generate() (`puna run --raw`) continues plain text"
-                )
-            return own
-        if template := self.opened.template or own:
+        if (template := self.opened.template or own) or self.opened.renderer:
             return template
         raise TemplateError(
             "chat: the model has no chat template; generate() (`puna run --raw`) continues plain text, "

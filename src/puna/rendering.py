@@ -1,4 +1,4 @@
-"""`puna.render`: the prompt that messages make, by a template's text or by a model's own template."""
+"""`puna.render`: the prompt that messages make, by a template's text, a renderer's name or a model's own template."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ def render(
     think: bool | str | None = None,
     **more: Any,
 ) -> str:
-    """The exact prompt. `ref_or_template` is Go or Jinja template text, or a reference as `puna.load` takes it.
+    """The exact prompt. `ref_or_template`: template text (Go, Jinja), one of `puna.RENDERERS`, or as for `puna.load`.
 
+    A model that is called as a renderer is meant with its tag: `cogito` is the renderer, `cogito:latest` the model.
     `more`: `prompt` and `suffix` for templates that take them, variables of a Jinja template. Raises TemplateError.
     """
+    from puna.template import RENDERERS, named_renderer
     from puna.template import render as render_text
 
+    if ref_or_template in RENDERERS:
+        return render_text(named_renderer(ref_or_template), messages, tools=tools, think=think, **more)
     if is_reference(ref_or_template):
         from puna.model import load
 

@@ -64,9 +64,9 @@ def test_chatml_gives_the_prompt_written_here():
     )
 
 
-def test_a_last_assistant_message_is_continued():
-    assert render(CHATML, CHAT[:3]).endswith("<|im_start|>assistant\nHello.")
-    closed = render(CHATML, CHAT[:3], add_generation_prompt=True)
+def test_a_last_assistant_message_is_continued_where_that_is_asked_for():
+    assert render(CHATML, CHAT[:3], add_generation_prompt=None).endswith("<|im_start|>assistant\nHello.")
+    closed = render(CHATML, CHAT[:3])
     assert closed.endswith("<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>assistant\n")
 
 

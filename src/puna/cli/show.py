@@ -59,7 +59,7 @@ def _summary(opened: Opened) -> Iterator[str]:
         "context length": metadata.get(f"{arch}.context_length"),
         "embedding length": metadata.get(f"{arch}.embedding_length"),
         "tokenizer": metadata.get("tokenizer.ggml.model"),
-        "template": "Modelfile's" if opened.template else "own" if "tokenizer.chat_template" in metadata else "none",
+        "template": _template_kind(opened),
         "licence": metadata.get("general.license"),
         "file": opened.source,
         "linked to": _origin(opened),
@@ -69,6 +69,12 @@ def _summary(opened: Opened) -> Iterator[str]:
             yield f"{name:18} {value}"
     yield from (f"{'adapter':18} {path}" for path, _ in opened.adapters)
     yield from (f"{'parameter':18} {line}" for line in parameter_lines(opened.params))
+
+
+def _template_kind(opened: Opened) -> str:
+    if opened.renderer:
+        return f"renderer {opened.renderer}"
+    return "Modelfile's" if opened.template else "own" if "tokenizer.chat_template" in opened.metadata else "none"
 
 
 def _origin(opened: Opened) -> str | None:

@@ -1,6 +1,7 @@
-"""Prompts from messages: Jinja chat templates and Ollama's Go templates, and the templates that have a name.
+"""Prompts from messages: Jinja chat templates, Ollama's Go templates, and the templates and renderers that have a name.
 
     render(text, messages) -> prompt        compile_template(text) -> Template, with .kind .fields .render
+                                            named_renderer(name) -> Template
 
 Whether a text is Go or Jinja is seen from the text. `jinja2` and `gotpl` are imported when a template of theirs is
 compiled. Knows no tokens and no models.
@@ -14,9 +15,11 @@ from typing import Any, Protocol
 from puna.template.builtin import builtin_parameters, builtin_template
 from puna.template.match import match_template
 from puna.template.message import Message, ToolCall, parse_messages
+from puna.template.named import RENDERERS, named_renderer
 from puna.template.tags import Tags, infer_tags
 
 __all__ = [
+    "RENDERERS",
     "Message",
     "Tags",
     "Template",
@@ -26,6 +29,7 @@ __all__ = [
     "compile_template",
     "infer_tags",
     "match_template",
+    "named_renderer",
     "parse_messages",
     "render",
     "template_fields",
@@ -41,7 +45,7 @@ _JINJA = re.compile(r"""\{[%#]|\{\{(?:[^}'"]|"[^"]*"){0,200}?['A-Za-z_]""")
 
 
 class Template(Protocol):
-    """A compiled template: `kind` is `go` or `jinja`, `fields` are the lower-case names it reads."""
+    """A compiled template: `kind` is `go`, `jinja` or `renderer`, `fields` are the lower-case names it reads."""
 
     kind: str
     fields: frozenset[str]
@@ -79,7 +83,7 @@ def compile_template(text: str) -> Template:
 
 
 def render(
-    template: str,
+    template: str | Template,
     messages: Iterable[Message | Mapping[str, Any]],
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
@@ -91,7 +95,7 @@ def render(
     eos_token: str = "",
     **variables: Any,
 ) -> str:
-    """The exact prompt that a template's text makes of messages, or of a bare prompt with an optional suffix.
+    """The exact prompt that a template (its text, or compiled) makes of messages, or of a bare prompt and a suffix.
 
     `system` is put first unless the messages begin with one. `think` is True, False or a level such as "low"; None
     leaves it to the template. Further `variables` reach Jinja templates. Raises `TemplateError`, `RequestError`.
@@ -99,7 +103,7 @@ def render(
     parsed = parse_messages(messages)
     if system and not (parsed and parsed[0].role == "system"):
         parsed.insert(0, Message("system", system))
-    compiled = compile_template(template)
+    compiled = compile_template(template) if isinstance(template, str) else template
     tokens = {"bos_token": bos_token, "eos_token": eos_token}
     return compiled.render(parsed, tools=tools, think=think, prompt=prompt, suffix=suffix, **tokens, **variables)
 

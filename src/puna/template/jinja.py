@@ -50,10 +50,10 @@ class JinjaTemplate:
         think: bool | str | None = None,
         prompt: str | None = None,
         suffix: str | None = None,
-        add_generation_prompt: bool | None = None,
+        add_generation_prompt: bool | None = True,
         **variables: object,
     ) -> str:
-        """The prompt. A last message of role assistant is continued, unless `add_generation_prompt` says otherwise."""
+        """The prompt. With `add_generation_prompt=None` a last message of role assistant is left open."""
         if suffix:
             raise TemplateError("template: a Jinja chat template cannot fill in the middle; leave out suffix")
         if prompt:
@@ -61,7 +61,7 @@ class JinjaTemplate:
         last = messages[-1] if messages else None
         continued = last is not None and last.role == "assistant" and bool(last.content) and not last.tool_calls
         generate = not continued if add_generation_prompt is None else add_generation_prompt
-        text = self._run(
+        text = self.run(
             {
                 "messages": [_message(message) for message in messages],
                 "tools": list(tools) if tools else None,
@@ -75,7 +75,8 @@ class JinjaTemplate:
             return text
         return _cut_behind(text, last.content)
 
-    def _run(self, variables: dict[str, Any]) -> str:
+    def run(self, variables: dict[str, Any]) -> str:
+        """The text that the template makes of just these variables; raises `TemplateError` with the line."""
         budget, pieces, size = limits.start_budget(), list[str](), 0
         try:
             for piece in self._template.generate(variables):
