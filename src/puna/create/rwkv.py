@@ -96,7 +96,9 @@ class Turned:
 
 def is_rwkv(root: Path) -> bool:
     """Whether a directory's weights are in this layout: a file of that name, and no config.json."""
-    return not (root / "config.json").is_file() and bool(RWKV.fullmatch(find_files(root)[0]))
+    if (root / "config.json").is_file() or not any(RWKV.fullmatch(path.name) for path in root.glob("*.pth")):
+        return False
+    return bool(RWKV.fullmatch(find_files(root)[0]))
 
 
 def open_rwkv(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored], dict[str, str]]:
