@@ -34,12 +34,14 @@ class Memory:
         self.windows = {reach: Pool(count) for reach, count in windows.items()}
         self.kept: list[Kept] = []  # the one that was needed last is the last
 
-    def extend(self, held: Held, positions: int, running: Sequence[Held] = ()) -> bool:
+    def extend(self, held: Held, positions: int, running: Iterable[Held] = ()) -> bool:
         """Make room for a step up to `positions`; False, and nothing taken, if there is not enough.
 
-        Places of kept conversations give way, at last those of what is `running`.
+        Kept conversations give way, and places of them and of what is `running`.
         """
         count = -(-positions // BLOCK)
+        if self._settle(held) and count <= len(held.blocks):
+            return True
         while len(self.blocks.free) < count - len(held.blocks) and self.kept:
             self._forget(self.kept[0])
         if len(self.blocks.free) < count - len(held.blocks):
@@ -49,26 +51,20 @@ class Memory:
         while any(len(pool.free) < count - len(numbers) for pool, numbers in rows):
             if not self._give_way(holders):
                 return False
-        if not self._prepare(held, holders):
-            return False
+        while not self._settle(held):
+            if self.states.free:
+                held.after = self.states.take()
+            elif not self._give_way(holders):
+                return False
         for pool, numbers in [(self.blocks, held.blocks), *rows]:
             numbers += [pool.take() for _ in range(count - len(numbers))]
         return True
 
-    def _prepare(self, held: Held, holders: Sequence[Held | Kept]) -> bool:
-        """Find the slot of the next memory: that of the present one, unless others need that."""
-        if not self.states.count or held.after != NONE:
-            return True
-        while True:
-            if held.state != NONE and self.states.holders[held.state] == 1:
-                held.after = held.state
-            elif self.states.free:
-                held.after = self.states.take()
-            elif not self._give_way(holders):
-                return False
-            else:
-                continue
-            return True
+    def _settle(self, held: Held) -> bool:
+        """Whether the next memory has a slot: that of the present one, unless others need that."""
+        if held.after == NONE and held.state != NONE and self.states.holders[held.state] == 1:
+            held.after = held.state
+        return held.after != NONE or not self.states.count
 
     def _give_way(self, holders: Sequence[Held | Kept]) -> bool:
         """Let go of a place: the earliest of the first that has any, but before that, those that are no ends."""

@@ -78,7 +78,7 @@ class Scheduler:
 
     def _allot(self, sequence: Sequence, positions: int) -> bool:
         """Blocks for `positions`, taken from younger sequences if need be; False if it must wait itself."""
-        while not self.memory.extend(sequence.held, positions, [s.held for s in self.running]):
+        while not self.memory.extend(sequence.held, positions, (s.held for s in self.running)):
             youngest = self.running[-1]
             self._preempt(youngest)
             if youngest is sequence:
