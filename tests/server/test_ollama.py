@@ -35,12 +35,12 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_counts(live):
     assert "the prompt has 319 tokens, the context holds 256" in reply.json["error"]
 
 
-def test_the_oldest_messages_go_where_truncation_is_asked_for_and_the_answer_says_so(live):
+def test_the_oldest_turns_go_where_truncation_is_asked_for_and_the_answer_says_so(live):
     long = [{"role": "user", "content": "x" * 150}, {"role": "assistant", "content": "y" * 70}, *HELLO]
     assert chat(live, messages=long, options={"num_predict": 1}).status == 400
     answer = chat(live, messages=long, truncate=True, options={"num_predict": 1}).json
     assert answer["message"]["content"] == "a"
-    assert answer["dropped"] == {"messages": 1}
+    assert answer["dropped"] == {"messages": 2}  # an answer does not stay without its question
 
 
 def test_many_clients_at_once_get_what_each_would_get_alone(live):

@@ -79,13 +79,13 @@ def opened(name: str, digest: str) -> Opened:
 
 
 def capabilities(model: Opened) -> list[str]:
-    """What a model can do, in Ollama's words: as its template and its headers say."""
+    """What a model can do, in Ollama's words: as its renderer or template, its parser and its headers say."""
     arch = model.metadata.get("general.architecture")
     if f"{arch}.pooling_type" in model.metadata:
         return ["embedding"]
     found = ["completion"]
     text = model.template or str(model.metadata.get("tokenizer.chat_template") or "")
-    fields = template_of(text).fields if text else frozenset[str]()
+    fields = _fields(model, text)
     if "tools" in fields:
         found.append("tools")
     if "suffix" in fields:
@@ -97,8 +97,22 @@ def capabilities(model: Opened) -> list[str]:
     return found
 
 
+def _fields(model: Opened, template: str) -> frozenset[str]:
+    """The names that a model's renderer reads, or else its template."""
+    from puna.template import RENDERERS, named_renderer
+
+    if model.renderer:
+        return named_renderer(model.renderer).fields if model.renderer in RENDERERS else frozenset()
+    return template_of(template).fields if template else frozenset()
+
+
 def thinks(model: Opened, template: str, fields: frozenset[str]) -> bool:
-    """Whether a model thinks before it answers: by its parser, or as its template treats thinking."""
+    """Whether a model thinks before it answers: by its parser or renderer, or as its template treats thinking."""
+    from puna.template.parsing import PARSERS, find_format
+
+    for name in (model.parser, model.renderer):
+        if name in PARSERS:
+            return find_format(name).thinking is not None
     return bool({"thinking", "think", "enable_thinking", "reasoning_content"} & fields) or "<think>" in template
 
 

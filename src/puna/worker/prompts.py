@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from puna.errors import PromptTooLong, RequestError
 from puna.worker.requests import Chat, Generate
@@ -25,25 +25,21 @@ def prompt_of(model: Model, ask: Chat | Generate, room: int) -> Prompt:
 
 
 def _conversation(model: Model, ask: Chat, room: int) -> Prompt:
-    messages = list(ask.messages or [])
+    from puna.template.fitting import fit_messages
+    from puna.template.message import Message, parse_messages
 
-    def tokens_of(kept: list[dict[str, Any]]) -> tuple[str, list[int]]:
+    def prompt(kept: list[Message]) -> Prompt:
         text = model.render(kept, tools=ask.tools, think=ask.think)
-        return text, model.tokenizer.encode(text)
+        return Prompt(text, model.tokenizer.encode(text), {})
 
-    text, tokens = tokens_of(messages)
-    dropped = 0
-    while len(tokens) >= room and ask.truncate and (later := _without_oldest(messages)):
-        messages, dropped = later, dropped + 1
-        text, tokens = tokens_of(messages)
-    _check(model, tokens, room, ask)
-    return Prompt(text, tokens, {"messages": dropped} if dropped else {})
-
-
-def _without_oldest(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages without the first that is not the system's, unless that is the last; then nothing."""
-    place = next((i for i, message in enumerate(messages[:-1]) if message.get("role") != "system"), None)
-    return [] if place is None else messages[:place] + messages[place + 1 :]
+    messages = parse_messages(ask.messages or [])
+    if not ask.truncate:
+        found = prompt(messages)
+    else:
+        found, _, dropped = fit_messages(messages, prompt, lambda made: len(made.tokens), room - 1)
+        found = found._replace(dropped={"messages": dropped} if dropped else {})
+    _check(model, found.tokens, room, ask)
+    return found
 
 
 def _continued(model: Model, ask: Generate, room: int) -> Prompt:

@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pytest
+
+from puna.opened import Opened
+from puna.server.catalog import capabilities
+
+TOOLS = "{{ if .Tools }}{{ .Tools }}{{ end }}{{ .Prompt }}"
+
+
+@pytest.mark.parametrize(
+    ("named", "able"),
+    [
+        ({}, ["completion"]),
+        ({"template": TOOLS}, ["completion", "tools"]),
+        ({"template": TOOLS, "parser": "qwen3"}, ["completion", "tools", "thinking"]),
+        ({"renderer": "glm-4.7"}, ["completion", "tools", "thinking"]),
+        ({"renderer": "qwen3-coder", "template": "{{ .Prompt }}"}, ["completion", "tools"]),
+        ({"renderer": "lfm2", "parser": "lfm2"}, ["completion", "tools"]),
+        ({"renderer": "olmo3-32b-think", "parser": "olmo3-think"}, ["completion", "thinking"]),
+        ({"renderer": "of-tomorrow", "template": TOOLS}, ["completion"]),
+    ],
+)
+def test_what_a_model_can_do_is_said_by_its_renderer_and_its_parser(named, able):
+    metadata = {"general.architecture": "llama"}
+    assert capabilities(Opened(Path("m.gguf"), metadata, {}, **named)) == able
