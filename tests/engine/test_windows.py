@@ -113,13 +113,15 @@ def test_a_beginning_whose_window_is_gone_is_computed_again():
     assert sequence.cached == 0
 
 
-def test_long_prompts_can_be_gone_on_from_on_the_way():
-    engine, _ = engine_of(context=8192, blocks=256, tokens=512, windows=[(80, 64)])
+@pytest.mark.parametrize(("reach", "beginning", "cached"), [(80, 4500, 4096), (80, 3000, 2048), (1024, 3000, 0)])
+def test_long_prompts_can_be_gone_on_from_on_the_way(reach, beginning, cached):
+    engine, _ = engine_of(context=8192, blocks=256, tokens=512, windows=[(reach, 64)])
     prompt = prompt_of(5000)
     list(engine.tokens(engine.submit(prompt, SAMPLING, limit=1)))
-    sequence = engine.submit([*prompt[:4500], 1, 2], SAMPLING, limit=3)
-    assert [c.token for c in engine.tokens(sequence)] == expected([*prompt[:4500], 1, 2], 3, SAMPLING)
-    assert sequence.cached == 4096
+    other = [*prompt[:beginning], 1, 2]
+    sequence = engine.submit(other, SAMPLING, limit=3)
+    assert [c.token for c in engine.tokens(sequence)] == expected(other, 3, SAMPLING)
+    assert sequence.cached == cached  # a place every 2048 tokens, or every four windows
 
 
 def test_two_at_once_go_on_from_one_place():

@@ -17,7 +17,8 @@ from puna.engine.memory import Memory
 from puna.engine.sequence import Sequence
 
 FAR = 2048
-"""Tokens of a prompt from one place to the next."""
+"""Tokens of a prompt from one place to the next, at least; and as many windows, which a place holds one of."""
+WINDOWS = 4
 
 
 @dataclass(slots=True)
@@ -60,7 +61,8 @@ class Scheduler:
         at = min(sequence.computed, last) // BLOCK * BLOCK
         if at <= sequence.computed - count or (self.memory.states.count and at != sequence.computed):
             return 0
-        return at if at == last or at - max(sequence.held.places, default=0) >= FAR else 0
+        far = max([FAR, *(WINDOWS * reach for reach in self.memory.windows)])
+        return at if at == last or at - max(sequence.held.places, default=0) >= far else 0
 
     def _admit(self) -> None:
         while self.waiting and len(self.running) < self.max_sequences:
