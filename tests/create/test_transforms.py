@@ -1,5 +1,6 @@
 """What each transform does to values and shapes, against loops and written-out arrays; names, splits and stacks."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,9 @@ class Arch:
 
     def targets(self, name: str) -> tuple[Target, ...]:
         return targets(NAMES, WHOLE, name)
+
+    def repeats(self, name: str, others: Collection[str]) -> bool:
+        return False
 
 
 @pytest.mark.parametrize(
