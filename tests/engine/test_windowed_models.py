@@ -12,6 +12,7 @@ from puna.engine.runner import Limits, Runner
 from puna.engine.sampler import Sampling
 from puna.engine.scheduler import Scheduler
 from puna.opened import open_model
+from puna.runtime import Runtime
 
 CASES = {
     "gemma3": {"sliding_window": 70},
@@ -96,3 +97,15 @@ def test_the_definition_says_the_same_in_the_same_steps(opened):
     memory = made._scheduler.memory
     near, full = (pool.count - len(pool.free) for pool in (*memory.windows.values(), memory.blocks))
     assert near < full == 4 + 2
+
+
+def test_a_loaded_model_forgets_where_that_saves_memory(tmp_path):
+    found = open_model(write_checkpoint(tmp_path, "gemma3", sliding_window=256, max_position_embeddings=32768))
+    loaded = {
+        context: Runtime(found, backend="cpu", context_length=context, kv_type="f16", threads=1)
+        for context in (1024, 8192)
+    }
+    near = {context: made.engine._runner.limits.windows for context, made in loaded.items()}
+    assert near == {1024: {}, 8192: {256: 32 * 3 * BLOCK + 512}}
+    ids = prompts()[0] * 24  # 6000 tokens, for which there are blocks of all positions only
+    assert np.isfinite(loaded[8192].embedder.embed([ids])).all()
