@@ -122,6 +122,11 @@ class Model:
         """Whether it gives embeddings only."""
         return self._runtime.encoder
 
+    @property
+    def reads(self) -> bool:
+        """Whether an encoder reads prompts as they are, and a decoder answers."""
+        return self._runtime.reads
+
     def prepare(self, progress: Callable[[int, int], None] | None = None, *, wait: bool = True) -> None:
         """Take the weights in and compile now, rather than when they are first needed.
 
@@ -132,14 +137,19 @@ class Model:
 
     # ---- tokens -----------------------------------------------------------------------------------------------------
 
-    def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """Logits after each token of a fresh sequence: float32 (len(tokens), vocab). Leaves no state behind."""
+    def logits(self, tokens: Sequence[int], *, text: str | Sequence[int] = ()) -> NDArray[np.float32]:
+        """Logits after each token of a fresh sequence: float32 (len(tokens), vocab). Leaves no state behind.
+
+        Of an encoder-decoder `text` is what the encoder reads, and `tokens` are the decoder's.
+        """
         if self.encoder:
             raise RequestError(f"'{self.arch}' is an encoder and has no logits; use embed()")
-        ids = self._checked(tokens)
+        ids, read = self._checked(tokens), self.tokenizer.encode(text) if isinstance(text, str) else self._checked(text)
         if len(ids) > self.context_length:
             raise PromptTooLong(len(ids), self.context_length, self.hparams.context_length)
-        return self._runtime.engine.forward(ids)
+        if len(read) > self.context_length:
+            raise PromptTooLong(len(read), self.context_length, self.hparams.context_length)
+        return self._runtime.engine.forward(ids, text=read)
 
     def generate(self, prompt: str | Sequence[int], *, parser: Parser | None = None, **options: Any) -> Answer:
         """Continue a text, taken as it is, or token ids. Options are named as in Ollama, and `ignore_eos`.
@@ -255,6 +265,7 @@ class Model:
         A text may be token ids, which are taken as they are. One that does not fit raises PromptTooLong, or with
         `truncate` loses its end.
         """
+        self._check_reads_nothing("embed")
         if self._runtime.ranks:
             raise RequestError("embed: this model has a classifier that scores pairs of texts; use rerank()")
         texts = [texts] if isinstance(texts, str) else list(texts)
@@ -303,6 +314,7 @@ class Model:
         return scores_of(logits, str(self.metadata.get(f"{self.arch}.classifier.activation") or ""))
 
     def _asked(self, query: str, documents: Sequence[str], instruction: str) -> NDArray[np.float32]:
+        self._check_reads_nothing("rerank")
         if self.encoder:
             raise RequestError(f"rerank: '{self.arch}' has no classifier of pairs here; embed() gives its embeddings")
         ids = answers(self.tokenizer)
@@ -333,6 +345,7 @@ class Model:
         """
         from puna.engine.imatrix import Collector, cut
 
+        self._check_reads_nothing("imatrix")
         if not 0 < chunk_size <= self.hparams.context_length:
             raise RequestError(f"imatrix: chunks of {chunk_size} tokens; 1 to {self.hparams.context_length} would work")
         tokens = self.tokenizer.encode(text, parse_special=False, add_eos=False) if isinstance(text, str) else text
@@ -344,6 +357,10 @@ class Model:
             if on_chunk:
                 on_chunk(collector.chunks, len(pieces), collector.imatrix)
         return collector.imatrix()
+
+    def _check_reads_nothing(self, what: str) -> None:
+        if self.reads:
+            raise RequestError(f"{what}: '{self.arch}' is an encoder-decoder, which answers prompts; use generate()")
 
     def _check_generates(self) -> None:
         if self.encoder:
@@ -360,7 +377,7 @@ class Model:
         self._check_generates()
         if not tokens:
             raise RequestError("the prompt is empty; at least one token is needed")
-        if len(tokens) >= self.context_length:
+        if len(tokens) >= self.context_length + self.reads:  # who reads it needs no room for the answer
             raise PromptTooLong(len(tokens), self.context_length, self.hparams.context_length)
         return Answer(lambda taken: self._chunks(tokens, options, parser, taken))
 
@@ -377,7 +394,8 @@ class Model:
         waited = time.perf_counter() - begun
         loading, self._answered = waited if self._answered else self._runtime.load_seconds, True
         stop_ids = () if options.ignore_eos else self.tokenizer.stop_ids
-        sequence = engine.submit(tokens, options.sampling, limit=options.num_predict, stop_ids=stop_ids)
+        prompt, text = (self._runtime.start, tokens) if self.reads else (tokens, [])
+        sequence = engine.submit(prompt, options.sampling, limit=options.num_predict, stop_ids=stop_ids, text=text)
         taken(lambda: engine.cancel(sequence))
         try:
             last = yield from chunks(engine.tokens(sequence), self.tokenizer, StopText(options.stop), parser)
@@ -390,7 +408,7 @@ class Model:
 def _stats(sequence: EngineSequence, load_seconds: float) -> Stats:
     return Stats(
         load_seconds=load_seconds,
-        prompt_tokens=sequence.prompt_length,
+        prompt_tokens=sequence.asked,
         cached_tokens=sequence.cached,
         prompt_seconds=max(sequence.first_token - sequence.submitted, 0.0),
         tokens=sequence.generated,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from puna.engine.adapters import Grafted
     from puna.engine.embedder import Embedder
     from puna.engine.engine import Engine
+    from puna.engine.reader import Reader
     from puna.engine.runner import Limits, Runner
     from puna.graph import Tensor
 
@@ -94,6 +95,20 @@ class Runtime:
             return any(spec.encoder for spec in self.arch.caches(hp))
 
     @property
+    def reads(self) -> bool:
+        """Whether an encoder reads prompts, beside a decoder that answers."""
+        return self.arch.encoder is not None
+
+    @property
+    def start(self) -> list[int]:
+        """The tokens that an answer begins with, which its text does not have; ModelError where there are none such."""
+        ids = self.arch.encoder.start(self.hparams) if self.arch.encoder else []
+        if wrong := [i for i in ids if i >= self.vocab_size]:
+            name, most = self.opened.source.name, self.vocab_size - 1
+            raise ModelError(f"{name}: answers begin with token {wrong[0]}; ids run from 0 to {most}")
+        return ids
+
+    @property
     def ranks(self) -> bool:
         """Whether it is an encoder with a classifier of pairs."""
         return self.encoder and any(name in self.opened.tensors for name in HEADS)
@@ -161,7 +176,8 @@ class Runtime:
         specs = self.arch.caches(self.hparams)
         each = sum(spec.sequence_bytes for spec in specs)
         near = [] if hidden else reaches(specs)  # whoever wants hidden states has tables of its own
-        size = limits(self.context_length, SEQUENCES, encoder=self.encoder, sequence_bytes=each, reaches=near)
+        kind = {"encoder": self.encoder, "texts": self.reads}
+        size = limits(self.context_length, SEQUENCES, **kind, sequence_bytes=each, reaches=near)
         return self._compiled(size, hidden=hidden)
 
     def _compiled(self, size: Limits, **options: Any) -> Runner:
@@ -188,11 +204,16 @@ class Runtime:
     def _made_engine(self) -> Engine:
         from puna.engine.engine import Engine
 
-        if self.arch.encoder:
-            raise ModelError(
-                f"{self.opened.source.name}: '{self.arch.name}' is an encoder-decoder, which cannot run yet"
-            )
-        return Engine(self._runner(hidden=False), self.context_length)
+        runner = self._runner(hidden=False)
+        reader = self._reader(runner) if self.reads else None
+        return Engine(runner, self.context_length, reader=reader)
+
+    def _reader(self, runner: Runner) -> Reader:
+        from puna.engine.reader import Reader
+
+        grafted = self._grafted
+        parts = (self.arch, self.hparams, grafted.tensors, self.backend, self._weights, runner)
+        return Reader(*parts, kv_type=self._kv_type, changes=grafted.changes)
 
     @cached_property
     def _made_embedder(self) -> Embedder:

@@ -52,6 +52,9 @@ def command(
     loaded = load(fetched(model), **load_options)
     if loaded.encoder:
         raise RequestError(f"{model}: '{loaded.arch}' gives embeddings, not answers; puna.load(...).embed(texts) does")
+    if loaded.reads and (system or not text.strip()):
+        what = "it takes no system message" if system else "a conversation needs a chat model; give a prompt"
+        raise RequestError(f"{model}: '{loaded.arch}' answers a prompt as it is: {what}")
     if not text.strip():
         if not sys.stdin.isatty():
             raise click.UsageError("no prompt: give one as an argument or on standard input")
@@ -62,7 +65,7 @@ def command(
     loaded.prepare(loading(), wait=False)  # weights come in while the prompt becomes tokens
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": text})
-    chunks = loaded.generate(text, **options) if raw else loaded.chat(messages, **options)
+    chunks = loaded.generate(text, **options) if raw or loaded.reads else loaded.chat(messages, **options)
     last = None
     try:
         for last in echoed(chunks):  # noqa: B007 - its figures are wanted

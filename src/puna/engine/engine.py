@@ -22,6 +22,7 @@ from puna.errors import PromptTooLong, RequestError
 
 if TYPE_CHECKING:
     from puna.engine.constrain import Constraint
+    from puna.engine.reader import Reader
 
 CHUNK = 512
 """Tokens in one step at most; a longer prompt takes several."""
@@ -41,18 +42,20 @@ def limits(
     sequences: int,
     *,
     encoder: bool = False,
+    texts: bool = False,
     sequence_bytes: int = 0,
     reaches: Iterable[int] = (),
 ) -> Limits:
     """Program sizes for `sequences` at once that share room for four contexts (or fewer, if they are fewer).
 
-    Blocks that read the latest positions only, of `reaches`, have less room where that is enough. Where a sequence has
-    `sequence_bytes` of memory besides its positions, there are twice as many memories, so that conversations can be
-    resumed, but no more than STATES has room for, which may bound sequences too.
+    There is as much room again where an encoder reads `texts`. Blocks that read the latest positions only, of
+    `reaches`, have less room where that is enough. Where a sequence has `sequence_bytes` of memory besides its
+    positions, there are twice as many memories, so that conversations can be resumed, but no more than STATES has room
+    for, which may bound sequences too.
     """
     table = -(-context_length // BLOCK)
     tokens = context_length if encoder else min(CHUNK, context_length)
-    slots = table * BLOCK * min(sequences, FEW)
+    slots = table * BLOCK * min(sequences, FEW) * (2 if texts else 1)
     windows = {reach: _window_slots(reach, sequences, tokens) for reach in reaches}
     return Limits(
         slots=slots,
@@ -72,12 +75,22 @@ def _window_slots(reach: int, sequences: int, tokens: int) -> int:
 
 
 class Engine:
-    """Runs sequences on one Runner. Methods may be called from several threads; a step runs in the one that asks."""
+    """Runs sequences on one Runner, and with a `reader` each after a text of its own, which an encoder reads.
 
-    def __init__(self, runner: Runner, context_length: int, clock: Callable[[], float] = time.perf_counter) -> None:
+    Methods may be called from several threads; a step runs in the one that asks.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        context_length: int,
+        clock: Callable[[], float] = time.perf_counter,
+        reader: Reader | None = None,
+    ) -> None:
         size = runner.limits
         self.context_length = context_length
         self._runner = runner
+        self._reader = reader
         self._clock = clock
         self._lock = threading.Lock()
         self._turn = threading.Condition()
@@ -96,10 +109,12 @@ class Engine:
         limit: int = -1,
         stop_ids: Iterable[int] = (),
         constraint: Constraint | None = None,
+        text: Iterable[int] = (),
     ) -> Sequence:
         """A new sequence after the prompt `tokens`; `limit` < 0 generates until the context is full.
 
-        RequestError for an empty prompt; PromptTooLong where it leaves no room for a token.
+        `text` is what an encoder reads for it, where the model has one beside a decoder. RequestError for an empty
+        prompt or text; PromptTooLong where the prompt leaves no room for a token, or the text is longer than a context.
         """
         prompt = list(tokens)
         if not prompt:
@@ -111,12 +126,21 @@ class Engine:
         sequence = Sequence(
             prompt, Sampler(sampling, self._runner.best, constraint), limit, frozenset(stop_ids), self._clock
         )
+        sequence.held.text = self._text(text)
         with self._lock:
             if limit == 0:
                 sequence.reason = StopReason.LENGTH
             else:
                 self._scheduler.waiting.append(sequence)
         return sequence
+
+    def _text(self, tokens: Iterable[int]) -> tuple[int, ...]:
+        text = tuple(tokens)
+        if bool(text) != (self._reader is not None):
+            raise RequestError(f"the encoder's text has {len(text)} tokens; an encoder-decoder needs one, others none")
+        if len(text) > self.context_length:
+            raise PromptTooLong(len(text), self.context_length)
+        return text
 
     def cancel(self, sequence: Sequence) -> None:
         """End a sequence now; what it computed stays for a later one.
@@ -179,6 +203,8 @@ class Engine:
                     outputs.append(end - 1)
                     ready.append(sequence)
             try:
+                for sequence, _ in plan:
+                    self._read(sequence.held, sequence.computed)
                 logits = self._runner.step(parts, outputs)
             except BaseException:
                 self._scheduler.restart([sequence for sequence, _ in plan])
@@ -191,15 +217,23 @@ class Engine:
                 if sequence.reason is not None:
                     self._scheduler.finish(sequence)
 
-    def forward(self, tokens: list[int], *, last: bool = False) -> NDArray[np.float32]:
-        """Results for every token of a fresh sequence, or the last only: (rows, width). Leaves no state behind."""
+    def _read(self, held: Held, computed: int) -> None:
+        """Have the encoder read a sequence's text before its first step."""
+        if self._reader is not None and computed == 0:
+            self._reader.read(held.text, held.read)
+
+    def forward(self, tokens: list[int], *, last: bool = False, text: Iterable[int] = ()) -> NDArray[np.float32]:
+        """Results for every token of a fresh sequence, or the last only: (rows, width). Leaves no state behind.
+
+        `text` as for `submit`.
+        """
         if not tokens:
             raise RequestError("no tokens: at least one is needed")
         if len(tokens) > self.context_length:
             raise PromptTooLong(len(tokens), self.context_length)
         with self._lock:
             self._take_out()
-            memory, held = self._scheduler.memory, Held()
+            memory, held = self._scheduler.memory, Held(text=self._text(text))
             running = [sequence.held for sequence in self._scheduler.running]
             try:
                 size = self._runner.limits.tokens if last else self._runner.limits.outputs
@@ -208,6 +242,7 @@ class Engine:
                     chunk = tokens[start : start + size]
                     if not memory.extend(held, start + len(chunk), running):
                         raise RequestError("the cache is taken by running sequences; finish or cancel them first")
+                    self._read(held, start)
                     step = [part(chunk, start, held)]
                     if last:
                         out = self._runner.step(step, [len(chunk) - 1]).copy()
@@ -222,4 +257,4 @@ class Engine:
 def part(tokens: list[int], start: int, held: Held) -> Part:
     """A sequence's part of a step that its memory was prepared for."""
     windows = {reach: row.numbers for reach, row in held.windows.items()}
-    return Part(tokens, start, held.blocks, held.after, held.state, windows)
+    return Part(tokens, start, held.blocks, held.after, held.state, windows, held.read, len(held.text))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from puna.cache import BLOCK
+
 NONE = -1
 """The number of no slot."""
 
@@ -38,7 +40,8 @@ class Held:
     """What a sequence holds.
 
     `blocks` of all positions, and `windows` by reach. `state`: the slot of its memory now; `after`: of that behind the
-    step under way. `places` by how many tokens they stand for, rising.
+    step under way. `places` by how many tokens they stand for, rising. `text`: tokens that an encoder reads for it, and
+    `read` the blocks of them.
     """
 
     blocks: list[int] = field(default_factory=list)
@@ -46,6 +49,13 @@ class Held:
     state: int = NONE
     after: int = NONE
     places: dict[int, Place] = field(default_factory=dict)
+    text: tuple[int, ...] = ()
+    read: list[int] = field(default_factory=list)
+
+    def lacks(self, positions: int) -> int:
+        """How many more blocks of all positions it would have with so many of them."""
+        tokens, text = -(-positions // BLOCK) - len(self.blocks), -(-len(self.text) // BLOCK) - len(self.read)
+        return max(tokens, 0) + text
 
 
 @dataclass(slots=True, eq=False)

@@ -42,9 +42,9 @@ class Memory:
         count = -(-positions // BLOCK)
         if self._settle(held) and count <= len(held.blocks):
             return True
-        while len(self.blocks.free) < count - len(held.blocks) and self.kept:
+        while len(self.blocks.free) < held.lacks(positions) and self.kept:
             self._forget(self.kept[0])
-        if len(self.blocks.free) < count - len(held.blocks):
+        if len(self.blocks.free) < held.lacks(positions):
             return False
         rows = [(pool, held.windows.setdefault(reach, Row()).numbers) for reach, pool in self.windows.items()]
         holders: list[Held | Kept] = [*self.kept, *running, held]
@@ -58,6 +58,7 @@ class Memory:
                 return False
         for pool, numbers in [(self.blocks, held.blocks), *rows]:
             numbers += [pool.take() for _ in range(count - len(numbers))]
+        held.read += [self.blocks.take() for _ in range(held.lacks(positions))]
         return True
 
     def _settle(self, held: Held) -> bool:
@@ -121,7 +122,7 @@ class Memory:
     def room_for(self, wanted: Sequence[tuple[Held, int]]) -> bool:
         """Whether all these could have so many positions at once, if kept conversations and places gave way."""
         counts = [(held, -(-positions // BLOCK)) for held, positions in wanted]
-        if sum(max(count - len(held.blocks), 0) for held, count in counts) > self.spare():
+        if sum(held.lacks(positions) for held, positions in wanted) > self.spare():
             return False
         holders: list[Held | Kept] = [*self.kept, *(held for held, _ in wanted)]
         places = [place for holder in holders for place in holder.places.values()]
@@ -137,16 +138,19 @@ class Memory:
     def release(self, held: Held) -> None:
         """Let go of everything."""
         self.states.release({slot for slot in (held.state, held.after) if slot != NONE})
-        self.blocks.release(held.blocks)
+        self.blocks.release([*held.blocks, *held.read])
         for reach, row in held.windows.items():
             self.windows[reach].release(row.live)
         for at in [*held.places]:
             self._drop(held, at)
-        held.blocks, held.windows, held.state, held.after = [], {}, NONE, NONE
+        held.blocks, held.windows, held.state, held.after, held.read = [], {}, NONE, NONE, []
 
     def keep(self, tokens: list[int], held: Held) -> None:
-        """Hold for later what a finished sequence holds; `tokens` are those that were computed."""
-        if tokens:
+        """Hold for later what a finished sequence holds; `tokens` are those that were computed.
+
+        Not after a text that an encoder read: the same tokens mean something else after another one.
+        """
+        if tokens and not held.text:
             self._hold_place(held, len(tokens))
             blocks = held.blocks[: -(-len(tokens) // BLOCK)]
             self.blocks.hold(blocks)

@@ -69,7 +69,7 @@ class Scheduler:
             if self.running and not self._room_for(self.waiting[0]):
                 return  # its prompt would be computed in part, and given up again
             sequence = self.waiting.popleft()
-            if not sequence.held.blocks:
+            if not sequence.held.blocks and not sequence.held.text:
                 sequence.held, sequence.computed = self.memory.reuse(sequence.tokens[:-1])
                 sequence.cached = sequence.cached or sequence.computed
             self.running.append(sequence)

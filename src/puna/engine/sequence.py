@@ -51,6 +51,11 @@ class Sequence:
         return self.reason is not None
 
     @property
+    def asked(self) -> int:
+        """Tokens of the prompt, which is what an encoder reads where there is one."""
+        return len(self.held.text) or self.prompt_length
+
+    @property
     def generated(self) -> int:
         """Tokens chosen so far."""
         return len(self.tokens) - self.prompt_length
