@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _GO = re.compile(
-    r"\{\{-?\s*\(*(?:/\*|[.$]|(?:if|range|with|else|end|define|block|template|break|continue)\b(?!\s*[=(|]|\.)"
+    r"\{\{-?\s*\(*(?:/\*|[.$]|(?:if|range|with|else|end|define|block|template|break|continue)\b(?!\s*[=(|\[]|\.)"
     r"|(?:and|or|not|eq|ne|lt|le|gt|ge|len|index|slice|print|printf|println|json|html|js|urlquery)\s+[.$\"]"
     r"|currentDate\b|yesterdayDate\b)"
 )

@@ -18,6 +18,7 @@ from puna.template.parsing.tools import Tools
 
 CONTENT, THINKING, CALL = "content", "thinking", "call"
 _MESSAGE = "<|message|>"
+_LONGEST = 64  # longer than any tag that ends a message
 _RECIPIENT = re.compile(r"to=([^\s<]+)")
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w*)")
 _HEADER = re.compile(r"\s*(?:<|to=|assistant\b|$)|\s*t(?:o)?$|\s*a(?:s|ss|ssi|ssis|ssist|ssista|ssistan|ssistant)?$")
@@ -50,6 +51,7 @@ class ChannelParser:
         self._sink: str | None = None  # None: in a header
         self._name = ""
         self._first = True
+        self._seen = 0  # how much of a message was searched for its end
         self._count = 0
         self._delta = Delta()
         if last_message is not None and last_message.role == "assistant":
@@ -92,6 +94,7 @@ class ChannelParser:
                 return False
             kept = 0 if final else _held(self._buffer, self._dialect.tags)
             said, self._buffer = self._buffer[: len(self._buffer) - kept], self._buffer[len(self._buffer) - kept :]
+            self._seen = 0
             self._say(said)
             return False
         self._say(body)
@@ -101,10 +104,12 @@ class ChannelParser:
     def _ended(self) -> tuple[str | None, str]:
         """The body of a message and what comes behind it; None for a body that goes on."""
         wrapped = self._waits() and self._buffer.lstrip().startswith(WRAPPER[0])
-        begin = self._buffer.find(WRAPPER[1]) if wrapped else 0
+        begin = self._buffer.find(WRAPPER[1]) if wrapped else self._seen
         match = self._dialect.ends.search(self._buffer, begin) if begin >= 0 else None
         if not match:
+            self._seen = 0 if wrapped else max(len(self._buffer) - _LONGEST, 0)
             return None, ""
+        self._seen = 0
         return self._buffer[: match.start()], self._buffer[match.end() :]
 
     def _waits(self) -> bool:

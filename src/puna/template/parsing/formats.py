@@ -14,6 +14,7 @@ from puna.template.parsing.objects import (
     in_string,
     read_each,
     read_named,
+    read_numbered,
     read_objects,
     read_separated,
 )
@@ -158,6 +159,13 @@ _ROWS = (
         "phi4",
         THINK,
         sections=(Section("<|tool_call|>", "<|/tool_call|>", read_objects, inside=in_string),),
+    ),
+    Format(
+        "kimi",
+        THINK,
+        sections=(Section("<|tool_call_begin|>", "<|tool_call_end|>", read_numbered, inside=in_string),),
+        silent=("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
+        marks=("<|tool_call_argument_begin|>",),
     ),
     Format("command-r", sections=(Section("Action: ```json", "```", read_each, inside=in_string),)),
 )

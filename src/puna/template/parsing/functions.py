@@ -14,6 +14,11 @@ _PARAMETER = re.compile(
     r"\s*<parameter=([^>]+)>(.*?)(?:</parameter>|(?=<parameter=)|\Z)\s*",
     re.DOTALL,
 )
+_INVOKE = re.compile(r"\s*<(?P<mark>[^<>\s]*?)(?P<tag>invoke|function) name=\"(?P<name>[^\"]+)\">(?P<body>.*?)"
+                     r"</(?P=mark)(?P=tag)>\s*", re.DOTALL)  # fmt: skip
+_NAMED = re.compile(
+    r"\s*<([^<>\s]*?param(?:eter)?) name=\"([^\"]+)\"(?: string=\"(true|false)\")?>(.*?)</\1>\s*", re.DOTALL
+)
 _ARGUMENT_TAG = re.compile(r"</?arg_(?:key|value)>")
 _OTHER_NAMES = {"read_file": "read", "write_file": "write", "edit_file": "edit", "web_fetch": "webfetch"}
 """Names that models trained with other tools say, and what those are called here."""
@@ -28,6 +33,26 @@ def read_functions(body: str, tools: Tools) -> list[ToolCall | str]:
         at = match.end()
     if not calls or body[at:].strip():
         raise ValueError(f"{body[at:]!r:.80} is no function")
+    return calls
+
+
+def read_invokes(body: str, tools: Tools) -> list[ToolCall | str]:
+    """`<invoke name="f"><parameter name="a">1</parameter></invoke>`, whatever marks stand before the words."""
+    calls: list[ToolCall | str] = []
+    at = 0
+    while match := _INVOKE.match(body, at):
+        arguments, inner = {}, 0
+        while value := _NAMED.match(match["body"], inner):
+            text = value[4].removeprefix("\n").removesuffix("\n")
+            plain = value[3] == "false" and not tools.types(match["name"], value[2])
+            arguments[value[2]] = DECODER.decode(text) if plain else tools.typed(match["name"], value[2], text)
+            inner = value.end()
+        if match["body"][inner:].strip():
+            raise ValueError(f"{match['body'][inner:]!r:.80} is no parameter")
+        calls.append(ToolCall(match["name"], arguments))
+        at = match.end()
+    if not calls or body[at:].strip():
+        raise ValueError(f"{body[at:]!r:.80} is no call")
     return calls
 
 

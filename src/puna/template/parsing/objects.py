@@ -20,6 +20,7 @@ _PIECE = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _BETWEEN = re.compile(r"[\s,;]*")
 _NAMED = re.compile(r"\s*([^\s\[\]{}<>]+)\s*(?:\[CALL_ID\]([^\[\]{}]*))?(?:\[ARGS\])?\s*(?=[{])")
 _NAMED_BEGINS = re.compile(r"\s*(?:[\[{]|[^\s\[\]{}<>]{1,128}\s*(?:$|[\[{]))|\s*$")
+_NUMBERED = re.compile(r"\s*(?:functions\.)?(.+?):\d+\s*")
 _FENCED = re.compile(r"\s*(\S[^\n`]*?)\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL)
 _SEPARATOR = "<｜tool▁sep｜>"
 
@@ -73,6 +74,15 @@ def read_separated(body: str, tools: Tools) -> list[ToolCall | str]:
     return [ToolCall(name.strip(), arguments_of(DECODER.decode(rest.strip())))]
 
 
+def read_numbered(body: str, tools: Tools) -> list[ToolCall | str]:
+    """Kimi's `functions.f:0`, which is the call's identity, and the JSON of its arguments."""
+    head, separator, arguments = body.partition("<|tool_call_argument_begin|>")
+    match = _NUMBERED.fullmatch(head)
+    if not separator or not match:
+        raise ValueError(f"{body!r:.80} is no call")
+    return [ToolCall(match[1], arguments_of(DECODER.decode(arguments.strip())), id=head.strip())]
+
+
 def end_of_named(body: str, final: bool) -> int | None:
     """Where a name with its JSON, or a JSON list, ends."""
     if not _NAMED_BEGINS.match(body):
@@ -103,6 +113,13 @@ def in_string(body: str) -> bool:
 
 def balanced(text: str, begin: int) -> int | None:
     """Where the bracket at `begin` is closed again, strings passed over; None where it is not."""
+    try:
+        return DECODER.raw_decode(text, begin)[1]
+    except json.JSONDecodeError as error:
+        if error.pos >= len(text) - 8 or error.msg.startswith("Unterminated string"):
+            return None  # it goes on; to count brackets would take as long as the text at every piece of it
+    except RecursionError:
+        return None
     depth = 0
     for match in _PIECE.finditer(text, begin):
         depth += match[0] in "{["

@@ -1,16 +1,24 @@
 """The format that a chat template is written for, by the marks in it, else by what its parts show.
 
-Evaluates nothing.
+A template that no marks are known of is asked to render an answer.
 """
 
+from __future__ import annotations
+
 import re
+from dataclasses import replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from puna.template.parsing.format import Format, Section
 from puna.template.parsing.formats import FORMATS, THINK
 from puna.template.parsing.objects import end_of_list, end_of_object
+from puna.template.parsing.probe import probed
 from puna.template.parsing.search import read_any
 from puna.template.tags import infer_tags
+
+if TYPE_CHECKING:
+    from puna.template import Template
 
 KNOWN = (
     ("harmony", r"<\|channel\|>.*<\|message\|>"),
@@ -18,20 +26,21 @@ KNOWN = (
     ("gemma4", r"<\|tool_call>call:|<\|channel>"),
     ("functiongemma", r"<start_function_call>"),
     ("lfm2-thinking", r"<\|tool_call_start\|>.*<think>|<think>.*<\|tool_call_start\|>"),
-    ("lfm2", r"<\|tool_call_start\|>"),
+    ("lfm2", r"<\|tool_call_start\|>|<\|tool_list_start\|>"),
+    ("kimi", r"<\|tool_call_begin\|>"),
     ("cohere", r"<\|START_ACTION\|>"),
     ("command-r", r"Action:\s*```json|Action: ```json"),
-    ("cogito", r"tool▁sep｜>'? ?\+? ?.*```json.*tool▁outputs▁begin|<｜tool▁calls▁begin｜>.*Deep thinking subroutine"),
+    ("cogito", r"Deep thinking subroutine.*<｜tool▁calls▁begin｜>"),
     ("deepseek3", r"<｜tool▁calls?▁begin｜>"),
     ("ministral", r"\[TOOL_CALLS\].*\[THINK\]|\[THINK\].*\[TOOL_CALLS\]"),
     ("mistral", r"\[TOOL_CALLS\]"),
     ("olmo3", r"<function_calls>"),
     ("glm-4.7", r"<arg_key>"),
-    ("functions", r"<function="),
+    ("functions", r"<tool_call>.*<function=.*<parameter="),
     ("granite", r"<\|tool_call\|>(?!.*<\|/tool_call\|>)"),
     ("phi4", r"<\|/tool_call\|>"),
     ("llama3", r"<\|python_tag\|>|<\|eom_id\|>"),
-    ("hermes", r"<tool_call>"),
+    ("hermes", r"<tool_call>\s*\{"),
 )
 """Names of formats with what a Jinja template for them has in it, the first that matches."""
 
@@ -39,19 +48,18 @@ KNOWN = (
 @lru_cache(maxsize=64)
 def format_of_template(text: str) -> Format:
     """The format of a template's answers: what Go templates show, a known one, or thinking alone."""
-    from puna.template import template_kind
+    from puna.template import compile_template, template_kind
 
-    return _of_go(text) if template_kind(text) == "go" else _of_jinja(text)
+    return _of_go(text) if template_kind(text) == "go" else _of_jinja(text, compile_template(text))
 
 
-def _of_jinja(text: str) -> Format:
+def _of_jinja(text: str, template: Template) -> Format:
     text = text.replace("\\n", "\n")
     for name, marks in KNOWN:
         if re.search(marks, text, re.DOTALL):
             return FORMATS[("qwen3.5" if "<think>" in text else "qwen3-coder") if name == "functions" else name]
-    return Format(
-        "thinking" if "<think>" in text or "</think>" in text else "text", THINK if "think>" in text else None
-    )
+    found = probed(template)
+    return replace(found, thinking=THINK) if not found.thinking and any(t in text for t in THINK) else found
 
 
 def _of_go(text: str) -> Format:

@@ -12,6 +12,9 @@ from puna.template.message import Message, ToolCall
 from puna.template.parsing.format import NEVER, Format, Section
 from puna.template.parsing.tools import Tools
 
+_SHORT = 256  # so much of a body without closing tag shows whether it is one
+_CLOSING = frozenset("]})")
+
 
 @dataclass(slots=True)
 class Delta:
@@ -51,6 +54,8 @@ class TagParser:
     def push(self, text: str) -> Delta:
         """What is certain with the next piece of text."""
         self._buffer += text
+        if self._section and self._section.end and len(self._buffer) > _SHORT and not _CLOSING.intersection(text):
+            return Delta()  # nothing in it can end the section
         return self._drained(final=False)
 
     def close(self) -> Delta:
