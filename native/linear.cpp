@@ -116,7 +116,7 @@ void quantize_bands(Quantize quantize, const float *x, int64_t stride, int64_t r
     for (int64_t row = row_begin; row < row_end;) {
         const int64_t start = row / band_tile * band_tile, rows = std::min(row_end, start + band_tile) - row;
         for (int64_t c = 0; c < k; c += 32 * band_blocks)
-            quantize(x + row * stride + c, stride, rows, std::min<int64_t>(k - c, 32 * band_blocks),
+            quantize(x + (row - row_begin) * stride + c, stride, rows, std::min<int64_t>(k - c, 32 * band_blocks),
                              act + padded_rows(t) * record_bytes * (c / 32) + start * record_bytes * chunk_blocks(k, c),
                              band_tile, static_cast<int>(row - start));
         row += rows;
@@ -159,9 +159,9 @@ void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, i
         const int64_t start = row / width * width, rows = std::min(row_end, start + width) - row;
         uint8_t *tile = static_cast<uint8_t *>(act) + start * act_row_bytes(kind, k);
         if (kind == ActKind::f32)
-            spread_rows(x + row * stride, stride, rows, k, reinterpret_cast<float *>(tile), width, row - start);
+            spread_rows(x + (row - row_begin) * stride, stride, rows, k, reinterpret_cast<float *>(tile), width, row - start);
         else
-            quantizer(kernels, kind)(x + row * stride, stride, rows, k, tile, width, static_cast<int>(row - start));
+            quantizer(kernels, kind)(x + (row - row_begin) * stride, stride, rows, k, tile, width, static_cast<int>(row - start));
         row += rows;
     }
 }

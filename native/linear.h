@@ -43,7 +43,7 @@ void pack(Type type, int64_t n, int64_t k, const uint8_t *src, uint8_t *dst, int
 // Bytes of the act buffer for t rows of k inputs; its start must be 64-byte aligned.
 size_t act_bytes(ActKind kind, int64_t t, int64_t k);
 
-// Converts rows [row_begin, row_end) of x (row r at x + r * stride) into `act`. `t` is the number of rows of the whole
+// Converts rows [row_begin, row_end) into `act`; x is the first of them. `t` is the number of rows of the whole
 // buffer: the layout depends on it, and `linear` must be called with the same t. Disjoint rows may be done by several
 // threads; pieces of 16 rows share no cache line.
 void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, int64_t stride, int64_t row_begin,

@@ -107,7 +107,7 @@ Result run_linear(const Weight &weight, const Floats &x, const std::string &isa,
     const Product product(kernels, pool);
     pool.run([&](int thread) {
         pool.split(thread, t, [&](int64_t begin, int64_t end) {
-            quantize_rows(kernels, kind, x.data(), k, begin, end, t, k, act.get());
+            quantize_rows(kernels, kind, x.data() + begin * k, k, begin, end, t, k, act.get());
         }, 16);
         pool.barrier(thread);
         product(job, t, thread);

@@ -15,6 +15,7 @@ int64_t rows_per_unit(int64_t rows, int threads) {
 // ---- act: views act, a, b, c (rows of floats, (t, n)); ints: row kernel or -1, act kind; floats: eps
 
 enum { act_row, act_kind_of };
+constexpr int64_t made_rows = 4;  // by a row kernel before they are converted: a tile's, whose lines are written once
 
 int64_t act_units(const Bound &bound, const Run &run) {
     const int64_t rows = bound.views[1].shape[0], grain = rows_per_unit(rows, run.threads);
@@ -28,15 +29,19 @@ void act(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const int64_t t = a.shape[0], n = a.shape[1], grain = rows_per_unit(t, run.threads);
     const int64_t first = begin * grain, last = std::min(t, end * grain), row = bound.integer(act_row);
     const ActKind kind = ActKind(bound.integer(act_kind_of));
-    if (row < 0) return quantize_rows(run.kernels.linear, kind, a.as<float>(), a.strides[0], first, last, t, n, out.data);
+    if (row < 0) return quantize_rows(run.kernels.linear, kind, row_of(a, first), a.strides[0], first, last, t, n, out.data);
     float *made = reinterpret_cast<float *>(run.scratch);
-    for (int64_t r = first; r < last; r++) {
-        run.kernels.rows.rows[row](row_of(a, r), row_of(bound.views[2], r), row_of(bound.views[3], r), made, n, bound.number(0));
-        quantize_rows(run.kernels.linear, kind, made, 0, r, r + 1, t, n, out.data);  // stride 0: every row is made here
+    for (int64_t r = first; r < last; r += made_rows) {
+        const int64_t some = std::min(made_rows, last - r);
+        for (int64_t i = r; i < r + some; i++) {
+            run.kernels.rows.rows[row](row_of(a, i), row_of(bound.views[2], i), row_of(bound.views[3], i), made + (i - r) * n, n,
+                                       bound.number(0));
+        }
+        quantize_rows(run.kernels.linear, kind, made, n, r, r + some, t, n, out.data);
     }
 }
 
-size_t act_scratch(const Step &step) { return size_t(step.operands[1].shape[1].factor) * sizeof(float); }
+size_t act_scratch(const Step &step) { return size_t(made_rows * step.operands[1].shape[1].factor) * sizeof(float); }
 
 // ---- linear: views y (t, n), act, weight, bias; ints: type, n, k, add, bytes of the packed weight
 
