@@ -17,11 +17,11 @@ from puna.server.anthropic import messages
 from puna.server.endpoints import Endpoint, failed, serve
 from puna.server.errors import Refused
 from puna.server.ollama import answers, library, making
-from puna.server.openai import completions, others
+from puna.server.openai import completions, others, responses
 from puna.server.server import Server
 from puna.server.settings import Settings
 
-TABLES = (answers, library, making, completions, others, messages)
+TABLES = (answers, library, making, completions, others, responses, messages)
 ENDPOINTS: list[Endpoint] = [endpoint for table in TABLES for endpoint in table.ENDPOINTS]
 """Everything that can be asked for."""
 

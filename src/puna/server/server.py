@@ -16,6 +16,7 @@ from puna.server.durations import parse_duration
 from puna.server.errors import Refused
 from puna.server.models import Loaded, Models, Wanted
 from puna.server.settings import Settings
+from puna.server.storage import Storage
 from puna.worker.client import Failure
 from puna.worker.protocol import Prompted
 from puna.worker.requests import Addressed, Answering, Ask, Chat, Generate
@@ -25,10 +26,11 @@ THINKING = ("low", "medium", "high", "max")
 
 @dataclass(slots=True)
 class Server:
-    """Settings, and the models that are loaded."""
+    """Settings, the models that are loaded, and responses that clients may come back to."""
 
     settings: Settings
     models: Models = field(init=False)
+    responses: Storage = field(default_factory=Storage)
 
     def __post_init__(self) -> None:
         self.models = Models(self.settings, free_memory)

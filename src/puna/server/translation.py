@@ -10,6 +10,8 @@ import msgspec
 from puna.server.anthropic.requests import Messages
 from puna.server.anthropic.requests import to_chat as anthropic_chat
 from puna.server.errors import Refused
+from puna.server.openai.items import Responses
+from puna.server.openai.items import to_chat as responses_chat
 from puna.server.openai.requests import ChatCompletion, Completion, Embeddings, to_chat, to_generate
 from puna.worker.requests import Embed, Generate
 
@@ -28,6 +30,7 @@ TRANSLATORS: dict[str, tuple[type, Callable[[Any], object]]] = {
     "/v1/chat/completions": (ChatCompletion, to_chat),
     "/v1/completions": (Completion, _completion),
     "/v1/embeddings": (Embeddings, _embeddings),
+    "/v1/responses": (Responses, responses_chat),
     "/v1/messages": (Messages, anthropic_chat),
 }
 

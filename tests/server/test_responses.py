@@ -1,0 +1,94 @@
+import json
+import string
+
+import pytest
+
+from puna.server import translate_request
+from puna.server.errors import Refused
+from puna.server.storage import Storage, Stored
+
+
+def ask(live, **body):
+    return live("POST", "/v1/responses", {"model": "tiny", "input": "hello", "temperature": 0, **body})
+
+
+def events(reply):
+    frames = [frame.split(b"\n") for frame in reply.body.strip().split(b"\n\n")]
+    return [json.loads(data.removeprefix(b"data: ")) for _, data in frames]
+
+
+def test_a_response_has_a_message_and_usage(live):
+    response = ask(live).json
+    (item,) = response["output"]
+    assert (item["type"], item["status"], item["content"][0]["text"]) == (
+        "message",
+        "completed",
+        string.ascii_lowercase,
+    )
+    assert response["status"] == "completed"
+    assert response["usage"]["output_tokens"] == 27
+    short = ask(live, max_output_tokens=2).json
+    assert (short["status"], short["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+
+
+def test_a_stream_tells_how_the_response_comes_about(live):
+    told = events(ask(live, stream=True, max_output_tokens=2))
+    assert [event["sequence_number"] for event in told] == list(range(len(told)))
+    assert [event["type"].removeprefix("response.") for event in told] == [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "incomplete",
+    ]
+
+
+def test_a_stored_response_is_gone_on_from_read_and_deleted(live):
+    first = ask(live, max_output_tokens=3).json
+    second = ask(live, previous_response_id=first["id"], input="again", max_output_tokens=1).json
+    assert second["usage"]["input_tokens"] > first["usage"]["input_tokens"]
+    assert live("GET", f"/v1/responses/{first['id']}").json["output"] == first["output"]
+    assert live("DELETE", f"/v1/responses/{first['id']}").json["deleted"]
+    assert live("GET", f"/v1/responses/{first['id']}").status == 404
+    assert ask(live, previous_response_id=first["id"]).status == 404
+    assert live("GET", f"/v1/responses/{ask(live, store=False).json['id']}").status == 404
+
+
+def test_reasoning_text_and_calls_of_one_turn_become_one_message():
+    items = [
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+        {"type": "reasoning", "encrypted_content": "hm"},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "ok"}]},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"a": 1}'},
+        {"type": "function_call_output", "call_id": "c", "output": "12"},
+    ]
+    native = translate_request("/v1/responses", {"model": "m", "input": items})
+    call = {"id": "c", "function": {"index": 0, "name": "f", "arguments": {"a": 1}}}
+    assert native["messages"] == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "ok", "thinking": "hm", "tool_calls": [call]},
+        {"role": "tool", "content": "12", "tool_call_id": "c"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "body", [{"input": 5}, {"background": True}, {"input": [{"type": "dance"}]}, {"tools": [{"type": "web"}]}]
+)
+def test_what_is_not_supported_is_400(live, body):
+    reply = ask(live, **body)
+    assert reply.status == 400
+    assert reply.json["error"]["type"] == "invalid_request_error"
+
+
+def test_the_oldest_response_goes_where_there_are_too_many():
+    storage = Storage(2)
+    for name in "abc":
+        storage.keep(Stored({"id": name}, []))
+    assert storage.find("c").response == {"id": "c"}
+    with pytest.raises(Refused, match="'a' not found"):
+        storage.find("a")
