@@ -23,6 +23,7 @@ from puna.runtime import Runtime
 
 if TYPE_CHECKING:
     from puna.arch.base import Hparams
+    from puna.engine.constrain import Constraint, Vocabulary
     from puna.engine.sequence import Sequence as EngineSequence
     from puna.formats.imatrix import Imatrix
     from puna.template import Message
@@ -151,15 +152,18 @@ class Model:
             raise PromptTooLong(len(read), self.context_length, self.hparams.context_length)
         return self._runtime.engine.forward(ids, text=read)
 
-    def generate(self, prompt: str | Sequence[int], *, parser: Parser | None = None, **options: Any) -> Answer:
+    def generate(
+        self, prompt: str | Sequence[int], *, parser: Parser | None = None, format: Any = None, **options: Any
+    ) -> Answer:
         """Continue a text, taken as it is, or token ids. Options are named as in Ollama, and `ignore_eos`.
 
-        A `parser` (as of `open_parser`) tells thinking and tool calls from content; without, all is content.
+        A `parser` (as of `open_parser`) tells thinking and tool calls from content; without, all is content. `format`,
+        "json" or a JSON Schema or a grammar (puna.engine.constrain), is what the content will match.
         RequestError for a wrong option, PromptTooLong for a prompt that does not fit, both at once. Closing the
         iterator ends the generation.
         """
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else self._checked(prompt)
-        return self._answer(tokens, parse_options(self.opened.params, options), parser)
+        return self._answer(tokens, parse_options(self.opened.params, options), parser, format)
 
     def chat(
         self,
@@ -175,12 +179,10 @@ class Model:
         Chunks carry content, `thinking` and `tool_calls`, told apart by the model's own format.
         """
         self._check_generates()
-        if format is not None:
-            raise RequestError("chat: 'format' (constrained output) is not supported yet; leave it out")
         messages = list(messages)
         prompt = self.render(messages, tools=tools, think=think)
         parser = self.open_parser(messages, tools=tools, think=think, prompt=prompt)
-        return self._answer(self.tokenizer.encode(prompt), parse_options(self.opened.params, options), parser)
+        return self._answer(self.tokenizer.encode(prompt), parse_options(self.opened.params, options), parser, format)
 
     def open_parser(
         self,
@@ -372,20 +374,40 @@ class Model:
             raise RequestError(f"token {wrong[0]} is outside the vocabulary; ids run from 0 to {size - 1}")
         return ids
 
-    def _answer(self, tokens: list[int], options: Options, parser: Parser | None = None) -> Answer:
+    @cached_property
+    def _words(self) -> Vocabulary:
+        from puna.engine.constrain import Vocabulary
+
+        return Vocabulary(self.tokenizer)
+
+    def _constraint(self, format: Any, parser: Parser | None) -> Constraint | None:
+        """What an answer is held to, behind whatever the model thinks first."""
+        if format is None or format == "":
+            return None
+        from puna.engine.constrain import Constraint, grammar_of, led_by, thought_first
+
+        grammar = grammar_of(format)
+        if parser and (tags := parser.format.thinking):
+            rules = parser.format.rules or thought_first(self._words, tags, begun=parser.thinking)
+            grammar = led_by(rules, grammar)
+        return Constraint(self._words, grammar)
+
+    def _answer(self, tokens: list[int], options: Options, parser: Parser | None, format: Any) -> Answer:
         """What is wrong with a request is said at once; the rest waits until the first chunk is asked for."""
         self._check_generates()
         if not tokens:
             raise RequestError("the prompt is empty; at least one token is needed")
         if len(tokens) >= self.context_length + self.reads:  # who reads it needs no room for the answer
             raise PromptTooLong(len(tokens), self.context_length, self.hparams.context_length)
-        return Answer(lambda taken: self._chunks(tokens, options, parser, taken))
+        constraint = self._constraint(format, parser)
+        return Answer(lambda taken: self._chunks(tokens, options, parser, constraint, taken))
 
     def _chunks(
         self,
         tokens: list[int],
         options: Options,
         parser: Parser | None,
+        constraint: Constraint | None,
         taken: Callable[[Callable[[], None]], None],
     ) -> Generator[Chunk, None, None]:
         begun = time.perf_counter()
@@ -395,7 +417,8 @@ class Model:
         loading, self._answered = waited if self._answered else self._runtime.load_seconds, True
         stop_ids = () if options.ignore_eos else self.tokenizer.stop_ids
         prompt, text = (self._runtime.start, tokens) if self.reads else (tokens, [])
-        sequence = engine.submit(prompt, options.sampling, limit=options.num_predict, stop_ids=stop_ids, text=text)
+        ends: dict[str, Any] = {"limit": options.num_predict, "stop_ids": stop_ids, "constraint": constraint}
+        sequence = engine.submit(prompt, options.sampling, text=text, **ends)
         taken(lambda: engine.cancel(sequence))
         try:
             last = yield from chunks(engine.tokens(sequence), self.tokenizer, StopText(options.stop), parser)

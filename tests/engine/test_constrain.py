@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cli.tiny import metadata
-from puna.engine.constrain import Constraint, Vocabulary, grammar_of
+from puna.engine.constrain import Constraint, Vocabulary, grammar_of, led_by, thought_first
 from puna.engine.engine import Engine
 from puna.engine.runner import Limits
 from puna.engine.sampler import Sampling
@@ -122,3 +122,37 @@ def test_an_answer_ends_at_its_limit_among_forced_tokens_too(vocabulary):
 def test_a_format_that_is_not_supported_is_refused_by_what_is_wrong(vocabulary, form, wrong):
     with pytest.raises(RequestError, match=re.escape(wrong)):
         Constraint(vocabulary, grammar_of(form))
+
+
+def fits(vocabulary, grammar, text):
+    """Whether tokens of the text may come one after another, and whether it is whole then."""
+    constraint = Constraint(vocabulary, grammar)
+    for token in TOKENIZER.encode(text, special=False):
+        logits = constraint.masked(np.zeros(TOKENIZER.vocab_size, np.float32))
+        if not np.isfinite(logits[token]):
+            return False
+        constraint._matcher.consume_token(token)
+    return bool(constraint._matcher.is_accepting())
+
+
+@pytest.mark.parametrize(
+    ("begun", "text", "fitting"),
+    [
+        (False, '<think>hm, {"a"</think>\n\n{"a": 1}', True),
+        (False, '{"a": 1}', True),
+        (False, 'hm</think>{"a": 1}', False),
+        (False, "<think>hm</think>no", False),
+        (True, 'hm</think>{"a": 1}', True),
+        (True, "hm</think>no", False),
+        (True, '{"a": 1}', False),
+    ],
+)
+def test_an_answer_may_be_thought_about_first(vocabulary, begun, text, fitting):
+    rules = thought_first(vocabulary, ("<think>", "</think>"), begun=begun)
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
+    assert fits(vocabulary, led_by(rules, grammar_of(schema)), text) is fitting
+
+
+def test_space_in_json_does_not_go_on_for_ever(vocabulary):
+    assert fits(vocabulary, grammar_of("json"), "{" + " " * 20 + "}")
+    assert not fits(vocabulary, grammar_of("json"), "{" + " " * 60 + "}")

@@ -123,3 +123,17 @@ def until(true):
             return
         time.sleep(0.01)
     pytest.fail("it did not come true within 5 s")
+
+
+def test_an_answer_matches_the_format_it_is_asked_in(live):
+    schema = {
+        "type": "object",
+        "properties": {"n": {"enum": [1, 22]}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    answer = chat(live, format=schema, options={"temperature": 1, "seed": 3}).json["message"]["content"]
+    assert json.loads(answer)["n"] in (1, 22)
+    refused = chat(live, format={"type": "object", "unevaluatedProperties": False})
+    assert refused.status == 400
+    assert "unevaluatedProperties" in refused.json["error"]

@@ -19,6 +19,8 @@ from puna.tokenizer import Tokenizer
 from puna.tokenizer.vocabulary import TokenType
 
 F32 = NDArray[np.float32]
+SPACE: Any = {"whitespace_pattern": r"[ \n\t]{0,32}"}
+"""What may stand between the parts of JSON: no model shall go on with space for ever."""
 SPECIAL = (TokenType.CONTROL, TokenType.UNKNOWN)
 
 
@@ -29,7 +31,16 @@ class Vocabulary:
         self.ends = sorted(tokenizer.stop_ids)
         if not self.ends:
             raise RequestError("format: the model has no token that ends an answer, so none can be held to a grammar")
+        self._special = {tokenizer.tokens[i]: i for i in _special(tokenizer)}
         self.library = LLTokenizer(TokenizerWrapper(_Words(tokenizer)), eos_token=self.ends)
+
+    def written(self, tag: str) -> str:
+        """A tag as a Lark grammar has it: by number where it is a control token, else its text."""
+        return f"<[{self._special[tag]}]>" if tag in self._special else json.dumps(tag)
+
+
+def _special(tokenizer: Tokenizer) -> list[int]:
+    return [i for i in range(tokenizer.vocab_size) if tokenizer.token_type(i) in SPECIAL]
 
 
 class _Words:
@@ -40,7 +51,7 @@ class _Words:
         self._tokenizer = tokenizer
         self.eos_token_id = min(tokenizer.stop_ids)
         self.bos_token_id = tokenizer.bos_id
-        self.special_token_ids = [i for i in ids if tokenizer.token_type(i) in SPECIAL]
+        self.special_token_ids = _special(tokenizer)
         special = set(self.special_token_ids)
         self.tokens = [tokenizer.tokens[i].encode() if i in special else tokenizer.bytes_of(i) for i in ids]
 
@@ -92,7 +103,7 @@ class Constraint:
 def grammar_of(form: Any) -> str:
     """The grammar of a format; RequestError where it is none."""
     if form == "json":
-        return LLMatcher.grammar_from_json_schema({"type": "object"})
+        return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=SPACE)
     if not isinstance(form, Mapping):
         raise RequestError(f'format: {form!r:.80} is no format; "json" or a JSON Schema would work')
     kind = form.get("type")
@@ -103,9 +114,23 @@ def grammar_of(form: Any) -> str:
             return LLMatcher.grammar_from_lark(_text(form, "grammar"))
         if kind == "gbnf":
             return LLMatcher.grammar_from_lark(gbnf_to_lark.gbnf_to_lark(_text(form, "grammar")))
-        return LLMatcher.grammar_from_json_schema(json.dumps(form))
+        return LLMatcher.grammar_from_json_schema(json.dumps(form), overrides=SPACE)
     except ValueError as error:
         raise RequestError(f"format: {_reason(str(error))}") from error
+
+
+def thought_first(vocabulary: Vocabulary, tags: tuple[str, str], *, begun: bool) -> str:
+    """Rules for a model that may think between `tags` before its `@answer`; where it has `begun` to, it has to end."""
+    opening, closing = (vocabulary.written(tag) for tag in tags)
+    ends = f"thought[suffix={closing}]: /(?s:.*)/" if closing.startswith('"') else f"thought: /(?s:.*)/ {closing}"
+    start = "thought SPACE @answer" if begun else f"SPACE ({opening} thought SPACE @answer | @answer)"
+    return f"start: {start}\n{ends}\nSPACE: /\\s{{0,8}}/\n"
+
+
+def led_by(rules: str, grammar: str) -> str:
+    """The grammar in the place of `@answer` in the rules of a Lark grammar."""
+    grammars = json.loads(grammar)["grammars"]
+    return json.dumps({"grammars": [{"lark_grammar": rules}, grammars[0] | {"name": "answer"}, *grammars[1:]]})
 
 
 def _text(form: Mapping[str, Any], name: str) -> str:

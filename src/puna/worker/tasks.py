@@ -23,7 +23,7 @@ def answer(model: Model, ask: Chat | Generate) -> tuple[Prompt, Answer]:
     options = _options(ask)
     room = min(int(options.pop("num_ctx", 0) or model.context_length), model.context_length)
     prompt = prompt_of(model, ask, room)
-    return prompt, model.generate(prompt.tokens, parser=_parser(model, ask, prompt.text), **options)
+    return prompt, model.generate(prompt.tokens, parser=_parser(model, ask, prompt.text), format=ask.format, **options)
 
 
 def _parser(model: Model, ask: Chat | Generate, prompt: str) -> Parser | None:

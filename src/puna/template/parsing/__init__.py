@@ -28,6 +28,10 @@ class Parser(Protocol):
 
     format: Format
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next is thought."""
+
     def push(self, text: str) -> Delta:
         """What is certain with the next piece of text."""
 

@@ -57,6 +57,11 @@ class ChannelParser:
         if last_message is not None and last_message.role == "assistant":
             self._sink = CONTENT if last_message.content else THINKING if last_message.thinking else None
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next is thought."""
+        return self._sink == THINKING
+
     def push(self, text: str) -> Delta:
         """What is certain with the next piece of text."""
         self._buffer += text
@@ -175,6 +180,8 @@ HARMONY = Dialect(
         "harmony",
         ("<|channel|>analysis<|message|>", "<|end|>"),
         marks=("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|call|>", "<|return|>"),
+        rules='start: analysis? <|channel|> "final" <|message|> @answer\n'
+        'analysis: <|channel|> "analysis" <|message|> /(?s:.*)/ <|end|> <|start|> "assistant"\n',
     ),
     re.compile(r"<\|(?:end|call|return)\|>|(?=<\|start\|>)"),
     ("<|end|>", "<|call|>", "<|return|>", "<|start|>"),

@@ -76,6 +76,9 @@ class Format:
     strips: str = ""
     """Outer space of the whole answer that is left out: `l` before it, `r` behind it."""
 
+    rules: str = ""
+    """Of a Lark grammar: how an answer leads to its content, `@answer`; unsaid, as the tags of thinking have it."""
+
     @property
     def call_begins(self) -> tuple[str, ...]:
         """The texts that begin a tool call, for who constrains what follows one."""

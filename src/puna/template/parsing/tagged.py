@@ -51,6 +51,11 @@ class TagParser:
         self._count = 0
         self._delta = Delta()
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next is thought."""
+        return self._thinking
+
     def push(self, text: str) -> Delta:
         """What is certain with the next piece of text."""
         self._buffer += text
