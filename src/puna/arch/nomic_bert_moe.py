@@ -137,6 +137,7 @@ def from_hf(name: str, hp: Hparams) -> Transform | tuple[Transform, ...] | None:
 
 def hparams_from_hf(config: Config) -> Hparams:
     """Nomic BERT's keys, and those of experts."""
-    said = {**config, **nomic_bert.renamed_keys(config), "num_experts_per_tok": config.get("moe_top_k")}
+    used = config.get("moe_top_k") or config.get("num_experts_per_tok")
+    said = {**config, **nomic_bert.renamed_keys(config), "num_experts_per_tok": used}
     positions = config.get("n_positions") or config.get("max_position_embeddings") or TRAINED
     return Hparams.from_hf(NAME, {**said, "max_position_embeddings": min(positions, TRAINED)})
