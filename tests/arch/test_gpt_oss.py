@@ -13,7 +13,7 @@ from golden.checkpoints import weights_of, write_checkpoint, write_directory, wr
 from puna.opened import open_model
 
 E2M1 = (0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6)
-SHAPES = {"gate_up_proj": (5, 512, 256), "down_proj": (5, 256, 256)}
+SHAPES = {"gate_up_proj": (6, 512, 256), "down_proj": (6, 256, 256)}
 Array = np.ndarray[Any, Any]
 
 

@@ -15,6 +15,13 @@ from puna.opened import open_model
 LIMITS = {"Q8_0": 1e-2, "Q4_K_M": 0.25}
 """Mean KL divergence from float32, in nats; random weights forgive nothing, and a router may choose another expert."""
 
+MORE = {
+    **{"qwen2moe": (0.01, 0.3), "smollm3": (0.01, 0.29), "jamba": (0.015, 0.3)},
+    **{"dots1": (0.0125, 0.21), "qwen35moe": (0.02, 0.37), "gpt_oss": (0.06, 0.35), "phimoe": (0.055, 0.5)},
+}
+"""Where it is more than LIMITS of the weights alone: as much with the numpy backend, which multiplies by what they are
+read as, and with llama.cpp (tests/peers holds both to each other). All have rows that K types divide."""
+
 ANGLES = {"Q8_0": 0.998, "Q4_K_M": 0.92}
 """The least mean cosine between an encoder's hidden states and those in float32."""
 
@@ -55,7 +62,8 @@ def outputs(path: Path, case: str) -> Array:
 @pytest.mark.parametrize("case", DECODERS)
 def test_a_quantized_decoder_stays_close(case: str, tmp_path: Path) -> None:
     want = outputs(write_checkpoint(tmp_path, case), case)
-    for kind, limit in LIMITS.items():
+    limits = MORE.get(case, tuple(LIMITS.values()))
+    for kind, limit in zip(LIMITS, limits, strict=True):
         puna.convert(tmp_path, tmp_path / f"{kind}.gguf", quantize=kind)
         assert 0 < divergence(want, outputs(tmp_path / f"{kind}.gguf", case)) < limit, kind
 

@@ -12,6 +12,7 @@ from arch.run import BACKENDS, run
 from golden.cases import CASES, PEERS, tokens
 from golden.checkpoints import write_checkpoint, write_wide
 from golden.families.shapes import LLAMA3, YARN
+from golden.test_quantized import MORE, divergence
 from puna.opened import open_model
 from tokenizer.corpus import NASTY
 
@@ -28,6 +29,9 @@ OF_THE_PEER: dict[str, dict[str, Any]] = {
     },
 }
 """What the peer computes whatever a file says, where the case is another."""
+
+CHANCE = {"Q8_0": 5e-3, "Q4_K_M": 0.03}
+"""Mean KL divergence by which two ways of rounding activations differ, where a router is near a tie."""
 
 NEWS = 32
 """Tokens continued greedily."""
@@ -68,6 +72,22 @@ def test_every_architecture_that_the_peer_knows_continues_alike(case: str, tmp_p
     write_checkpoint(tmp_path, case, **OF_THE_PEER.get(case, {}))
     puna.convert(tmp_path, tmp_path / "model.gguf")
     continues_alike(tmp_path / "model.gguf", case, "F32")
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_K_M"])
+@pytest.mark.parametrize(
+    "case", [*(case for case in MORE if case in PEERS), "stablelm", "mixtral", "qwen3moe", "llama3"]
+)
+def test_quantizing_changes_no_more_here_than_in_the_peer(case: str, kind: str, tmp_path: Path) -> None:
+    """Of one file, mean KL divergence from float32; where routers choose other experts by chance, it is by chance."""
+    write_checkpoint(tmp_path, case, **OF_THE_PEER.get(case, {}))
+    puna.convert(tmp_path, tmp_path / "F32.gguf")
+    puna.convert(tmp_path, tmp_path / f"{kind}.gguf", quantize=kind)
+    ids = tokens(CASES[case]["vocab_size"])
+    files = [tmp_path / f"{each}.gguf" for each in ("F32", kind)]
+    ours = divergence(*(run(open_model(path), "cpu", [(ids, list(range(len(ids))))]) for path in files))
+    theirs = divergence(*(logits_of(peer_of(path, logits_all=True), ids) for path in files))
+    assert ours < 1.1 * theirs + CHANCE[kind]
 
 
 def continues_alike(path: Path, case: str, kind: str) -> None:

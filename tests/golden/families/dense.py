@@ -57,7 +57,7 @@ CASES: dict[str, dict[str, Any]] = {
         **{"num_hidden_layers": 4, "sliding_window": 16, "max_position_embeddings": 128, "rope_scaling": YARN},
     },
     "smollm3": {
-        **{"architectures": ["SmolLM3ForCausalLM"], **DECODER, "num_hidden_layers": 4, "rope_theta": 2000000.0},
+        **{"architectures": ["SmolLM3ForCausalLM"], **WIDE, "num_hidden_layers": 4, "rope_theta": 2000000.0},
         **{"no_rope_layers": [1, 1, 1, 0], "no_rope_layer_interval": 4, "use_sliding_window": False},
         **{"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True, "pad_token_id": 0},
     },
@@ -74,7 +74,7 @@ CASES: dict[str, dict[str, Any]] = {
     "stablelm": {
         **{"architectures": ["StableLmForCausalLM"], **without("rms_norm_eps"), "layer_norm_eps": 1e-5},
         **{"partial_rotary_factor": 0.25, "use_qkv_bias": True, "qk_layernorm": False},
-        **{"use_parallel_residual": False, "num_key_value_heads": 4, "hidden_size": 128},
+        **{"use_parallel_residual": False, "num_key_value_heads": 4, "hidden_size": 256, "intermediate_size": 512},
     },
     "stablelm_parallel": {
         **{"architectures": ["StableLmForCausalLM"], **without("rms_norm_eps"), "layer_norm_eps": 1e-5},

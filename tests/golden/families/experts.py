@@ -38,15 +38,9 @@ CASES: dict[str, dict[str, Any]] = {
         **{"attention_bias": False, "decoder_sparse_step": 1, "mlp_only_layers": []},
     },
     "qwen2moe": {
-        **{
-            "architectures": ["Qwen2MoeForCausalLM"],
-            **SMALL,
-            "hidden_size": 128,
-            "norm_topk_prob": False,
-            "decoder_sparse_step": 1,
-        },
+        **{"architectures": ["Qwen2MoeForCausalLM"], **SMALL, "norm_topk_prob": False, "decoder_sparse_step": 1},
         **{"rope_theta": 1000000.0, "use_sliding_window": False, "sliding_window": 32768, "max_window_layers": 2},
-        **{"shared_expert_intermediate_size": 128, "mlp_only_layers": []},
+        **{"shared_expert_intermediate_size": 256, "mlp_only_layers": []},
     },
     "olmoe": {
         **{"architectures": ["OlmoeForCausalLM"], **SMALL, "norm_topk_prob": False, "clip_qkv": None},
@@ -75,7 +69,7 @@ CASES: dict[str, dict[str, Any]] = {
         **{"first_k_dense_replace": 1, "num_nextn_predict_layers": 0},
     },
     "dots1": {
-        **{"architectures": ["Dots1ForCausalLM"], **DECODER, "hidden_size": 128, "intermediate_size": 256},
+        **{"architectures": ["Dots1ForCausalLM"], **DECODER, "hidden_size": 256, "intermediate_size": 256},
         **{"n_routed_experts": 6, "num_experts_per_tok": 3, "n_shared_experts": 2, "moe_intermediate_size": 256},
         **{"norm_topk_prob": True, "routed_scaling_factor": 2.5, "first_k_dense_replace": 1, "n_group": 1},
         **{"topk_group": 1, "sliding_window": None, "max_window_layers": 2, "num_key_value_heads": 4},
@@ -95,7 +89,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "phimoe": {
         **{"architectures": ["PhimoeForCausalLM"], **SMALL, "num_local_experts": 4, "num_experts_per_tok": 2},
-        **{"intermediate_size": 256, "num_hidden_layers": 1},
+        **{"intermediate_size": 256, "num_hidden_layers": 2},
         **{"attention_bias": True, "lm_head_bias": True, "sliding_window": 24, "pad_token_id": 0},
         **{"router_jitter_noise": 0.01, "input_jitter_noise": 0.01, "rope_theta": 10000.0},
         **{"original_max_position_embeddings": 256, "max_position_embeddings": 2048},
@@ -106,7 +100,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "gpt_oss": {
         **{"architectures": ["GptOssForCausalLM"], **DECODER, "hidden_size": 256, "intermediate_size": 256},
-        **{"head_dim": 32, "num_local_experts": 5, "num_experts_per_tok": 4, "experts_per_token": 4},
+        **{"head_dim": 32, "num_local_experts": 6, "num_experts_per_tok": 2, "experts_per_token": 2},
         **{"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"], "attention_bias": True},
         **{"rope_theta": 150000.0, "rope_scaling": {**YARN, "beta_fast": 3.0, "beta_slow": 0.3, "truncate": False}},
         **{"swiglu_limit": 1.5, "max_position_embeddings": 128, "initial_context_length": 32},

@@ -57,7 +57,12 @@ CASES: dict[str, dict[str, Any]] = {
     "qwen35": QWEN35,
     "qwen35moe": {
         **{k: v for k, v in QWEN3NEXT.items() if k not in ("rope_theta", "rope_scaling", "norm_topk_prob")},
-        **{"architectures": ["Qwen3_5MoeForCausalLM"], "model_type": "qwen3_5_moe_text", "num_experts_per_tok": 4},
+        **{
+            "architectures": ["Qwen3_5MoeForCausalLM"],
+            "model_type": "qwen3_5_moe_text",
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+        },
         **{"linear_key_head_dim": 64, "linear_value_head_dim": 64, "linear_num_value_heads": 4},
         **{"rope_parameters": _MROPE},
     },
@@ -77,9 +82,9 @@ CASES: dict[str, dict[str, Any]] = {
         **{"num_hidden_layers": 2, "attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
         **{
             "expert_layer_offset": 1,
-            "num_experts": 3,
+            "num_experts": 4,
             "num_experts_per_tok": 2,
-            "rms_norm_eps": 1e-1,
+            "rms_norm_eps": 1e-5,
             "mamba_d_state": 16,
         },
         **{"mamba_d_conv": 4, "mamba_expand": 2, "mamba_dt_rank": 16, "intermediate_size": 256},
