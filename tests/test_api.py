@@ -345,6 +345,23 @@ def test_a_renderer_takes_the_place_of_every_template(path, tmp_path, monkeypatc
     assert puna.render("m", HELLO) == "[gMASK]<sop><|system|>Be brief.<|user|>hello<|assistant|><think>"
 
 
+def test_the_middle_is_filled_in_by_the_template_or_by_the_tokens_that_a_vocabulary_has_for_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PUNA_MODELS", str(tmp_path / "models"))
+    marks = {
+        f"tokenizer__ggml__{key}_token_id": ord(c) for key, c in (("prefix", "P"), ("fim_suf", "S"), ("middle", "M"))
+    }
+    path = write_tiny(tmp_path / "fim.gguf", **marks)
+    between = {"prompt": "a", "suffix": "z"}
+    assert puna.render(str(path), [], **between) == "PaSzM"
+    puna.create("renders", f"FROM {path}\nRENDERER cogito\n")
+    assert puna.render("renders", [], **between) == "PaSzM"
+    puna.create("told", f"FROM {path}\nTEMPLATE " + "<{{ .Suffix }}<{{ .Prompt }}\n")
+    assert puna.render("told", [], **between) == "<z<a"
+    plain = write_tiny(tmp_path / "plain.gguf")
+    with pytest.raises(errors.TemplateError, match="cannot fill in the middle; leave out suffix"):
+        puna.render(str(plain), [], **between)
+
+
 def test_a_renderer_that_nobody_knows_is_one_error(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PUNA_MODELS", str(tmp_path / "models"))
     puna.create("m", f"FROM {path}\nRENDERER glm-4.8\n")

@@ -18,7 +18,7 @@ _FILES = "formats quants machine dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 # Modules: a model as its user holds it, where both roads meet.
-_MODEL = "rendering verifying model reranking runtime opened generation"
+_MODEL = "rendering verifying model prompting reranking runtime opened generation"
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server worker bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
@@ -28,8 +28,9 @@ LAYERS = {
     "parsing": f"rendering model template {_FILES}",
     "rendering": f"model opened store template {_FILES}",
     "verifying": f"opened create store {_FILES}",
-    "model": f"runtime reranking opened generation {_ROADS} {_RUN} {_FILES}",
+    "model": f"runtime prompting reranking opened generation {_ROADS} {_RUN} {_FILES}",
     "runtime": f"reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
+    "prompting": "opened tokenizer template errors",
     "reranking": "tokenizer errors",
     "opened": f"create store {_FILES}",
     "generation": "engine template tokenizer errors",

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from math import prod
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from puna.engine.sequence import Sequence as EngineSequence
     from puna.formats.imatrix import Imatrix
     from puna.template import Message
-    from puna.template.named import NamedRenderer
     from puna.template.parsing import Format, Parser
     from puna.tokenizer import Tokenizer
 
@@ -223,39 +221,20 @@ class Model:
         """The exact prompt: by `template`, else the Modelfile's renderer or template, else the file's own.
 
         The Modelfile's messages come first, and before them its system message, unless `messages` begin with one.
-        A last message of role assistant is continued where the template can.
+        A last message of role assistant is continued where the template can. `more`: `prompt` and `suffix` for what
+        is to come between them, by a template that knows `.Suffix`, else by the vocabulary's tokens for that.
         """
-        from puna.template import parse_messages, render
+        from puna.prompting import render_for
 
-        given = parse_messages(messages)
-        system = None if given and given[0].role == "system" else self.opened.system
-        given = [*parse_messages(self.opened.messages), *given]
-        tokens = {"bos_token": self.tokenizer.bos_id, "eos_token": self.tokenizer.eos_id}
-        spelled = {name: "" if i is None else self.tokenizer.tokens[i] for name, i in tokens.items()}
-        more = {"add_generation_prompt": None, **spelled, **more}
-        chosen = template or self._renderer or self.template
-        return render(chosen, given, tools=tools, think=think, system=system, **more)
-
-    @cached_property
-    def _renderer(self) -> NamedRenderer | None:
-        """What the Modelfile's RENDERER names, in the place of any template; TemplateError if it is unknown."""
-        from puna.template.named import named_renderer, sized
-
-        if not self.opened.renderer:
-            return None
-        parameters = sum(prod(tensor.shape) for tensor in self.opened.tensors.values())
-        return named_renderer(sized(self.opened.renderer, parameters))
+        vocabulary = self.tokenizer.vocabulary
+        return render_for(self.opened, vocabulary, messages, tools=tools, think=think, template=template, **more)
 
     @property
     def template(self) -> str:
         """The chat template's text, unused where there is a renderer; TemplateError where there is neither."""
-        own = str(self.metadata.get("tokenizer.chat_template") or "")
-        if (template := self.opened.template or own) or self.opened.renderer:
-            return template
-        raise TemplateError(
-            "chat: the model has no chat template; generate() (`puna run --raw`) continues plain text, "
-            "and TEMPLATE in a Modelfile gives it one"
-        )
+        from puna.prompting import template_of
+
+        return template_of(self.opened)
 
     # ---- embeddings -------------------------------------------------------------------------------------------------
 

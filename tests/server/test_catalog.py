@@ -24,3 +24,11 @@ TOOLS = "{{ if .Tools }}{{ .Tools }}{{ end }}{{ .Prompt }}"
 def test_what_a_model_can_do_is_said_by_its_renderer_and_its_parser(named, able):
     metadata = {"general.architecture": "llama"}
     assert capabilities(Opened(Path("m.gguf"), metadata, {}, **named)) == able
+
+
+def test_a_vocabulary_with_tokens_for_it_can_fill_in_the_middle():
+    marks = {f"tokenizer.ggml.{key}_token_id": 1 for key in ("fim_pre", "suffix", "fim_mid")}
+    metadata = {"general.architecture": "llama", **marks}
+    assert capabilities(Opened(Path("m.gguf"), metadata, {})) == ["completion", "insert"]
+    del metadata["tokenizer.ggml.suffix_token_id"]
+    assert capabilities(Opened(Path("m.gguf"), metadata, {})) == ["completion"]

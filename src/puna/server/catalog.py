@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -88,13 +88,19 @@ def capabilities(model: Opened) -> list[str]:
     fields = _fields(model, text)
     if "tools" in fields:
         found.append("tools")
-    if "suffix" in fields:
+    if "suffix" in fields or fills_in(model.metadata):
         found.append("insert")
     if any(kind == "projector" for kind, _ in model.parts):
         found.append("vision")
     if thinks(model, text, fields):
         found.append("thinking")
     return found
+
+
+def fills_in(metadata: Mapping[str, Any]) -> bool:
+    """Whether a vocabulary has tokens for filling in the middle of a text."""
+    keys = (("fim_pre", "prefix"), ("fim_suf", "suffix"), ("fim_mid", "middle"))
+    return all(any(f"tokenizer.ggml.{key}_token_id" in metadata for key in either) for either in keys)
 
 
 def _fields(model: Opened, template: str) -> frozenset[str]:
