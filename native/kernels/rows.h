@@ -9,7 +9,7 @@ namespace puna {
 using RowFunction = void (*)(const float *a, const float *b, const float *c, float *out, int64_t n, float eps);
 
 enum class Row : int32_t {
-    rms_norm, layer_norm, softmax, silu, gelu, gelu_tanh, silu_mul, gelu_mul, gelu_tanh_mul, count,
+    rms_norm, layer_norm, softmax, silu, gelu, gelu_tanh, silu_mul, gelu_mul, gelu_tanh_mul, sigmoid, count,
 };
 
 // How a state keeps its values.

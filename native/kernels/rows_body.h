@@ -53,6 +53,8 @@ void softmax(const float *x, const float *, const float *, float *out, int64_t n
     each(n, [&](int64_t i, int some) { store_some(out + i, load_some(out + i, some) * scale, some); });
 }
 
+inline V sigmoid_of(V x) { return set(1.0f) / (set(1.0f) + exp(set(0.0f) - x)); }
+
 inline V silu_of(V x) { return x / (set(1.0f) + exp(set(0.0f) - x)); }
 
 inline V gelu_tanh_of(V x) {  // 0.5 x (1 + tanh u) = x / (1 + e^-2u)
@@ -102,7 +104,7 @@ void rotate(const float *x, const float *cos, const float *sin, float *out, int6
 
 extern const RowKernels row_kernels = {
     {rms_norm, layer_norm, softmax, activate<silu_of>, activate<gelu_of>, activate<gelu_tanh_of>, gate<silu_of>,
-     gate<gelu_of>, gate<gelu_tanh_of>},
+     gate<gelu_of>, gate<gelu_tanh_of>, activate<sigmoid_of>},
     rotate,
     keep_row,
     recall_row,

@@ -181,7 +181,7 @@ def exp(x: Tensor) -> Tensor:
 
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x))."""
-    return 1.0 / (apply("exp", -x) + 1.0)
+    return apply("sigmoid", x)
 
 
 def tanh(x: Tensor) -> Tensor:

@@ -63,8 +63,12 @@ def softmax(x, attrs):
     return each_row(x, softmax_row)
 
 
+def sigmoid_of(x):
+    return 1 / (1 + exp(-x))
+
+
 def silu_of(x):
-    return x * (1 / (1 + exp(-x)))
+    return x * sigmoid_of(x)
 
 
 def gelu_of(x, approximate):
@@ -74,6 +78,10 @@ def gelu_of(x, approximate):
         math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)) if approximate else math.erf(x / math.sqrt(2))
     )
     return 0.5 * x * (1 + inner)
+
+
+def sigmoid(x, attrs):
+    return each_row(x, lambda row: [sigmoid_of(v) for v in row])
 
 
 def silu(x, attrs):
@@ -198,6 +206,6 @@ def recurrence(state, r, w, k, v, a, b, rates, sequence, state_from, state_to, a
 
 
 LOOPS = {f.__name__: f for f in (
-    linear, embedding, rms_norm, layer_norm, softmax, silu, gelu, silu_mul, gelu_mul, rope, attention,
+    linear, embedding, rms_norm, layer_norm, softmax, sigmoid, silu, gelu, silu_mul, gelu_mul, rope, attention,
     top_k, experts, causal_conv1d, recurrence,
 )}  # fmt: skip

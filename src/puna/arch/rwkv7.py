@@ -17,7 +17,7 @@ from puna.arch import base, mamba
 from puna.arch.base import KV, Batch, Config, Names, Spec, Target, Transform, Weight
 from puna.cache import recurrent
 from puna.errors import ConversionError, ModelError
-from puna.graph import Tensor
+from puna.graph import Tensor, constant
 
 HF_CLASSES = ("RWKV7ForCausalLM", "Rwkv7ForCausalLM")
 KNOWN = ("fla-hub/rwkv7-191M-world", "fla-hub/rwkv7-1.5B-world", "fla-hub/rwkv7-2.9B-world")
@@ -160,8 +160,7 @@ def mix(block: TimeMix, hp: Hparams, x: Tensor, first: Tensor | None, batch: Bat
         v = v + (first - v) * share(block.taken_over, for_v)
     forgets = nn.linear(nn.tanh(nn.linear(for_w, block.time_mix_w1)), block.time_mix_w2) + block.time_mix_w0.weight
     replaces = nn.linear(nn.linear(for_a, block.time_mix_a1), block.time_mix_a2) + block.time_mix_a0.weight
-    kept, replaced = nn.exp(nn.sigmoid(forgets) * MOST_FORGOTTEN), nn.sigmoid(replaces)
-    y = remembered(block, hp, (r, kept, k, v, replaced), batch, memories)
+    y = remembered(block, hp, (r, nn.sigmoid(forgets), k, v, nn.sigmoid(replaces)), batch, memories)
     gate = nn.linear(nn.sigmoid(nn.linear(for_g, block.time_mix_g1)), block.time_mix_g2)
     return nn.linear(y * gate, block.time_mix_output), v if first is None else first
 
@@ -182,9 +181,9 @@ def remembered(block: TimeMix, hp: Hparams, parts: Sequence[Tensor], batch: Batc
     own = r * k * block.time_mix_r_k.weight
     r, w, k, v, a, along, own = (nn.heads(y, hp.hidden_size // size) for y in (r, w, k, v, a, along, own))
     along = nn.rms_norm(along, None, UNIT_EPS / size) * size**-0.5
-    y = nn.layer_norm(
-        nn.recurrence(r, w, k, v, batch, memories, added=(-along, along * a)), None, size * hp.layer_norm_eps
-    )
+    rates, replaced = constant([[MOST_FORGOTTEN]] * (hp.hidden_size // size)), (-along, along * a)
+    y = nn.recurrence(r, w, k, v, batch, memories, rates=rates, added=replaced)
+    y = nn.layer_norm(y, None, size * hp.layer_norm_eps)
     scaled, bias = nn.flat(y) * block.time_mix_ln.weight, block.time_mix_ln.bias
     return (scaled if bias is None else scaled + bias) + nn.flat(v * own.sum(2))
 

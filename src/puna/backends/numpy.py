@@ -205,6 +205,7 @@ FUNCTIONS: dict[str, Function] = ELEMENTWISE | {
     "rms_norm": rms_norm,
     "layer_norm": layer_norm,
     "softmax": softmax,
+    "sigmoid": sigmoid,
     "silu": silu,
     "gelu": gelu,
     "silu_mul": lambda gate, up: silu(gate) * up,

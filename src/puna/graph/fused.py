@@ -249,6 +249,7 @@ for _op in (
         _layer_norm,
     ),
     Op("softmax", "exp(x) / sum(exp(x)) over the last axis.", _like_first("softmax"), F32_NMSE, _softmax),
+    Op("sigmoid", "1 / (1 + exp(-x)).", _like_first("sigmoid"), F32_NMSE, lambda n: sigmoid(n.sources[0])),
     Op("silu", "x * sigmoid(x).", _like_first("silu"), F32_NMSE, _silu),
     Op(
         "gelu",

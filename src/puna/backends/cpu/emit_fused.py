@@ -13,7 +13,10 @@ from puna.backends.cpu.views import ONE, Extents, View, extents, number, product
 from puna.backends.cpu.weights import type_id
 from puna.graph.tensor import Tensor
 
-ROWS = ("rms_norm", "layer_norm", "softmax", "silu", "gelu", "gelu_tanh", "silu_mul", "gelu_mul", "gelu_tanh_mul")
+ROWS = (
+    *("rms_norm", "layer_norm", "softmax", "silu", "gelu", "gelu_tanh", "silu_mul", "gelu_mul", "gelu_tanh_mul"),
+    "sigmoid",
+)
 """Row kernels in the native order."""
 
 
@@ -33,7 +36,7 @@ def _row_operands(lowering: Lowering, node: Tensor, shape: Extents) -> list[View
     return found
 
 
-@emits("rms_norm", "layer_norm", "softmax", "silu", "gelu", "silu_mul", "gelu_mul")
+@emits("rms_norm", "layer_norm", "softmax", "silu", "gelu", "silu_mul", "gelu_mul", "sigmoid")
 def row(lowering: Lowering, node: Tensor) -> View:
     """One row kernel for each row."""
     shape, out = extents(node.shape), lowering.new(dtypes.F32, extents(node.shape))

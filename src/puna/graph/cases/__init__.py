@@ -19,7 +19,7 @@ CASES: dict[str, Callable[[str], Iterator[Case]]] = {
     **dict.fromkeys(("and", "not"), core.logical),
     **dict.fromkeys(("sum", "max"), core.reduce),
     **dict.fromkeys(("rms_norm", "layer_norm"), fused.norm),
-    **dict.fromkeys(("silu", "gelu", "silu_mul", "gelu_mul"), fused.activation),
+    **dict.fromkeys(("sigmoid", "silu", "gelu", "silu_mul", "gelu_mul"), fused.activation),
     "where": core.where,
     "cast": core.cast,
     "reshape": core.reshape,
