@@ -362,6 +362,11 @@ def test_the_middle_is_filled_in_by_the_template_or_by_the_tokens_that_a_vocabul
         puna.render(str(plain), [], **between)
 
 
+def test_a_model_that_reads_text_only_refuses_images(path):
+    with pytest.raises(errors.RequestError, match="message 1 has an image, and the model reads text only"):
+        puna.load(path).chat([*HELLO, {"role": "user", "content": "What is it?", "images": [b"x"]}])
+
+
 def test_a_renderer_that_nobody_knows_is_one_error(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PUNA_MODELS", str(tmp_path / "models"))
     puna.create("m", f"FROM {path}\nRENDERER glm-4.8\n")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from puna.errors import TemplateError
+from puna.errors import RequestError, TemplateError
 from puna.opened import Opened
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def render_for(
         pre, suf, mid = (spelled[mark] for mark in _MARKS)
         return f"{pre}{more.get('prompt') or ''}{suf}{more['suffix']}{mid}"
     given = parse_messages(messages)
+    if seen := [number for number, message in enumerate(given) if message.images]:
+        raise RequestError(f"message {seen[0]} has an image, and the model reads text only; leave images out")
     system = None if given and given[0].role == "system" else opened.system
     given = [*parse_messages(opened.messages), *given]
     tokens = {f"{role}_token": spelled.get(role, "") for role in ("bos", "eos")}

@@ -90,6 +90,7 @@ def open_side(ref: str | PathLike[str], like: str | None = None) -> Side:
         left_out=opened.left_out,
         template=opened.template,
         system=opened.system,
+        renderer=opened.renderer,
         blobs=_blobs(fspath(ref), opened),
     )
 

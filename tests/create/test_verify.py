@@ -237,6 +237,21 @@ def test_a_template_that_does_not_compile_is_found(model: Path, tmp_path: Path) 
     assert verified(broken).check("template").detail == "it cannot be used"
 
 
+def test_a_renderer_is_held_to_the_source_s_template_and_has_to_be_known(
+    model: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUNA_MODELS", str(tmp_path))
+    puna.create("m", f"FROM {model}\nRENDERER olmo3\n")
+    alone = puna.verify("m", text=TEXT, tokens=8).check("template")
+    assert (alone.status, alone.detail) == ("ok", "renderer: renders 6 of 6 conversations")
+    beside = puna.verify("m", source, text=TEXT, tokens=8).check("template")
+    assert (beside.status, beside.detail) == ("drift", "6 conversations, against the source's; the renderer olmo3")
+    puna.create("m", f"FROM {model}\nRENDERER olmo4\n")
+    found = puna.verify("m", text=TEXT, tokens=8).check("template")
+    assert (found.status, found.detail) == ("drift", "it cannot be used")
+    assert "closest: olmo3" in found.findings[0]
+
+
 # ---- the call -------------------------------------------------------------------------------------------------------
 
 

@@ -28,7 +28,7 @@ class Side:
     """One model of a comparison.
 
     `label` as it was named. `directory`: of the checkpoint, if it is one. `left_out` are names of its tensors that
-    none needs. `template` and `system` are a Modelfile's. `blobs` are files with the digests of a store.
+    none needs. `template`, `system` and `renderer` are a Modelfile's. `blobs` are files with the digests of a store.
     """
 
     label: str
@@ -39,6 +39,7 @@ class Side:
     left_out: tuple[str, ...] = ()
     template: str | None = None
     system: str | None = None
+    renderer: str | None = None
     blobs: tuple[tuple[str, Path, str], ...] = field(default=())
 
     @property

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from puna.create.verify.report import DRIFT, OK, SKIPPED, Check
 from puna.create.verify.sides import Side
 from puna.create.verify.texts import CONVERSATIONS
 from puna.errors import PunaError, TemplateError
+
+if TYPE_CHECKING:
+    from puna.template import Template
 
 Render = Callable[[Mapping[str, Any]], str]
 OWN = "tokenizer.chat_template"
@@ -29,8 +32,16 @@ def renderer(side: Side) -> Render:
         identity = side.metadata.get(f"tokenizer.ggml.{role}_token_id")
         known = tokens is not None and isinstance(identity, int) and 0 <= identity < len(tokens)
         spelled[f"{role}_token"] = str(tokens[identity]) if known and tokens is not None else ""
-    text = text_of(side)
-    return lambda said: render(text, said["messages"], tools=said.get("tools"), system=side.system, **spelled)
+    return lambda said: render(
+        _compiled(side), said["messages"], tools=said.get("tools"), system=side.system, **spelled
+    )
+
+
+def _compiled(side: Side) -> Template:
+    """What writes a model's prompts; TemplateError if its Modelfile names a renderer that is unknown."""
+    from puna.template import compile_template, named_renderer
+
+    return named_renderer(side.renderer) if side.renderer else compile_template(text_of(side))
 
 
 def compare(model: Side, source: Side, reference: Render | None = None) -> Check:
@@ -39,24 +50,23 @@ def compare(model: Side, source: Side, reference: Render | None = None) -> Check
     if not theirs:
         found = "; the model has one all the same" if mine else ""
         return Check("template", SKIPPED, f"the source has none{found}")
-    if not mine:
+    if not mine and not model.renderer:
         return Check("template", DRIFT, "the source has one, the model none")
-    said = _conversations(theirs)
+    said = _conversations(source)
     right = reference or renderer(source)
     findings = [line for name in said if (line := _difference(name, renderer(model), right))]
     by = "transformers" if reference else "the source's"
     whose = "the Modelfile's template" if model.template else "same text" if mine == theirs else "another text"
+    whose = f"the renderer {model.renderer}" if model.renderer else whose
     return Check(
         "template", DRIFT if findings else OK, f"{len(said)} conversations, against {by}; {whose}", tuple(findings)
     )
 
 
-def _conversations(template: str) -> list[str]:
+def _conversations(side: Side) -> list[str]:
     """Those that a template can be asked for: with tools only where it reads them."""
-    from puna.template import compile_template
-
     try:
-        tools = "tools" in compile_template(template).fields
+        tools = "tools" in _compiled(side).fields
     except TemplateError:
         tools = False
     return [name for name, said in CONVERSATIONS.items() if tools or "tools" not in said]
@@ -81,17 +91,14 @@ def _outcome(render: Render, said: Mapping[str, Any]) -> tuple[str, bool]:
 
 def alone(model: Side) -> Check:
     """Whether the template compiles and renders a plain conversation; which others it refuses is told."""
-    from puna.template import compile_template
-
-    text = text_of(model)
-    if not text:
+    if not model.renderer and not text_of(model):
         return Check("template", SKIPPED, "there is none")
     try:
-        kind = compile_template(text).kind
+        kind = _compiled(model).kind
         renderer(model)(CONVERSATIONS["one question"])
     except PunaError as error:
         return Check("template", DRIFT, "it cannot be used", (str(error),))
-    said = _conversations(text)
+    said = _conversations(model)
     refused = [name for name in said if _outcome(renderer(model), CONVERSATIONS[name])[1]]
     note = f"; it refuses: {', '.join(refused)}" if refused else ""
     return Check("template", OK, f"{kind}: renders {len(said) - len(refused)} of {len(said)} conversations{note}")

@@ -177,6 +177,12 @@ FORMATS = {row.name: row for row in (*_ROWS, *(dialect.format for dialect in DIA
 """Formats by name."""
 
 ALIASES = {
+    "deepseek3.1": "deepseek3",
+    "gemma4-large": "gemma4",
+    "gemma4-small": "gemma4",
+    "olmo3-32b-think": "olmo3-think",
+    "olmo3.1": "olmo3",
+    "qwen3.8": "qwen3.5",
     "ornith": "qwen3.5",
     "nemotron-3.5-nano": "nemotron-3-nano",
     "poolside-v1": "laguna",
