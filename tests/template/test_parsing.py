@@ -368,8 +368,29 @@ def test_an_unknown_name_is_one_error():
 def test_a_format_tells_what_begins_a_call_and_what_ends_thinking():
     assert find_format("hermes").call_begins == ("<tool_call>",)
     assert find_format("hermes").thinking_ends == "</think>"
+    assert find_format("laguna").call_begins == find_format("glm-4.7").call_begins == ("<tool_call>",)
+    assert find_format("cogito").call_begins == ("<｜tool▁call▁begin｜>",)
+    assert find_format("harmony").call_begins == ("<|channel|>commentary to=functions.",)
     assert find_format("passthrough").call_begins == ()
     assert find_format("passthrough").thinking_ends == ""
+
+
+WRITTEN = [name for name in PARSERS if find_format(name).writes]
+
+
+def test_most_formats_write_arguments_as_json():
+    assert {"hermes", "qwen3", "llama3", "mistral", "ministral", "deepseek3", "harmony", "granite", "cohere"} < {
+        *WRITTEN
+    }
+    assert find_format("hermes").call_around("f") == ('<tool_call>\n{"name": "f", "arguments": ', "}\n</tool_call>")
+    assert find_format("qwen3-coder").call_around("f") is None
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_call_that_is_written_as_a_format_says_is_read(name):
+    before, behind = find_format(name).call_around("weather")
+    expected = ("", "", [SUN])
+    assert said(name, before + '{"city": "Kona"}' + behind, tools=[WEATHER], think=False) == expected
 
 
 JINJA = """{%% for m in messages %%}<|{{ m.role }}|>
@@ -409,6 +430,8 @@ def test_a_jinja_template_shows_how_answers_are_written(call, text):
     assert said(template, f"<hm>a</hm>{text}", tools=[WEATHER]) == ("", "a", [SUN])
     assert said(template, list(f"<hm>a</hm>{text}"), tools=[WEATHER]) == ("", "a", [SUN])
     assert said(template, "<hm>a</hm> {b}", tools=[WEATHER]) == ("{b}", "a", [])
+    before, behind = find_format(template).call_around("weather") or ("", "")
+    assert before + '{"city": "Kona"}' + behind == (text if before else '{"city": "Kona"}')
 
 
 # What is in the published templates of each family, with what its models answer.

@@ -182,6 +182,7 @@ HARMONY = Dialect(
         marks=("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|call|>", "<|return|>"),
         rules='start: analysis? <|channel|> "final" <|message|> @answer\n'
         'analysis: <|channel|> "analysis" <|message|> /(?s:.*)/ <|end|> <|start|> "assistant"\n',
+        writes=("<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>", "<|call|>"),
     ),
     re.compile(r"<\|(?:end|call|return)\|>|(?=<\|start\|>)"),
     ("<|end|>", "<|call|>", "<|return|>", "<|start|>"),
@@ -208,6 +209,8 @@ GLIMMER = Dialect(
         ("to=self<|message|>", "<|eom|>"),
         hides=(False,),
         marks=("<|start|>", "<|message|>", "<|eom|>", "<|eot|>", *WRAPPER),
+        rules='start: thought? " to=user" <|message|> @answer\n'
+        'thought: " to=self" <|message|> /(?s:.*)/ <|eom|> <|start|> "assistant"\n',
     ),
     re.compile(r"<\|eo[mt]\|>|<\|start\|>(?=assistant(?: to=|<\|message\|>))"),
     ("<|eom|>", "<|eot|>", "<|start|>assistant to=", "<|start|>assistant<|message|>"),

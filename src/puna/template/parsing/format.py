@@ -26,7 +26,8 @@ class Section:
     `inside`: whether a closing tag after this much of the body is part of it. `last`: what a body must end with to
     count although the answer ends before the closing tag. `bare`: the opening is part of the body. `offered`: what it
     calls must be tools that were offered, else it is text, as it is for bare ones. `first`: only where an answer
-    begins, or after a call. `after`: characters that mean nothing behind it.
+    begins, or after a call. `after`: characters that mean nothing behind it. `muted`: what is in it is no part of the
+    answer.
     """
 
     open: str
@@ -39,6 +40,12 @@ class Section:
     offered: bool = False
     first: bool = False
     after: str = ""
+    muted: bool = False
+
+    @property
+    def calls(self) -> bool:
+        """Whether its opening tag begins a call whatever stands around it."""
+        return not (self.bare or self.offered or self.muted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +82,27 @@ class Format:
     """Whether space at the end of thinking is left out."""
     strips: str = ""
     """Outer space of the whole answer that is left out: `l` before it, `r` behind it."""
-
+    writes: tuple[str, str] | None = None
+    """How a call is written: before and behind the JSON of its arguments, with `NAME` for its name."""
     rules: str = ""
     """Of a Lark grammar: how an answer leads to its content, `@answer`; unsaid, as the tags of thinking have it."""
 
+    def call_around(self, name: str) -> tuple[str, str] | None:
+        """The text of a call before and behind the JSON object of its arguments, to hold those to a tool's schema.
+
+        None where arguments are not written as JSON.
+        """
+        return (self.writes[0].replace("NAME", name), self.writes[1]) if self.writes else None
+
     @property
     def call_begins(self) -> tuple[str, ...]:
-        """The texts that begin a tool call, for who constrains what follows one."""
-        return tuple(section.open for section in self.sections if not section.bare and section.close != section.open)
+        """The texts that begin a tool call; none where one is begun by no tag."""
+        begun = self.writes[0].partition("NAME")[0] if self.writes and not self.sections else ""
+        return (begun,) if begun else tuple(section.open for section in self.sections if section.calls)
 
     @property
     def thinking_ends(self) -> str:
-        """The text behind which the answer proper begins; empty where the format knows no thinking."""
+        """The text that ends thinking; empty where the format knows none."""
         return self.thinking[1] if self.thinking else ""
 
     @property

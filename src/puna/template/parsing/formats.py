@@ -36,16 +36,17 @@ ARGUMENTS = Section("<tool_call>", "</tool_call>", read_arguments, last="</arg_v
 MISTRAL = Section("[TOOL_CALLS]", "", read_named, end=end_of_named)
 DEEPSEEK = Section("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", read_separated, inside=in_string)
 BARE_OBJECT = Section("{", "", read_objects, end=end_of_object, bare=True)
+HERMES_CALL = ('<tool_call>\n{"name": "NAME", "arguments": ', "}\n</tool_call>")
 ARGUMENT_TAGS = ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")
 _SEPARATED = ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>")
-_OUTPUTS = Section("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", _nothing)
+_OUTPUTS = Section("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", _nothing, muted=True)
 
 _ROWS = (
     Format("passthrough"),
-    Format("qwen3", THINK, (ON,), sections=(HERMES,)),
-    Format("qwen3-thinking", THINK, (ON, UNSAID), sections=(HERMES,)),
-    Format("qwen3-vl-instruct", sections=(HERMES,)),
-    Format("qwen3-vl-thinking", THINK, (ON, UNSAID, OFF), leads=False, sections=(HERMES,)),
+    Format("qwen3", THINK, (ON,), sections=(HERMES,), writes=HERMES_CALL),
+    Format("qwen3-thinking", THINK, (ON, UNSAID), sections=(HERMES,), writes=HERMES_CALL),
+    Format("qwen3-vl-instruct", sections=(HERMES,), writes=HERMES_CALL),
+    Format("qwen3-vl-thinking", THINK, (ON, UNSAID, OFF), leads=False, sections=(HERMES,), writes=HERMES_CALL),
     Format("qwen3-coder", sections=(FUNCTIONS,)),
     Format("qwen3.5", THINK, (ON, UNSAID), sections=(FUNCTIONS,)),
     Format("nemotron-3-nano", THINK, (ON,), sections=(FUNCTIONS,)),
@@ -64,6 +65,7 @@ _ROWS = (
         ),
         marks=ARGUMENT_TAGS,
         strips="lr",
+        writes=("<tool_call>NAME\n", "</tool_call>"),
     ),
     Format(
         "ministral",
@@ -73,6 +75,7 @@ _ROWS = (
         sections=(MISTRAL,),
         silent=("[/TOOL_CALLS]",),
         marks=("[ARGS]", "[CALL_ID]"),
+        writes=("[TOOL_CALLS]NAME[ARGS]", ""),
     ),
     Format(
         "deepseek3",
@@ -88,8 +91,23 @@ _ROWS = (
             "<｜tool▁outputs▁begin｜>",
             "<｜tool▁outputs▁end｜>",
         ),
+        writes=(
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>NAME<｜tool▁sep｜>",
+            "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        ),
     ),
-    Format("cogito", THINK, (ON,), sections=(DEEPSEEK, _OUTPUTS), silent=_SEPARATED, marks=("<｜tool▁sep｜>",)),
+    Format(
+        "cogito",
+        THINK,
+        (ON,),
+        sections=(DEEPSEEK, _OUTPUTS),
+        silent=_SEPARATED,
+        marks=("<｜tool▁sep｜>",),
+        writes=(
+            "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n",
+            "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        ),
+    ),
     Format("olmo3", sections=(Section("<function_calls>", "</function_calls>", read_python),)),
     Format(
         "olmo3-think",
@@ -143,22 +161,36 @@ _ROWS = (
         (ON, UNSAID),
         sections=(Section("<|START_ACTION|>", "<|END_ACTION|>", read_each, inside=in_string),),
         silent=("<|START_TEXT|>", "<|END_TEXT|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|END_OF_TURN_TOKEN|>"),
+        writes=('<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "NAME", "parameters": ', "}]<|END_ACTION|>"),
     ),
     # Known by their chat templates.
-    Format("hermes", THINK, sections=(HERMES,)),
+    Format("hermes", THINK, sections=(HERMES,), writes=HERMES_CALL),
     Format(
         "llama3",
         sections=(
             Section("<|python_tag|>", "<|eom_id|>", read_objects),
             Section("{", "", read_objects, end=end_of_object, bare=True, first=True, after=" \n;,"),
         ),
+        writes=('{"name": "NAME", "parameters": ', "}"),
     ),
-    Format("mistral", sections=(MISTRAL,), silent=("[/TOOL_CALLS]",), marks=("[ARGS]", "[CALL_ID]")),
-    Format("granite", THINK, sections=(Section("<|tool_call|>", "", read_named, end=end_of_named),)),
+    Format(
+        "mistral",
+        sections=(MISTRAL,),
+        silent=("[/TOOL_CALLS]",),
+        marks=("[ARGS]", "[CALL_ID]"),
+        writes=('[TOOL_CALLS] [{"name": "NAME", "arguments": ', "}]"),
+    ),
+    Format(
+        "granite",
+        THINK,
+        sections=(Section("<|tool_call|>", "", read_named, end=end_of_named),),
+        writes=('<|tool_call|>[{"name": "NAME", "arguments": ', "}]"),
+    ),
     Format(
         "phi4",
         THINK,
         sections=(Section("<|tool_call|>", "<|/tool_call|>", read_objects, inside=in_string),),
+        writes=('<|tool_call|>[{"name": "NAME", "arguments": ', "}]<|/tool_call|>"),
     ),
     Format(
         "kimi",
@@ -166,8 +198,16 @@ _ROWS = (
         sections=(Section("<|tool_call_begin|>", "<|tool_call_end|>", read_numbered, inside=in_string),),
         silent=("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
         marks=("<|tool_call_argument_begin|>",),
+        writes=(
+            "<|tool_calls_section_begin|><|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>",
+            "<|tool_call_end|><|tool_calls_section_end|>",
+        ),
     ),
-    Format("command-r", sections=(Section("Action: ```json", "```", read_each, inside=in_string),)),
+    Format(
+        "command-r",
+        sections=(Section("Action: ```json", "```", read_each, inside=in_string),),
+        writes=('Action: ```json\n[{"tool_name": "NAME", "parameters": ', "}]\n```"),
+    ),
 )
 
 DIALECTS = {dialect.format.name: dialect for dialect in (HARMONY, GLIMMER)}

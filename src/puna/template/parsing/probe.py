@@ -34,8 +34,10 @@ TOOL = {
 }
 _USER = Message("user", "question")
 _CALL = Message("assistant", tool_calls=[ToolCall(NAME, {KEY: VALUE})])
+_ANSWER = Message("assistant", "answer")
 _THOUGHT = Message("assistant", "answer", THOUGHT)
 _MARK = re.compile(r"</?[^<>\s/][^<>]{0,60}>|\[/?[A-Z][A-Z_]{2,}\]")
+_ARGUMENTS = re.compile(rf'\{{\s*"{KEY}":\s*"{VALUE}"\s*\}}')
 _READERS: tuple[tuple[Reader, Callable[[str], bool] | None], ...] = (
     (read_objects, in_string),
     (read_functions, in_function),
@@ -50,10 +52,26 @@ _READERS: tuple[tuple[Reader, Callable[[str], bool] | None], ...] = (
 def probed(template: Template) -> Format:
     """The format of a compiled template's answers, as far as it shows."""
     answer = _answer(template, _CALL)
-    section = _section(answer)
+    section = _section(answer, frozenset(_MARK.findall(_answer(template, _ANSWER))))
     marks = _MARK.findall(answer[: answer.rindex(section.close)]) if section else []
     thinking = _thinking(_rendered(template, [_USER, _THOUGHT], add_generation_prompt=False))
-    return Format("inferred", thinking, sections=(section,) if section else (), marks=tuple(marks))
+    sections = (section,) if section else ()
+    return Format("inferred", thinking, sections=sections, marks=tuple(marks), writes=_writes(answer, section))
+
+
+def _writes(answer: str, section: Section | None) -> tuple[str, str] | None:
+    """What stands around the JSON of the arguments in an answer, from the tag of its section on."""
+    match = _ARGUMENTS.search(answer)
+    if not section or not match or answer.count(NAME) != 1 or answer.index(NAME) > match.start():
+        return None
+    begin, end = answer.index(section.open), match.end()
+    end = answer.index(section.close, end) + len(section.close) if section.close else end + _closed(answer[end:])
+    return answer[begin : match.start()].replace(NAME, "NAME"), answer[match.end() : end]
+
+
+def _closed(text: str) -> int:
+    """How much of a text is brackets that it begins with."""
+    return len(text) - len(text.lstrip("}] \n")) if text.strip("}] \n") else len(text.rstrip())
 
 
 def _rendered(template: Template, messages: list[Message], **variables: Any) -> str:
@@ -73,13 +91,13 @@ def _answer(template: Template, said: Message) -> str:
     return whole[tag if tag > whole.rfind(">", 0, start) else start :]
 
 
-def _section(answer: str) -> Section | None:
-    """The section of the one call in an answer."""
+def _section(answer: str, plain: frozenset[str]) -> Section | None:
+    """The section of the one call in an answer; marks in `plain` answers belong to no call."""
     if NAME not in answer or VALUE not in answer:
         return None
     begin, end = answer.index(NAME), answer.rindex(VALUE) + len(VALUE)
-    opens = [m for m in _MARK.finditer(answer, 0, begin) if not m[0].startswith("</")]
-    closes = list(_MARK.finditer(answer, end))
+    opens = [m for m in _MARK.finditer(answer, 0, begin) if not m[0].startswith("</") and m[0] not in plain]
+    closes = [m for m in _MARK.finditer(answer, end) if m[0] not in plain]
     for reader, inside in _READERS:
         for opening in opens:
             for close in sorted(closes, key=lambda m: m[0].replace("/", "") != opening[0]):
