@@ -43,6 +43,20 @@ def test_the_oldest_turns_go_where_truncation_is_asked_for_and_the_answer_says_s
     assert answer["dropped"] == {"messages": 2}  # an answer does not stay without its question
 
 
+def test_a_prompt_is_shown_and_not_answered(live):
+    ask = {"model": "tiny", "_debug_render_only": True}
+    shown = live("POST", "/api/chat", {**ask, "messages": HELLO}).json
+    assert shown["_debug_info"] == {
+        "rendered_template": "<|start|>user\nhello<|end|>\n<|start|>assistant\n",
+        "image_count": 0,
+    }
+    more = {"prompt": "hello", "system": "Be brief."}
+    shown = live("POST", "/api/generate", {**ask, **more}).json["_debug_info"]["rendered_template"]
+    assert shown == "<|start|>system\nBe brief.<|end|>\n<|start|>user\nhello<|end|>\n<|start|>assistant\n"
+    shown = live("POST", "/api/generate", {**ask, "prompt": "hello", "raw": True}).json
+    assert shown["_debug_info"]["rendered_template"] == "hello"
+
+
 def test_many_clients_at_once_get_what_each_would_get_alone(live):
     said = {}
 

@@ -98,8 +98,12 @@ class Render(Chat, kw_only=True, omit_defaults=True, tag="render", tag_field="as
     """The prompt that messages make, and its tokens."""
 
 
+class RenderPrompt(Generate, kw_only=True, omit_defaults=True, tag="render_prompt", tag_field="ask"):
+    """What a prompt comes to by the model's template, and its tokens."""
+
+
 class Measure(Struct, kw_only=True, tag="measure", tag_field="ask"):
     """What the process takes now."""
 
 
-Ask = Chat | Generate | Embed | Rerank | Tokenize | Detokenize | Render | Measure
+Ask = Chat | Generate | Embed | Rerank | Tokenize | Detokenize | Render | RenderPrompt | Measure

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from puna.errors import RequestError
 from puna.generation import KNOWN, LOAD_TIME, Answer
 from puna.worker.prompts import Prompt, prompt_of
-from puna.worker.requests import Chat, Detokenize, Embed, Generate, Measure, Render, Rerank, Tokenize
+from puna.worker.requests import Chat, Detokenize, Embed, Generate, Measure, Render, RenderPrompt, Rerank, Tokenize
 
 if TYPE_CHECKING:
     from puna.model import Model
@@ -74,8 +74,8 @@ def detokenize(model: Model, ask: Detokenize) -> dict[str, Any]:
     return {"text": model.tokenizer.decode(ask.tokens)}
 
 
-def rendered(model: Model, ask: Render) -> dict[str, Any]:
-    """The prompt that messages make, and its tokens."""
+def rendered(model: Model, ask: Render | RenderPrompt) -> dict[str, Any]:
+    """The prompt that messages or a text make, and its tokens."""
     prompt = prompt_of(model, ask, model.context_length)
     return {"prompt": prompt.text, "tokens": prompt.tokens, "dropped": prompt.dropped}
 
@@ -93,6 +93,7 @@ VALUES: dict[type, Callable[[Any, Any], dict[str, Any]]] = {
     Tokenize: tokenize,
     Detokenize: detokenize,
     Render: rendered,
+    RenderPrompt: rendered,
     Measure: measure,
 }
 """What gives one value."""

@@ -18,7 +18,7 @@ from puna.server.errors import Refused, message_of
 from puna.server.server import keep_alive
 from puna.server.wire import begun, json_reply, ndjson
 from puna.worker.protocol import Prompted
-from puna.worker.requests import Addressed, Chat, Embed, Generate, Render
+from puna.worker.requests import Addressed, Chat, Embed, Generate, Render, RenderPrompt
 
 
 class Embedding(Addressed, kw_only=True):
@@ -72,10 +72,9 @@ async def _loaded(call: Call, ask: Chat | Generate) -> Response:
 
 
 async def _rendered(call: Call, ask: Chat | Generate) -> Response:
-    if not isinstance(ask, Chat):
-        raise Refused(400, "_debug_render_only: /api/chat would work")
-    fields = {f: getattr(ask, f) for f in ("model", "messages", "tools", "think", "truncate", "options")}
-    value = await call.server.value(Render(**fields), call.client)
+    kind = Render if isinstance(ask, Chat) else RenderPrompt
+    wanted = kind(**{field: getattr(ask, field) for field in ask.__struct_fields__})
+    value = await call.server.value(wanted, call.client)
     return json_reply(_head(ask) | {"_debug_info": {"rendered_template": value["prompt"], "image_count": 0}})
 
 
