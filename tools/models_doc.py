@@ -68,6 +68,9 @@ def _section(arch: Architecture) -> Iterator[str]:
     yield f"Tensors: {_tensors(hints)}; of each block {'; of each '.join(of_blocks)}.\n"
     if arch.hf_ignored:
         yield f"Tensors of a checkpoint that are left out: {', '.join(f'`{part}`' for part in arch.hf_ignored)}.\n"
+    if arch.hf_lost:
+        lost = "; ".join(f"`{part}`: {why}" for part, why in arch.hf_lost.items())
+        yield f"Tensors that are left out though they change numbers, as conversion says: {lost}.\n"
     yield "Keys of config.json that have to be as listed, where they are there:\n\n| Key | |\n|---|---|"
     for key, values in arch.hf_requires.items():
         if key in REQUIRES:  # of packed weights, which are unpacked before an architecture sees them

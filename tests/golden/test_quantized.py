@@ -26,7 +26,9 @@ ANGLES = {"Q8_0": 0.998, "Q4_K_M": 0.92}
 """The least mean cosine between an encoder's hidden states and those in float32."""
 
 SHARP = {"Q8_0": 0.99, "Q4_K_M": 0.8}
-"""The same of T5, which does not scale scores: with random weights one key takes nearly all, and which one, changes."""
+"""The same of T5, which does not scale scores: with random weights one key takes nearly all, and which one, changes.
+
+llama.cpp's embeddings turn as far (tests/peers)."""
 
 Array = np.ndarray[Any, Any]
 

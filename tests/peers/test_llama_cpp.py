@@ -9,10 +9,10 @@ import pytest
 
 import puna
 from arch.run import BACKENDS, run
-from golden.cases import CASES, PEERS, tokens
+from golden.cases import CASES, ENCODERS, PEERS, tokens
 from golden.checkpoints import write_checkpoint, write_wide
 from golden.families.shapes import LLAMA3, YARN
-from golden.test_quantized import MORE, divergence
+from golden.test_quantized import MORE, cosine, divergence
 from puna.opened import open_model
 from tokenizer.corpus import NASTY
 
@@ -166,26 +166,23 @@ def test_embeddings_are_the_same(mode: str, kind: str, tmp_path: Path) -> None:
     assert distance(puna.load(path, backend="numpy").embed(texts), theirs) < TYPES[kind]
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        "jina_bert_v2",
-        "jina_bert_v2_code",
-        "nomic_bert_moe",
-        "roberta",
-        "distilbert",
-        "nomic_bert",
-        "modern_bert",
-        "gemma_embedding",
-    ],
-)
-def test_every_encoder_that_the_peer_knows_embeds_alike(case: str, tmp_path: Path) -> None:
+SENTENCES = ["a text that has more tokens than the windows of these models reach, here, there and everywhere", "w5 a"]
+
+
+def embedded_by_the_peer(path: Path) -> np.ndarray[Any, Any]:
+    peer = peer_of(path, embedding=True, pooling_type=1, n_ctx=120, n_batch=120, n_ubatch=120)
+    return np.array([peer.embed(text, normalize=True) for text in SENTENCES])
+
+
+@pytest.mark.parametrize("case", ENCODERS)
+def test_every_encoder_embeds_alike(case: str, tmp_path: Path) -> None:
     write_checkpoint(tmp_path, case)
-    puna.convert(tmp_path, tmp_path / "model.gguf")
-    peer = peer_of(tmp_path / "model.gguf", embedding=True, pooling_type=1, n_ctx=120, n_batch=120, n_ubatch=120)
-    texts = [
-        "a text that has more tokens than the windows of these models reach, here and there and everywhere",
-        "w5 a",
-    ]
-    theirs = np.array([peer.embed(text, normalize=True) for text in texts])
-    assert distance(puna.load(tmp_path / "model.gguf", backend="numpy").embed(texts), theirs) < TYPES["F32"]
+    puna.convert(tmp_path, tmp_path / "F32.gguf")
+    theirs = embedded_by_the_peer(tmp_path / "F32.gguf")
+    ours = puna.load(tmp_path / "F32.gguf", backend="numpy").embed(SENTENCES)
+    assert distance(ours, theirs) < TYPES["F32"]
+    for kind in ("Q8_0", "Q4_K_M"):  # quantizing turns embeddings no more here than there
+        puna.convert(tmp_path, tmp_path / f"{kind}.gguf", quantize=kind)
+        quantized = puna.load(tmp_path / f"{kind}.gguf").embed(SENTENCES)
+        turned = 1 - cosine(theirs, embedded_by_the_peer(tmp_path / f"{kind}.gguf"))
+        assert 1 - cosine(ours, quantized) < 1.1 * turned + 1e-4, kind

@@ -93,16 +93,17 @@ class Architecture:
     """An architecture file, its parts by name.
 
     `hf_prefixes`: other beginnings of HF names, and what they stand for. `hf_ignored`: parts of HF names of tensors
-    that are not needed; `hf_only`: parts of such that one class needs, with its name; `gguf_ignored`: beginnings of
-    GGUF names that are not. `gguf_names`: what files of other programs call the architecture. `hf_defaults`: what the
-    HF class means by a key's absence from config.json. `hf_requires`: config keys whose value must be among those
-    listed (None: absent), as others would change numbers; `hf_class_requires`: more such of one HF class, by its name,
-    which go before those. `blocks`: the network's lists of blocks, by attribute.
-    `hf_same`: HF modules that hold the same values, the first that is there counts. `encoder`: for answers to a text.
-    `output_by_file`: whether the output is the embedding is what the tensors say, whatever config.json does.
-    `extra_tensors`: small float32 tensors that follow from the config alone. `known`: published checkpoints. `claims`:
-    whether a config of one of its classes is its own, where others have the class too. `renamed`: what a GGUF tensor is
-    called where that depends on hyperparameters, which may be None: whatever else it may be called.
+    that are not needed; `hf_lost`: of such as are, but have no place, with the reason; `hf_only`: parts of such
+    that one class needs, with its name; `gguf_ignored`: beginnings of GGUF names that are not. `gguf_names`: what
+    files of other programs call the architecture. `hf_defaults`: what the HF class means by a key's absence from
+    config.json. `hf_requires`: config keys whose value must be among those listed (None: absent), as others would
+    change numbers; `hf_class_requires`: more such of one HF class, by its name, which go before those. `blocks`:
+    the network's lists of blocks, by attribute. `hf_same`: HF modules that hold the same values, the first that is
+    there counts. `encoder`: for answers to a text. `output_by_file`: whether the output is the embedding is what
+    the tensors say, whatever config.json does. `extra_tensors`: small float32 tensors that follow from the config
+    alone. `known`: published checkpoints. `claims`: whether a config of one of its classes is its own, where others
+    have the class too. `renamed`: what a GGUF tensor is called where that depends on hyperparameters, which may be
+    None: whatever else it may be called.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Architecture:
     output_by_file: bool
     encoder: Encoder | None
     hf_ignored: tuple[str, ...]
+    hf_lost: Mapping[str, str]
     hf_only: Mapping[str, str]
     hf_defaults: Mapping[str, Any]
     hf_requires: Mapping[str, tuple[Any, ...]]
@@ -153,6 +155,7 @@ class Architecture:
             if hasattr(module, "encode")
             else None,
             hf_ignored=getattr(module, "HF_IGNORED", ()),
+            hf_lost=getattr(module, "HF_LOST", {}),
             hf_only=getattr(module, "HF_ONLY", {}),
             hf_defaults=getattr(module, "HF_DEFAULTS", {}),
             hf_requires={**REQUIRES, **getattr(module, "HF_REQUIRES", {})},
@@ -169,7 +172,7 @@ class Architecture:
 
     def targets(self, hf_name: str) -> tuple[Target, ...]:
         """What an HF tensor becomes: () for one that is not needed; ConversionError for one nobody claims."""
-        if any(f".{part}." in f".{hf_name}." for part in self.hf_ignored):
+        if any(f".{part}." in f".{hf_name}." for part in (*self.hf_ignored, *self.hf_lost)):
             return ()
         prefix = next((p for p in self.hf_prefixes if hf_name.startswith(p)), "")
         found = targets(self.hf_names, self.hf_tensors, self.hf_prefixes.get(prefix, "") + hf_name.removeprefix(prefix))

@@ -119,7 +119,8 @@ HF_TENSORS = {
     "encoder.layers.{}.mlp.experts.mlp.w1": "blk.{}.ffn_up_exps.weight",
     "encoder.layers.{}.mlp.experts.mlp.w2": "blk.{}.ffn_down_exps.weight",
 }
-HF_IGNORED = (*nomic_bert.HF_IGNORED, "experts.bias")
+HF_IGNORED = nomic_bert.HF_IGNORED
+HF_LOST = {"experts.bias": "ggml has no place for what is added after experts"}
 
 
 def claims(config: Config) -> bool:

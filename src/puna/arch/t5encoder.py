@@ -34,12 +34,13 @@ REACH = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Hparams(base.Hparams):
-    """T5's own."""
+    """T5's own. Where a file does not say `causal`, llama.cpp takes embeddings of what came before alone."""
 
     head_dim: int
     norm_eps: float
     n_buckets: int = 32
     pooling_type: int = 0
+    causal: bool = False
 
 
 @dataclass(frozen=True)

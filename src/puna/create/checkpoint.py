@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from math import prod
@@ -95,15 +95,21 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto", like: s
     metadata = _metadata(root, arch, hp, said, tensors, vocabulary.metadata)
     metadata["puna.source.digest"] = digest_of(sources, files_of(root))
     check_vocabulary(metadata, tensors)
+    left_out = tuple(sorted(sources.keys() - _used(names)))
     return Checkpoint(
         root,
         arch,
         hp,
         metadata,
         tensors,
-        tuple(sorted(sources.keys() - _used(names))),
+        left_out,
         {**origins(arch, hp, said, metadata, told), **vocabulary.origins},
-        (*vocabulary.warnings, *_assumed(arch, hp, told), *_warnings(config, sources, tensors, metadata)),
+        (
+            *vocabulary.warnings,
+            *_assumed(arch, hp, told),
+            *_lost(arch, left_out),
+            *_warnings(config, sources, tensors, metadata),
+        ),
     )
 
 
@@ -140,6 +146,14 @@ def _assumed(arch: Architecture, hp: Hparams, told: Mapping[str, str]) -> Iterat
     if told.get("max_position_embeddings") == ASSUMED:
         key, length = f"{arch.name}.context_length", hp.context_length
         yield f"params.json does not say the longest context: {length} is {ASSUMED}; --set {key}=N says another"
+
+
+def _lost(arch: Architecture, left_out: Sequence[str]) -> Iterator[str]:
+    """What is left out though it changes numbers."""
+    for part, why in arch.hf_lost.items():
+        if names := [name for name in left_out if f".{part}." in f".{name}."]:
+            more = f" and {len(names) - 1} more like it are" if len(names) > 1 else " is"
+            yield f"'{names[0]}'{more} left out, so that outputs differ a little from the source's: {why}"
 
 
 def read_parts(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored], dict[str, str]]:
