@@ -77,6 +77,7 @@ SAID = [
         [SUN],
     ),
     ("llama3", None, '<|python_tag|>{"name": "weather", "parameters": {"city": "Kona"}}<|eom_id|>', "", "", [SUN]),
+    ("llama3", None, '{"size": 3}', '{"size": 3}', "", []),
     ("llama3", None, '{"name": "Kona", "size": 3}', '{"name": "Kona", "size": 3}', "", []),
     (
         "mistral",
@@ -466,3 +467,14 @@ def test_a_template_that_shows_nothing_leaves_answers_as_they_are():
         [],
     )
     assert said("{{ raise_exception('no') }}{% if 0 %}{% endif %}", "<a>b</a>", tools=[WEATHER]) == ("<a>b</a>", "", [])
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@pytest.mark.parametrize(
+    "text", ["[", '{"a":', "<tool_call>", "</think>", "<think>", "f(a=[", "call:f{a:{b:", "<|message|>"]
+)
+def test_what_is_repeated_without_end_is_read_to_the_end(name, text):
+    begin, _ = find_format(name).call_around("weather") or ("".join(find_format(name).call_begins), "")
+    content, thinking, calls = said(name, begin + text * 5000 + "end", tools=[WEATHER], think=True)
+    assert (content or thinking).endswith("end")
+    assert calls == []

@@ -20,6 +20,7 @@ CONTENT, THINKING, CALL = "content", "thinking", "call"
 _MESSAGE = "<|message|>"
 _LONGEST = 64  # longer than any tag that ends a message
 _RECIPIENT = re.compile(r"to=([^\s<]+)")
+_HEADING = re.compile(r"<\|?\w*\|?>?|to=\S*|\b(?:assistant|analysis|commentary|final|json)\b")
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w*)")
 _HEADER = re.compile(r"\s*(?:<|to=|assistant\b|$)|\s*t(?:o)?$|\s*a(?:s|ss|ssi|ssis|ssist|ssista|ssistan|ssistant)?$")
 
@@ -84,7 +85,7 @@ class ChannelParser:
         header, tag, rest = self._buffer.partition(_MESSAGE)
         if not tag:
             if final:
-                self._delta.content += "" if "<|" in header or _RECIPIENT.match(header.strip()) else header
+                self._delta.content += header if _HEADING.sub("", header).strip() else ""
                 self._buffer = ""
             return False
         self._first = False
@@ -132,7 +133,7 @@ class ChannelParser:
         if self._waits() and body.strip():
             try:
                 call = self._dialect.read(self._name, body, self._tools)
-            except ValueError:
+            except (ValueError, RecursionError):
                 pass
             else:
                 call.index = self._count

@@ -9,8 +9,8 @@ from puna.template.parsing.channels import GLIMMER, HARMONY
 from puna.template.parsing.format import Format, Section
 from puna.template.parsing.functions import in_function, read_arguments, read_functions, read_loose
 from puna.template.parsing.objects import (
+    end_of_call,
     end_of_named,
-    end_of_object,
     in_string,
     read_each,
     read_named,
@@ -35,7 +35,7 @@ FUNCTIONS = Section("<tool_call>", "</tool_call>", read_functions, inside=in_fun
 ARGUMENTS = Section("<tool_call>", "</tool_call>", read_arguments, last="</arg_value>")
 MISTRAL = Section("[TOOL_CALLS]", "", read_named, end=end_of_named)
 DEEPSEEK = Section("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", read_separated, inside=in_string)
-BARE_OBJECT = Section("{", "", read_objects, end=end_of_object, bare=True)
+BARE_OBJECT = Section("{", "", read_objects, end=end_of_call, bare=True)
 HERMES_CALL = ('<tool_call>\n{"name": "NAME", "arguments": ', "}\n</tool_call>")
 ARGUMENT_TAGS = ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")
 _SEPARATED = ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>")
@@ -169,7 +169,7 @@ _ROWS = (
         "llama3",
         sections=(
             Section("<|python_tag|>", "<|eom_id|>", read_objects),
-            Section("{", "", read_objects, end=end_of_object, bare=True, first=True, after=" \n;,"),
+            Section("{", "", read_objects, end=end_of_call, bare=True, first=True, after=" \n;,"),
         ),
         writes=('{"name": "NAME", "parameters": ', "}"),
     ),

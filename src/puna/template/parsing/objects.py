@@ -15,6 +15,8 @@ from puna.template.parsing.tools import Tools
 DECODER = json.JSONDecoder(strict=False)  # models write line breaks into strings
 NAMES = ("name", "tool_name", "function")
 ARGUMENTS = ("arguments", "parameters", "args")
+_KEYS = (*NAMES, *ARGUMENTS, "type", "id")
+_FIRST_KEY = re.compile(r'\{\s*"([^"]{24}|[^"]*(?="))')
 
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _BETWEEN = re.compile(r"[\s,;]*")
@@ -96,6 +98,12 @@ def end_of_object(body: str, final: bool) -> int | None:
     if re.match(r"\{\s*[^\s\"]", body):
         return NEVER
     return balanced(body, 0)
+
+
+def end_of_call(body: str, final: bool) -> int | None:
+    """As `end_of_object`, but NEVER too where its first key is none of a call's: an answer in JSON need not wait."""
+    first = _FIRST_KEY.match(body)
+    return NEVER if first and first[1] not in _KEYS else end_of_object(body, final)
 
 
 def end_of_list(body: str, final: bool) -> int | None:

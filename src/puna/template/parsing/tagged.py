@@ -97,19 +97,19 @@ class TagParser:
 
     def _led(self, final: bool) -> bool:
         """Passes over what may stand where something begins; False where that takes more text."""
-        text = self._buffer.lstrip() if self._skip or self._lead else self._buffer
-        if self._after:
-            text = text.lstrip(self._after)
-        leading = self._leading()
-        for tag in leading:
-            if text.lstrip().startswith(tag):
-                self._buffer = text.lstrip()[len(tag) :]
-                self._lead_by(tag)
-                return self._led(final) if self._buffer else False
-        if not final and (not text or any(tag.startswith(text.lstrip()) for tag in leading)):
-            self._buffer = text
+        while True:
+            text = self._buffer.lstrip() if self._skip or self._lead else self._buffer
+            text = text.lstrip(self._after) if self._after else text
+            leading, begin = self._leading(), text.lstrip()
+            tag = next((tag for tag in leading if begin.startswith(tag)), None)
+            if tag is None:
+                break
+            self._buffer = begin[len(tag) :]
+            self._lead_by(tag)
+        self._buffer = text
+        if not final and (not text or any(tag.startswith(begin) for tag in leading)):
             return False
-        self._buffer, self._skip, self._lead, self._label, self._after = text, False, False, "", ""
+        self._skip, self._lead, self._label, self._after = False, False, "", ""
         self._begun = self._begun or bool(text.strip())
         return bool(text)
 
