@@ -85,14 +85,14 @@ def test_arguments_print_as_json_and_range_in_order():
 def test_tools_print_as_json_in_the_order_of_ollama():
     assert render(OVER_TOOLS % "{{ . }}", CHAT, tools=[TOOL]) == (
         '{"type":"function","function":{"name":"f","description":"\\u003cd\\u003e","parameters":{"properties":'
-        '{"z":{"type":"string","enum":["x","y"]},"a":{"type":["integer","null"]}}}}}'
+        '{"a":{"type":["integer","null"]},"z":{"type":"string","enum":["x","y"]}}}}}'
     )
 
 
-def test_properties_range_in_their_own_order_with_types():
+def test_properties_range_in_the_order_of_their_names_with_types():
     shown = "{{ $n }} {{ $p.Enum }} {{ toTypeScriptType $p }};"
     action = "{{ range $n, $p := .Function.Parameters.Properties }}" + shown + "{{ end }}"
-    assert render(OVER_TOOLS % action, CHAT, tools=[TOOL]) == "z [x y] string;a [] number | null;"
+    assert render(OVER_TOOLS % action, CHAT, tools=[TOOL]) == "a [] number | null;z [x y] string;"
 
 
 def test_the_list_of_tools_can_be_sliced_and_counted():

@@ -108,7 +108,7 @@ def to_typescript_type(value: object) -> str:
 
 
 def _tool_call(call: ToolCall) -> Record:
-    arguments = dict(sorted(call.arguments.items()))  # the order in which Ollama's Go templates see them
+    arguments = _sorted(call.arguments)
     values = Ordered(arguments, list(arguments.items()))
     function = {"Name": call.name, "Arguments": values, "Index": call.index}
     json = {"name": call.name, "arguments": arguments}
@@ -162,7 +162,7 @@ def _tool_json(tool: Mapping[str, Any]) -> dict[str, Any]:
     """The tool with its keys in the order of Ollama's structs; keys that those do not have follow."""
     ordered = _in_order(tool, ("type", "items", "function"))
     if isinstance(tool.get("function"), Mapping):
-        function = _in_order(tool["function"], ("name", "description", "parameters"))
+        function = _in_order({"description": ""} | tool["function"], ("name", "description", "parameters"))
         if isinstance(function.get("parameters"), Mapping):
             order = ("type", "$defs", "items", "required", "properties")
             function["parameters"] = _with_properties(_in_order(function["parameters"], order))
@@ -176,9 +176,16 @@ def _with_properties(schema: dict[str, Any]) -> dict[str, Any]:
     if isinstance(properties, Mapping):
         schema["properties"] = {
             name: _with_properties(_in_order(p, order)) if isinstance(p, Mapping) else p
-            for name, p in properties.items()
+            for name, p in sorted(properties.items())
         }
     return schema
+
+
+def _sorted(value: Any) -> Any:
+    """Objects with their names in order, as Go's maps are seen by templates."""
+    if isinstance(value, Mapping):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def _in_order(value: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
