@@ -15,7 +15,7 @@ from puna.engine.sampler import Sampling
 from puna.errors import PromptTooLong, RequestError
 from puna.opened import open_model
 
-CASES = ("t5", "umt5")
+CASES = ("umt5", "bart")
 CONTEXT = 4 * BLOCK
 GREEDY = Sampling(temperature=0.0, top_logprobs=0)
 LENGTHS = (150, 3, 64, 200, 128, 90, 65, 1)

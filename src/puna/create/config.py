@@ -24,14 +24,21 @@ MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 """Parts of a sentence-transformers model that are understood; embeddings always have unit length."""
 
 
+START = ("decoder_start_token_id", "forced_bos_token_id")
+"""Keys that may stand in generation_config.json alone."""
+
+
 def read_config(root: Path) -> dict[str, Any]:
     """config.json, with what sentence-transformers says about pooling as `pooling_type`.
 
-    What ModelOpt says in hf_quant_config.json is its `quantization_config`, if it has none.
+    What ModelOpt says in hf_quant_config.json is its `quantization_config`, if it has none, and what
+    generation_config.json says of how answers of an encoder-decoder begin, its own.
     """
     config: dict[str, Any] | None = read_json(root / "config.json")
     if config is None:
         raise ConversionError(f"converting {root}: there is no config.json; a checkpoint directory has one")
+    generation = read_json(root / "generation_config.json") or {}
+    config |= {key: generation[key] for key in START if key in generation and config.get(key) is None}
     modelopt = (read_json(root / "hf_quant_config.json") or {}).get("quantization")
     if isinstance(modelopt, dict) and config.get("quantization_config") is None:
         config["quantization_config"] = {"quant_method": "modelopt", **modelopt}

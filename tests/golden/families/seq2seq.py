@@ -9,7 +9,17 @@ T5: dict[str, Any] = {
     **{"decoder_start_token_id": 0, "num_layers": 3, "num_decoder_layers": 2},
 }
 
+BART: dict[str, Any] = {
+    **{"architectures": ["BartForConditionalGeneration"], "model_type": "bart", "vocab_size": 320, "d_model": 256},
+    **{"encoder_layers": 2, "encoder_ffn_dim": 256, "encoder_attention_heads": 4, "decoder_layers": 3},
+    **{"decoder_ffn_dim": 256, "decoder_attention_heads": 4, "max_position_embeddings": 256, "num_hidden_layers": 2},
+    **{"activation_function": "gelu", "scale_embedding": True, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2},
+    **{"decoder_start_token_id": 2, "forced_eos_token_id": 2, "is_encoder_decoder": True, "torch_dtype": "float32"},
+    **{"normalize_before": False, "normalize_embedding": True, "add_final_layer_norm": False},
+}
+
 CASES: dict[str, dict[str, Any]] = {
+    "bart": BART,
     "t5": {**T5, "feed_forward_proj": "relu"},
     "t5_gated": {
         **T5,
@@ -33,6 +43,8 @@ MORE = {"t5_gated": {"lm_head.weight": (320, 256)}, "umt5": {"lm_head.weight": (
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("t5", {"scale_decoder_outputs": False}),
     ("umt5", {"tie_word_embeddings": False}),
+    ("bart", {"scale_embedding": False}),
+    ("bart", {"encoder_attention_heads": 8, "decoder_attention_heads": 8}),
     ("t5_gated", {"layer_norm_epsilon": 1e-2}),
 ]
 
