@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+import puna
+
 HELLO = [{"role": "user", "content": "hello"}]
 
 
@@ -55,6 +57,19 @@ def test_a_prompt_is_shown_and_not_answered(live):
     assert shown == "<|start|>system\nBe brief.<|end|>\n<|start|>user\nhello<|end|>\n<|start|>assistant\n"
     shown = live("POST", "/api/generate", {**ask, "prompt": "hello", "raw": True}).json
     assert shown["_debug_info"]["rendered_template"] == "hello"
+
+
+def test_a_model_that_can_think_does_unless_told_otherwise(live, home):
+    puna.create("thinker", f"FROM {home / 'tiny.gguf'}\nRENDERER glm-4.7\nPARSER glm-4.7\n")
+    ask = {"model": "thinker", "messages": HELLO, "_debug_render_only": True}
+    ends = {}
+    for think in (None, True, False):
+        shown = live("POST", "/api/chat", {**ask, "think": think}).json["_debug_info"]["rendered_template"]
+        ends[think] = shown.partition("hello")[2]
+    assert ends == {None: "<|assistant|><think>", True: "<|assistant|><think>", False: "<|assistant|></think>"}
+    refused = live("POST", "/api/chat", {**ask, "model": "tiny", "think": True})
+    assert (refused.status, refused.json) == (400, {"error": "'tiny' does not support thinking"})
+    live("POST", "/api/chat", {"model": "thinker", "keep_alive": 0})
 
 
 def test_many_clients_at_once_get_what_each_would_get_alone(live):

@@ -10,6 +10,7 @@ import puna
 from puna.errors import TemplateError
 from puna.template import Message, ToolCall, named_renderer
 from puna.template.named import _TABLE, FOLDER, sized
+from puna.template.parsing import open_parser, parse_text
 
 BREW = {
     "type": "function",
@@ -212,6 +213,20 @@ def test_a_function_is_declared_as_written_here(name, part):
 def test_thinking_is_turned_on_and_off(name, thinks, silent):
     assert puna.render(name, [TEA], think=True).endswith(thinks)
     assert puna.render(name, [TEA], think=False).endswith(silent)
+
+
+# One cannot think, and one cannot do otherwise, whatever it is told.
+ASKED = {(name, think) for name in puna.RENDERERS for think in (None, True, False)}
+ASKED -= {("qwen3-vl-instruct", True), ("qwen3-vl-thinking", False)}
+
+
+@pytest.mark.parametrize(("name", "think"), sorted(ASKED, key=str))
+def test_an_answer_is_read_as_the_renderer_of_that_name_leaves_it_open(name, think):
+    prompt = puna.render(name, [TEA], think=think)
+    parser = open_parser(name, think=think, last_message=TEA, prompt=prompt)
+    open_thought = prompt.rstrip().endswith(("<think>", "<|START_THINKING|>"))
+    said = parse_text(parser, ["Hm", parser.format.thinking_ends, "Tea!"] if open_thought else ["Tea!"])
+    assert (said.thinking, said.content) == (("Hm", "Tea!") if open_thought else ("", "Tea!"))
 
 
 def test_gemma_is_told_in_the_system_turn_to_think():

@@ -47,7 +47,10 @@ class Server:
         return Wanted(entry.name.short, entry.digest, size, min(int(length), int(most)))
 
     async def check(self, ask: Answering) -> None:
-        """Refused where the model cannot do what is asked, or what is asked makes no sense."""
+        """Refused where the model cannot do what is asked, or what is asked makes no sense.
+
+        A request that says nothing of thinking is put to a model that can as one that wants it, as Ollama does.
+        """
         if ask.top_logprobs is not None and not 0 <= ask.top_logprobs <= 20:
             raise Refused(400, "top_logprobs must be between 0 and 20")
         if isinstance(ask.think, str) and ask.think not in THINKING:
@@ -57,6 +60,8 @@ class Server:
         for wanted, capability in _needed(ask):
             if wanted and capability not in able:
                 raise Refused(400, f"{ask.model!r} does not support {capability}")
+        if ask.think is None and "thinking" in able:
+            ask.think = True
 
     async def load(self, ask: Addressed) -> float:
         """Load a model that is asked nothing yet; the seconds that took."""

@@ -51,6 +51,7 @@ _ROWS = (
     Format("qwen3.5", THINK, (ON, UNSAID), sections=(FUNCTIONS,)),
     Format("nemotron-3-nano", THINK, (ON,), sections=(FUNCTIONS,)),
     Format("glm-4.7", THINK, (ON, UNSAID), sections=(ARGUMENTS,), marks=ARGUMENT_TAGS),
+    Format("glm-ocr", THINK, sections=(ARGUMENTS,), marks=ARGUMENT_TAGS),
     Format(
         "laguna",
         THINK,
@@ -226,5 +227,4 @@ ALIASES = {
     "ornith": "qwen3.5",
     "nemotron-3.5-nano": "nemotron-3-nano",
     "poolside-v1": "laguna",
-    "glm-ocr": "glm-4.7",
 }
