@@ -1,5 +1,6 @@
 """An encoder-decoder's GGUF file in llama.cpp: what its decoder says after what its encoder has read."""
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ def peer_of(path: Path) -> Iterator[Any]:
 
     lib.llama_backend_init()
     silent = lib.llama_log_callback(lambda level, text, data: None)
-    lib.llama_log_set(silent, None)
+    lib.llama_log_set(silent, ctypes.c_void_p(0))
     model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
     asked = lib.llama_context_default_params()
     asked.n_ctx = asked.n_batch = asked.n_ubatch = 256
@@ -38,6 +39,7 @@ def peer_of(path: Path) -> Iterator[Any]:
     finally:
         lib.llama_free(context)
         lib.llama_model_free(model)
+        lib.llama_log_set(ctypes.cast(None, lib.llama_log_callback), ctypes.c_void_p(0))
 
 
 def batch_of(ids: list[int], start: int = 0) -> Any:
