@@ -171,6 +171,23 @@ SAID = [
         "Hm.",
         [SUN],
     ),
+    (
+        "minicpm",
+        None,
+        'So.<function name="weather"><param name="city">Hilo</param><param name="days">2</param></function>',
+        "So.",
+        "",
+        [RAIN],
+    ),
+    (
+        "kimi",
+        None,
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>"
+        '{"city": "Kona"}<|tool_call_end|><|tool_calls_section_end|>',
+        "",
+        "",
+        [SUN],
+    ),
     ("phi4", None, '<|tool_call|>[{"name": "weather", "arguments": {"city": "Kona"}}]<|/tool_call|>', "", "", [SUN]),
     (
         "olmo3",
@@ -291,6 +308,11 @@ def test_calls_are_numbered_in_the_order_in_which_they_come():
 )
 def test_the_end_of_the_prompt_shows_whether_thinking_is_open(prompt, expected):
     assert parts(parse_text(open_parser("hermes", prompt=prompt), ["a</think>b"])) == expected
+
+
+def test_a_prompt_that_opens_no_thinking_says_more_than_the_request():
+    parser = open_parser("cohere", think=True, prompt="<|CHATBOT_TOKEN|>")
+    assert parts(parse_text(parser, ["<|START_RESPONSE|>a<|END_RESPONSE|>"])) == ("a", "", [])
 
 
 def test_an_answer_that_goes_on_a_message_of_the_assistant_goes_on_where_it_stopped():
@@ -452,6 +474,7 @@ MARKS = {
     "hermes": '<tool_call>\n{"name"',
     "gemma4": "<|tool_call>call:",
     "kimi": "<|tool_call_begin|>",
+    "minicpm": '<function name="f"><param name="a">1</param></function>',
 }
 
 
@@ -478,3 +501,11 @@ def test_what_is_repeated_without_end_is_read_to_the_end(name, text):
     content, thinking, calls = said(name, begin + text * 5000 + "end", tools=[WEATHER], think=True)
     assert (content or thinking).endswith("end")
     assert calls == []
+
+
+def test_gemma_goes_on_thinking_behind_what_a_tool_said_with_or_without_its_tag():
+    last = {"role": "tool", "content": "rain"}
+    assert said("gemma4", "a<channel|>b", think=True, last_message=last) == ("b", "a", [])
+    assert said("gemma4", "<|channel>thought\na<channel|>b", think=True, last_message=last) == ("b", "a", [])
+    parser = open_parser("gemma4", prompt="<|turn>model\n<|channel>thought\n")
+    assert parts(parse_text(parser, ["a<channel|>b"])) == ("b", "a", [])

@@ -7,7 +7,7 @@ from puna.template.message import ToolCall
 from puna.template.parsing.braces import read_braces
 from puna.template.parsing.channels import GLIMMER, HARMONY
 from puna.template.parsing.format import Format, Section
-from puna.template.parsing.functions import in_function, read_arguments, read_functions, read_loose
+from puna.template.parsing.functions import in_function, read_arguments, read_function, read_functions, read_loose
 from puna.template.parsing.objects import (
     end_of_call,
     end_of_named,
@@ -193,6 +193,7 @@ _ROWS = (
         sections=(Section("<|tool_call|>", "<|/tool_call|>", read_objects, inside=in_string),),
         writes=('<|tool_call|>[{"name": "NAME", "arguments": ', "}]<|/tool_call|>"),
     ),
+    Format("minicpm", THINK, sections=(Section('<function name="', "</function>", read_function),)),
     Format(
         "kimi",
         THINK,

@@ -56,6 +56,11 @@ def read_invokes(body: str, tools: Tools) -> list[ToolCall | str]:
     return calls
 
 
+def read_function(body: str, tools: Tools) -> list[ToolCall | str]:
+    """What stands between `<function name="` and `</function>`, as MiniCPM writes it."""
+    return read_invokes(f'<function name="{body}</function>', tools)
+
+
 def in_function(body: str) -> bool:
     """Whether a `<function=...>` was begun and not ended."""
     return body.rfind("<function=") > body.rfind("</function>")

@@ -37,6 +37,7 @@ KNOWN = (
     ("olmo3", r"<function_calls>"),
     ("glm-4.7", r"<arg_key>"),
     ("functions", r"<tool_call>.*<function=.*<parameter="),
+    ("minicpm", r'<function name=\\?".*<param name='),
     ("granite", r"<\|tool_call\|>(?!.*<\|/tool_call\|>)"),
     ("phi4", r"<\|/tool_call\|>"),
     ("llama3", r"<\|python_tag\|>|<\|eom_id\|>"),

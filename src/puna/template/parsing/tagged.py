@@ -132,7 +132,7 @@ class TagParser:
         elif self.format.thinking and tag == self.format.thinking[1]:
             self._skip = True
         elif self._thinking:
-            self._lead, self._skip = False, True
+            self._lead, self._skip, self._label = False, True, self.format.label
         else:
             self._think()
 
@@ -265,7 +265,9 @@ class TagParser:
 def _begins_in_thinking(format: Format, think: bool | None, last: Message | None, prompt: str) -> bool:
     if not format.thinking:
         return False
-    opened, closed = (prompt.rstrip().endswith(tag) for tag in format.thinking)
+    opening, closing = format.thinking
+    end = prompt.rstrip()
+    opened, closed = end.endswith((opening, (opening + format.label).rstrip())), end.endswith(closing)
     if opened or closed:
         return opened
     if last is not None and last.role == "assistant":
@@ -273,7 +275,10 @@ def _begins_in_thinking(format: Format, think: bool | None, last: Message | None
             return False
         if last.thinking:
             return True
-    return think in format.opens or bool(think and format.reopens and last is not None and last.role == "tool")
+    if think and format.reopens and last is not None and last.role == "tool":
+        return True
+    always = len(format.opens) == 3  # whatever was asked for; else a prompt that is known would show it
+    return think in format.opens and (always or not prompt)
 
 
 def _overlap(text: str, tag: str) -> int:
