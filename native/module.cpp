@@ -198,6 +198,10 @@ NB_MODULE(_native, m) {
         .def(nb::init<nb::list, int>())
         .def("wait", &Loading::wait, "Whether all is packed; waits so many seconds for it.")
         .def_prop_ro("done", [](const Loading &loading) { return loading.packing->done(); }, "Stored bytes packed so far.");
+    nb::class_<FreeThreads>(m, "FreeThreads", "How many threads a pool uses; for tests.")
+        .def(nb::init<int>(), nb::arg("threads"))
+        .def("count", &FreeThreads::count, nb::arg("now"))
+        .def("learn", &FreeThreads::learn, nb::arg("lost"), nb::arg("seconds"), nb::arg("now"));
     nb::class_<Pool>(m, "Pool").def(nb::init<int>()).def_prop_ro("size", &Pool::size);
     nb::class_<Loaded>(m, "Program")
         .def(nb::init<Pool &, const std::string &, nb::list, nb::list, nb::list, std::vector<int>, Bytes, Bytes, int64_t>(),

@@ -103,8 +103,8 @@ int Program::run(int schedule, const Sizes &sizes) {
     }
     fault_.store(0, std::memory_order_relaxed);
     const double start = now();
-    if (profiled_) pool_.run([this](int thread) { work<true>(thread); });
-    else pool_.run([this](int thread) { work<false>(thread); });
+    if (profiled_) pool_.run_free([this](int thread) { work<true>(thread); });
+    else pool_.run_free([this](int thread) { work<false>(thread); });
     seconds_ = now() - start;
     return fault_.load(std::memory_order_relaxed);
 }
@@ -126,7 +126,7 @@ std::vector<Profile> Program::profiles() const {
 template <bool profiled> void Program::work(int thread) {
     Thread &own = threads_[size_t(thread)];
     if (own.version != version_) resolve(own, thread);
-    const Run run{sizes_, pool_.size(), own.scratch, kernels_, &fault_};
+    const Run run{sizes_, pool_.active(), own.scratch, kernels_, &fault_};
     const std::vector<Phase> &phases = schedules_[size_t(schedule_)].phases;
     for (size_t i = 0; i < phases.size(); i++) {
         for (const int index : phases[i].own) {

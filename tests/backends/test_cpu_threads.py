@@ -10,7 +10,7 @@ import pytest
 
 from puna import dtypes
 from puna.backends.base import Bounds
-from puna.backends.cpu import open_backend
+from puna.backends.cpu import _native, open_backend
 from puna.graph import T, input_
 
 PROGRAM = """
@@ -115,3 +115,38 @@ def test_weights_are_packed_without_threads_that_the_system_refuses():
         "print(_native.Packing([(2, 1, 64, 32, raw, out, False)], 512).wait(60))\n"
     )
     assert found == ["True"]
+
+
+def test_a_core_that_others_use_is_left_to_them_for_longer_each_time():
+    free, now, rests = _native.FreeThreads(4), 0.0, []
+    for _ in range(7):
+        while free.count(now) == 4:  # half of a core is missing
+            now += 0.005
+            free.learn(0.0025, 0.005, now)
+        begun = now
+        while free.count(now) == 3:  # nothing is
+            now += 0.001
+            free.learn(0.0, 0.001, now)
+        rests.append(round(1000 * (now - begun)))
+    assert rests == pytest.approx([20, 40, 80, 160, 320, 640, 640], abs=1)
+
+
+def test_as_many_threads_rest_as_cores_are_missing_but_one_works_on():
+    for missing, left in ((0.3, 8), (0.6, 7), (1.0, 7), (2.0, 6), (7.8, 1)):
+        free = _native.FreeThreads(8)
+        free.learn(missing * 0.1, 0.1, 0.1)
+        assert free.count(0.1) == left
+
+
+def test_a_short_disturbance_changes_nothing():
+    free = _native.FreeThreads(2)
+    free.learn(0.002, 0.004, 0.004)
+    for i in range(1, 100):
+        free.learn(0.0, 0.002, 0.004 + 0.002 * i)
+        assert free.count(0.004 + 0.002 * i) == 2
+
+
+def test_threads_without_a_core_sit_out_and_results_stay():
+    program, x = doubled(24), np.arange(64 * 512, dtype=np.float32).reshape(64, 512)
+    for _ in range(300):
+        np.testing.assert_array_equal(program.run({"x": x})[0], x * 2)
