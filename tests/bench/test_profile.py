@@ -77,13 +77,16 @@ def test_a_point_is_what_all_threads_do_for_each_byte() -> None:
 
 
 def test_a_roofline_has_every_roof_and_every_point_under_names_of_any_kind() -> None:
-    text = roofline.svg("a < b & c", 4e10, {"int8": 1e12, "f32": 2e11}, {"x<y": {"p": (2.0, 4e10), "none": (0.0, 1.0)}})
+    reads = {"memory": 4e10, "L3": 1e11}
+    text = roofline.svg(
+        "a < b & c", reads, {"int8": 1e12, "f32": 2e11}, {"x<y": {"p": (2.0, 4e10), "none": (0.0, 1.0)}}
+    )
     plot = ElementTree.fromstring(text)
     space = "{http://www.w3.org/2000/svg}"
     assert len(plot.findall(f"{space}polyline")) == 2
     assert [t.text for t in plot.findall(f"{space}circle/{space}title")] == ["p, x<y: 40 GOP/s at 2 operations a byte"]
     texts = [t.text for t in plot.iter(f"{space}text")]
-    assert {"a < b & c", "int8 1000", "f32 200", "p, x<y"} <= set(texts)
+    assert {"a < b & c", "int8 1000", "f32 200", "p, x<y", "memory 40 GB/s", "L3 100 GB/s"} <= set(texts)
     assert "prefers-color-scheme: dark" in text
 
 
@@ -91,3 +94,10 @@ def test_a_plot_goes_with_a_profile_and_a_profile_with_the_cpu_backend(puna: Cal
     assert puna("bench", tiny, "--svg", "r.svg").status == 2
     assert puna("bench", tiny, "--profile", "--backend", "numpy").status == 2
     assert puna("bench", tiny, "--profile", "--peer").status == 2
+
+
+def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_measured(puna: Callable, tiny: Path) -> None:  # noqa: F811
+    for options in (("--json", "no/where.json"), ("--profile", "--svg", "no/where.svg")):
+        done = puna("bench", tiny, *options)
+        assert done.status == 2
+        assert "there is no folder" in done.err

@@ -85,7 +85,8 @@ class Profiles:
         threads, groups = self.limits.threads, {p.work.name: points(p) for p in self.found}
         peaks = {kind: rates[threads] for kind, rates in self.limits.peaks[self.limits.isa].items()}
         title = f"{self.model}, {threads} thread{'s' if threads > 1 else ''}, {self.limits.isa}"
-        return svg(title, self.limits.read["memory"][threads], peaks, groups)
+        reads = {place: self.limits.read[place][threads] for place in ("memory", "L3") if place in self.limits.read}
+        return svg(title, reads, peaks, groups)
 
 
 def profiles(

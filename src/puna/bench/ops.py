@@ -5,7 +5,7 @@ Weights are rotated out of the caches, as a decode finds them; other operands li
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,22 +15,17 @@ from puna import dtypes
 from puna.backends.base import Bounds
 from puna.backends.cpu import CpuBackend
 from puna.backends.cpu import _native as native
-from puna.backends.cpu.weights import has_product
+from puna.backends.cpu.weights import has_product, type_id
 from puna.bench import table
 from puna.bench.contender import write_states
 from puna.bench.limits import Limits, Reading, cache_size
 from puna.bench.table import giga, number, percent
 from puna.bench.work import KINDS, KV_BYTES
 from puna.cache import BLOCK
-from puna.dtypes import DTYPES
+from puna.dtypes import DTYPES, DType
 from puna.graph import S, T, Tensor, constant, input_, state
 from puna.graph.ops import apply
 
-TYPES = (
-    *("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"),
-    *("MXFP4", "NVFP4", "TQ1_0", "TQ2_0", "Q1_0"),
-    *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "F16", "BF16", "F32"),
-)
 SHAPE = (2048, 2048)
 """Rows and columns of a weight."""
 ROWS = (1, 8, 512)
@@ -68,10 +63,11 @@ class Measured:
         return {**asdict(self), "share": self.share}
 
 
-def measure(limits: Limits, types: Sequence[str] = TYPES, shape: tuple[int, int] = SHAPE) -> Iterator[Measured]:
+def measure(limits: Limits, types: Iterable[str] = tuple(DTYPES), shape: tuple[int, int] = SHAPE) -> Iterator[Measured]:
     """Every kernel in turn."""
     for name in types:
-        yield from _products(name, shape, limits)
+        if DTYPES[name].ggml_id is not None and has_product(DTYPES[name]):
+            yield from _products(DTYPES[name], shape, limits)
     backend = CpuBackend(limits.threads, "auto")
     for op, arrays in ROW_OPS.items():
         for rows in (1, PREFILL):
@@ -81,16 +77,14 @@ def measure(limits: Limits, types: Sequence[str] = TYPES, shape: tuple[int, int]
         yield _attention(PREFILL, PREFILL, kv, backend, limits)
 
 
-def _products(name: str, shape: tuple[int, int], limits: Limits) -> Iterator[Measured]:
-    dtype, (n, k) = DTYPES[name], shape
-    if dtype.ggml_id is None or not has_product(dtype):
-        return
+def _products(dtype: DType, shape: tuple[int, int], limits: Limits) -> Iterator[Measured]:
+    name, type_, (n, k) = dtype.name, type_id(dtype), shape
     raw = np.random.default_rng(0).integers(0, 60, dtype.nbytes(shape), dtype=np.uint8)  # small numbers in any type
     if name == "MXFP4":
         raw[:: dtype.block_bytes] = 120  # small exponents would make denormals of the products
-    one = native.linear_pack(dtype.ggml_id, n, k, raw, limits.threads)
+    one = native.linear_pack(type_, n, k, raw, limits.threads)
     count = max(1, ROTATED // one.nbytes)
-    weights = [one, *(native.linear_pack(dtype.ggml_id, n, k, raw, limits.threads) for _ in range(count - 1))]
+    weights = [one, *(native.linear_pack(type_, n, k, raw, limits.threads) for _ in range(count - 1))]
     reading = Reading(count * one.nbytes, limits.threads)
     for rows in ROWS:
         some = weights[: max(1, int(WORK / (2 * n * k * rows)))]

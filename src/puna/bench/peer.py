@@ -64,7 +64,7 @@ class LlamaCpp:
     @property
     def build(self) -> str:
         """What was measured: its version and the system information of its build."""
-        return f"llama-cpp-python {self._lib.__version__}; {self._lib.llama_print_system_info().decode()}"
+        return f"llama-cpp-python {self._lib.__version__}; {self._lib.llama_print_system_info().decode().rstrip(' |')}"
 
     def _model(self, repack: bool) -> Any:
         if repack not in self._models:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from puna.cli.options import Command, backend_option, threads_option
+from puna.cli.progress import Progress
 
 if TYPE_CHECKING:
     from puna.bench.work import Work
@@ -39,8 +41,8 @@ def _numbers(name: str, text: str) -> Callable[[Command], Command]:
 
 @click.command()
 @click.argument("model", required=False)
-@_numbers("prefill", "Prompts of so many tokens. [default: 512]")
-@_numbers("decode", "So many tokens one after the other. [default: 128]")
+@_numbers("prefill", "Prompts of so many tokens.")
+@_numbers("decode", "So many tokens one after the other.")
 @_numbers("batched", "A token at a time in so many sequences at once: 8,32 ...")
 @_numbers("context", "A token at a time behind so many positions: 8192,32768 ...")
 @click.option("--all", "everything", is_flag=True, help="All of these, at the sizes that others publish.")
@@ -62,10 +64,14 @@ def command(
     """Measure how fast MODEL is: a name, a GGUF file or a checkpoint directory; or with an option, this machine alone.
 
     Each line says tokens a second (the median of all rounds, the least and the most), and which part that is of what
-    the machine can do: of the bytes it reads a second in decoding, of its arithmetic in prefill.
+    the machine can do: of the bytes it reads a second in decoding, of its arithmetic in prefill. What is measured is
+    what --prefill, --decode, --batched and --context ask for; without any of them, --prefill 512 --decode 128.
     """
     if svg and not profile:
         raise click.UsageError("--svg goes with --profile")
+    for path in (svg, out and out != "-" and Path(out)):
+        if path and not path.resolve().parent.is_dir():
+            raise click.UsageError(f"'{path}' cannot be written: there is no folder '{path.resolve().parent}'")
     if model and (limits or ops):
         raise click.UsageError("--limits and --ops measure the machine: without MODEL")
     if limits or ops:
@@ -90,7 +96,11 @@ def _ops(threads: int | None, out: str | None) -> None:
     from puna.bench import ops
 
     limits = machine.measure(threads)
-    found = list(ops.measure(limits))
+    found = []
+    with Progress(unit="kernels") as progress:
+        for each in ops.measure(limits):
+            found.append(each)
+            progress("measuring", len(found), 0)
     figures = {"limits": limits.to_dict(), "kernels": [each.to_dict() for each in found]}
     _tell(ops.lines(found), figures, out)
 
@@ -108,7 +118,10 @@ def _compare(model: str, works: list[Work], svg: Path | None, out: str | None, o
     from puna.bench import compare
     from puna.bench.model import compared
 
-    found = compared(model, works, **options)
+    total = options["rounds"] * len(works) * (2 if options["peer"] else 1)
+    done = count(1)
+    with Progress(unit="pieces of work") as progress:
+        found = compared(model, works, **options, tick=lambda: progress("measuring", next(done), total))
     _tell(compare.lines(found), found.to_dict(), out)
 
 
@@ -120,9 +133,9 @@ def _profile(model: str, works: list[Work], svg: Path | None, out: str | None, o
     from puna.bench.profile import lines
 
     found = profiles(model, works, rounds=options["rounds"], threads=options["threads"])
-    _tell(lines(found.found, found.engine), found.to_dict(), out)
     if svg:
         svg.write_text(found.plot(), "utf-8")
+    _tell([*lines(found.found, found.engine), *([f"plot: {svg}"] if svg else [])], found.to_dict(), out)
 
 
 def _need_native(threads: int | None) -> None:
