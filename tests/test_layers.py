@@ -18,7 +18,7 @@ _FILES = "formats quants machine dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 # Modules: a model as its user holds it, where both roads meet.
-_MODEL = "rendering verifying model prompting reranking runtime opened generation"
+_MODEL = "rendering verifying model answering deciding prompting reranking runtime opened generation"
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server worker bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
@@ -28,7 +28,9 @@ LAYERS = {
     "parsing": f"rendering model template {_FILES}",
     "rendering": f"model opened store template {_FILES}",
     "verifying": f"opened create store {_FILES}",
-    "model": f"runtime prompting reranking opened generation {_ROADS} {_RUN} {_FILES}",
+    "model": f"answering deciding runtime prompting reranking opened generation {_ROADS} {_RUN} {_FILES}",
+    "answering": f"runtime generation engine template tokenizer {_FILES}",
+    "deciding": f"engine tokenizer {_FILES}",
     "runtime": f"reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
     "prompting": "opened tokenizer template errors",
     "reranking": "tokenizer errors",
@@ -55,7 +57,9 @@ LAYERS = {
 }
 
 # Where each library outside the standard library may be imported. `puna.backends` holds one module per library.
-_ARRAYS = "reranking model opened create engine store tokenizer media formats nn cache backends graph quants dtypes"
+_ARRAYS = (
+    "reranking deciding model opened create engine store tokenizer media formats nn cache backends graph quants dtypes"
+)
 LIBRARIES = {
     "click": "cli",
     "gotpl": "template",
@@ -69,6 +73,7 @@ LIBRARIES = {
     "numpy": f"server bench {_ARRAYS}",
     "onnx": "backends",
     "onnxruntime": "backends",
+    "prometheus_client": "server",
     "prompt_toolkit": "cli",
     "sentencepiece": "tokenizer",
     "starlette": "server",

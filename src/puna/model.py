@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -13,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from puna.answering import Answering
 from puna.arguments import require_types
 from puna.errors import ModelError, PromptTooLong, RequestError, TemplateError
-from puna.generation import Answer, Chunk, Options, Stats, StopText, chunks, parse_options
+from puna.generation import Answer, parse_options
 from puna.opened import Opened, open_model
 from puna.reranking import INSTRUCTION, answers, chance_of_yes, pair, question, scores_of
 from puna.runtime import Runtime
 
 if TYPE_CHECKING:
     from puna.arch.base import Hparams
-    from puna.engine.constrain import Constraint, Vocabulary
-    from puna.engine.sequence import Sequence as EngineSequence
+    from puna.deciding import Decision
     from puna.formats.imatrix import Imatrix
     from puna.template import Message
     from puna.template.parsing import Format, Parser
@@ -78,7 +77,6 @@ class Model:
         self._runtime = Runtime(
             opened, backend=backend, context_length=context_length, kv_type=kv_type, threads=threads
         )
-        self._answered = False
 
     def __repr__(self) -> str:
         name = self.metadata.get("general.name") or self.opened.source.name
@@ -161,7 +159,7 @@ class Model:
         iterator ends the generation.
         """
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else self._checked(prompt)
-        return self._answer(tokens, parse_options(self.opened.params, options), parser, format)
+        return self._answer(tokens, parser, format, options)
 
     def chat(
         self,
@@ -180,7 +178,7 @@ class Model:
         messages = list(messages)
         prompt = self.render(messages, tools=tools, think=think)
         parser = self.open_parser(messages, tools=tools, think=think, prompt=prompt)
-        return self._answer(self.tokenizer.encode(prompt), parse_options(self.opened.params, options), parser, format)
+        return self._answer(self.tokenizer.encode(prompt), parser, format, options)
 
     def open_parser(
         self,
@@ -305,6 +303,27 @@ class Model:
         logits = (self._runtime.engine.forward(prompt, last=True)[0, ids] for prompt in prompts)
         return np.array([chance_of_yes(row) for row in logits], np.float32)
 
+    # ---- decisions --------------------------------------------------------------------------------------------------
+
+    def decide(
+        self, prompt: str | Sequence[int] | Sequence[Message | Mapping[str, Any]], choices: Sequence[str]
+    ) -> Decision:
+        """Which of `choices` the model goes on with after a text, token ids or messages, and how probable each is.
+
+        RequestError for less than two choices, or two that are the same tokens.
+        """
+        from puna.deciding import decide
+
+        self._check_generates()
+        self._check_reads_nothing("decide")
+        return decide(self._runtime.engine, self.tokenizer, self._tokens(prompt), choices)
+
+    def _tokens(self, prompt: Any) -> list[int]:
+        """Of a text, of token ids, or of messages as the model's template renders them."""
+        if not isinstance(prompt, str) and prompt and not isinstance(prompt[0], int):
+            prompt = self.render(prompt)
+        return self.tokenizer.encode(prompt) if isinstance(prompt, str) else self._checked(prompt)
+
     # ---- importance -------------------------------------------------------------------------------------------------
 
     def imatrix(
@@ -353,66 +372,10 @@ class Model:
             raise RequestError(f"token {wrong[0]} is outside the vocabulary; ids run from 0 to {size - 1}")
         return ids
 
-    @cached_property
-    def _words(self) -> Vocabulary:
-        from puna.engine.constrain import Vocabulary
-
-        return Vocabulary(self.tokenizer)
-
-    def _constraint(self, format: Any, parser: Parser | None) -> Constraint | None:
-        """What an answer is held to, behind whatever the model thinks first."""
-        if format is None or format == "":
-            return None
-        from puna.engine.constrain import Constraint, grammar_of, led_by, thought_first
-
-        grammar = grammar_of(format)
-        if parser and (tags := parser.format.thinking):
-            rules = parser.format.rules or thought_first(self._words, tags, begun=parser.thinking)
-            grammar = led_by(rules, grammar)
-        return Constraint(self._words, grammar)
-
-    def _answer(self, tokens: list[int], options: Options, parser: Parser | None, format: Any) -> Answer:
-        """What is wrong with a request is said at once; the rest waits until the first chunk is asked for."""
+    def _answer(self, tokens: list[int], parser: Parser | None, format: Any, options: Mapping[str, Any]) -> Answer:
         self._check_generates()
-        if not tokens:
-            raise RequestError("the prompt is empty; at least one token is needed")
-        if len(tokens) >= self.context_length + self.reads:  # who reads it needs no room for the answer
-            raise PromptTooLong(len(tokens), self.context_length, self.hparams.context_length)
-        constraint = self._constraint(format, parser)
-        return Answer(lambda taken: self._chunks(tokens, options, parser, constraint, taken))
+        return self._answering.answer(tokens, parse_options(self.opened.params, options), parser, format)
 
-    def _chunks(
-        self,
-        tokens: list[int],
-        options: Options,
-        parser: Parser | None,
-        constraint: Constraint | None,
-        taken: Callable[[Callable[[], None]], None],
-    ) -> Generator[Chunk, None, None]:
-        begun = time.perf_counter()
-        self._runtime.prepare()
-        engine = self._runtime.engine
-        waited = time.perf_counter() - begun
-        loading, self._answered = waited if self._answered else self._runtime.load_seconds, True
-        stop_ids = () if options.ignore_eos else self.tokenizer.stop_ids
-        prompt, text = (self._runtime.start, tokens) if self.reads else (tokens, [])
-        ends: dict[str, Any] = {"limit": options.num_predict, "stop_ids": stop_ids, "constraint": constraint}
-        sequence = engine.submit(prompt, options.sampling, text=text, **ends)
-        taken(lambda: engine.cancel(sequence))
-        try:
-            last = yield from chunks(engine.tokens(sequence), self.tokenizer, StopText(options.stop), parser)
-        finally:
-            engine.cancel(sequence)
-        reason = sequence.reason.value if last.done_reason is None and sequence.reason else "stop"
-        yield replace(last, done=True, done_reason=reason, stats=_stats(sequence, loading))
-
-
-def _stats(sequence: EngineSequence, load_seconds: float) -> Stats:
-    return Stats(
-        load_seconds=load_seconds,
-        prompt_tokens=sequence.asked,
-        cached_tokens=sequence.cached,
-        prompt_seconds=max(sequence.first_token - sequence.submitted, 0.0),
-        tokens=sequence.generated,
-        seconds=sequence.last_token - sequence.first_token,
-    )
+    @cached_property
+    def _answering(self) -> Answering:
+        return Answering(self._runtime, self.tokenizer)

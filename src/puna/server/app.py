@@ -12,17 +12,30 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, compile_path
 
+from puna.server import own
 from puna.server.access import Access
 from puna.server.anthropic import messages
-from puna.server.endpoints import Endpoint, failed, serve
+from puna.server.endpoints import Call, Endpoint, failed, serve
 from puna.server.errors import Refused
 from puna.server.ollama import answers, library, making
 from puna.server.openai import completions, others, responses
+from puna.server.openapi import document
 from puna.server.server import Server
 from puna.server.settings import Settings
+from puna.server.wire import json_reply
 
-TABLES = (answers, library, making, completions, others, responses, messages)
-ENDPOINTS: list[Endpoint] = [endpoint for table in TABLES for endpoint in table.ENDPOINTS]
+TABLES = (answers, library, making, own, completions, responses, others, messages)
+
+
+async def openapi(call: Call, ask: None) -> Response:
+    """Everything that can be asked for, as OpenAPI describes it."""
+    return json_reply(document(ENDPOINTS))
+
+
+ENDPOINTS: list[Endpoint] = [
+    *(endpoint for table in TABLES for endpoint in table.ENDPOINTS),
+    Endpoint(method="GET", path="/openapi.json", run=openapi, scope=None, about="What can be asked for."),
+]
 """Everything that can be asked for."""
 
 FORMS = {"/v1/messages": "anthropic", "/v1/": "openai"}

@@ -64,6 +64,7 @@ def serve(server: Server, endpoint: Endpoint) -> Callable[[Request], Awaitable[R
         except ClientDisconnect:
             return Response(status_code=499)
         except Exception as error:
+            server.metrics.failed(status_of(error))
             return failed(endpoint.api, error)
 
     return run

@@ -14,6 +14,7 @@ from puna.machine.memory import free_memory
 from puna.server import catalog
 from puna.server.durations import parse_duration
 from puna.server.errors import Refused
+from puna.server.metrics import Metrics
 from puna.server.models import Loaded, Models, Wanted
 from puna.server.settings import Settings
 from puna.server.storage import Storage
@@ -31,6 +32,7 @@ class Server:
     settings: Settings
     models: Models = field(init=False)
     responses: Storage = field(default_factory=Storage)
+    metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
         self.models = Models(self.settings, free_memory)
@@ -84,7 +86,9 @@ class Server:
                     if isinstance(part, dict):
                         raise Failure("Bug", "the model's process gave a value instead of an answer")
                     if isinstance(part, Chunk) and part.stats:
-                        part = replace(part, stats=replace(part.stats, load_seconds=waited))
+                        stats = replace(part.stats, load_seconds=waited)
+                        self.metrics.answered(wanted.name, stats, time.monotonic() - begun)
+                        part = replace(part, stats=stats)
                     yield part
 
     async def value(self, ask: Ask, client: str) -> dict[str, Any]:

@@ -94,6 +94,14 @@ class Detokenize(Addressed, kw_only=True, omit_defaults=True, tag="detokenize", 
     tokens: list[int]
 
 
+class Decide(Addressed, kw_only=True, omit_defaults=True, tag="decide", tag_field="ask"):
+    """Which of `choices` comes after a prompt, or messages; with how much probability each."""
+
+    choices: list[str]
+    prompt: str = ""
+    messages: list[dict[str, Any]] | None = None
+
+
 class Render(Chat, kw_only=True, omit_defaults=True, tag="render", tag_field="ask"):
     """The prompt that messages make, and its tokens."""
 
@@ -106,4 +114,4 @@ class Measure(Struct, kw_only=True, tag="measure", tag_field="ask"):
     """What the process takes now."""
 
 
-Ask = Chat | Generate | Embed | Rerank | Tokenize | Detokenize | Render | RenderPrompt | Measure
+Ask = Chat | Generate | Embed | Rerank | Tokenize | Detokenize | Decide | Render | RenderPrompt | Measure

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 from puna.errors import RequestError
 from puna.generation import KNOWN, LOAD_TIME, Answer
 from puna.worker.prompts import Prompt, prompt_of
-from puna.worker.requests import Chat, Detokenize, Embed, Generate, Measure, Render, RenderPrompt, Rerank, Tokenize
+from puna.worker.requests import (
+    Chat,
+    Decide,
+    Detokenize,
+    Embed,
+    Generate,
+    Measure,
+    Render,
+    RenderPrompt,
+    Rerank,
+    Tokenize,
+)
 
 if TYPE_CHECKING:
     from puna.model import Model
@@ -74,6 +85,12 @@ def detokenize(model: Model, ask: Detokenize) -> dict[str, Any]:
     return {"text": model.tokenizer.decode(ask.tokens)}
 
 
+def decide(model: Model, ask: Decide) -> dict[str, Any]:
+    """The choice, the probability of each, and of all together."""
+    made = model.decide(ask.prompt if ask.messages is None else ask.messages, ask.choices)
+    return {"choice": made.choice, "probabilities": made.probabilities, "mass": made.mass}
+
+
 def rendered(model: Model, ask: Render | RenderPrompt) -> dict[str, Any]:
     """The prompt that messages or a text make, and its tokens."""
     prompt = prompt_of(model, ask, model.context_length)
@@ -92,6 +109,7 @@ VALUES: dict[type, Callable[[Any, Any], dict[str, Any]]] = {
     Rerank: rerank,
     Tokenize: tokenize,
     Detokenize: detokenize,
+    Decide: decide,
     Render: rendered,
     RenderPrompt: rendered,
     Measure: measure,

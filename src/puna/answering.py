@@ -1,0 +1,92 @@
+"""Answers of one model: from a prompt's tokens to chunks, on its runtime and its tokenizer. It knows no template."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from puna.errors import PromptTooLong, RequestError
+from puna.generation import Answer, Chunk, Options, Stats, StopText, chunks
+from puna.runtime import Runtime
+
+if TYPE_CHECKING:
+    from puna.engine.constrain import Constraint, Vocabulary
+    from puna.engine.sequence import Sequence
+    from puna.template.parsing import Parser
+    from puna.tokenizer import Tokenizer
+
+
+class Answering:
+    """Answers prompts. Several threads may ask."""
+
+    def __init__(self, runtime: Runtime, tokenizer: Tokenizer) -> None:
+        self._runtime = runtime
+        self._tokenizer = tokenizer
+        self._answered = False
+
+    def answer(self, tokens: list[int], options: Options, parser: Parser | None, format: Any) -> Answer:
+        """What is wrong with a request is said at once; the rest waits until the first chunk is asked for."""
+        runtime = self._runtime
+        if not tokens:
+            raise RequestError("the prompt is empty; at least one token is needed")
+        if len(tokens) >= runtime.context_length + runtime.reads:  # who reads it needs no room for the answer
+            raise PromptTooLong(len(tokens), runtime.context_length, runtime.hparams.context_length)
+        constraint = self._constraint(format, parser)
+        return Answer(lambda taken: self._chunks(tokens, options, parser, constraint, taken))
+
+    @cached_property
+    def _words(self) -> Vocabulary:
+        from puna.engine.constrain import Vocabulary
+
+        return Vocabulary(self._tokenizer)
+
+    def _constraint(self, format: Any, parser: Parser | None) -> Constraint | None:
+        """What an answer is held to, behind whatever the model thinks first."""
+        if format is None or format == "":
+            return None
+        from puna.engine.constrain import Constraint, grammar_of, led_by, thought_first
+
+        grammar = grammar_of(format)
+        if parser and (tags := parser.format.thinking):
+            rules = parser.format.rules or thought_first(self._words, tags, begun=parser.thinking)
+            grammar = led_by(rules, grammar)
+        return Constraint(self._words, grammar)
+
+    def _chunks(
+        self,
+        tokens: list[int],
+        options: Options,
+        parser: Parser | None,
+        constraint: Constraint | None,
+        taken: Callable[[Callable[[], None]], None],
+    ) -> Generator[Chunk, None, None]:
+        begun = time.perf_counter()
+        self._runtime.prepare()
+        engine = self._runtime.engine
+        waited = time.perf_counter() - begun
+        loading, self._answered = waited if self._answered else self._runtime.load_seconds, True
+        stop_ids = () if options.ignore_eos else self._tokenizer.stop_ids
+        prompt, text = (self._runtime.start, tokens) if self._runtime.reads else (tokens, [])
+        ends: dict[str, Any] = {"limit": options.num_predict, "stop_ids": stop_ids, "constraint": constraint}
+        sequence = engine.submit(prompt, options.sampling, text=text, **ends)
+        taken(lambda: engine.cancel(sequence))
+        try:
+            last = yield from chunks(engine.tokens(sequence), self._tokenizer, StopText(options.stop), parser)
+        finally:
+            engine.cancel(sequence)
+        reason = sequence.reason.value if last.done_reason is None and sequence.reason else "stop"
+        yield replace(last, done=True, done_reason=reason, stats=_stats(sequence, loading))
+
+
+def _stats(sequence: Sequence, load_seconds: float) -> Stats:
+    return Stats(
+        load_seconds=load_seconds,
+        prompt_tokens=sequence.asked,
+        cached_tokens=sequence.cached,
+        prompt_seconds=max(sequence.first_token - sequence.submitted, 0.0),
+        tokens=sequence.generated,
+        seconds=sequence.last_token - sequence.first_token,
+    )

@@ -1,0 +1,114 @@
+"""What no other API has: tokens, prompts, rankings and decisions of a model; how the server is; what can be asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from puna.server.endpoints import Call, Endpoint
+from puna.server.errors import Refused
+from puna.server.metrics import exposed
+from puna.server.wire import json_reply
+from puna.worker.requests import Addressed, Decide, Detokenize, Render, Rerank, Tokenize
+
+YES_OR_NO = ["yes", "no"]
+MOST_SCORES = 101
+"""How many whole numbers a score may be one of."""
+
+
+class Decision(Addressed, kw_only=True):
+    """`type` is choice, of `choices`; boolean, yes or no; or score, a whole number from `low` to `high`."""
+
+    type: str = "choice"
+    choices: list[str] | None = None
+    low: int = 1
+    high: int = 5
+    prompt: str = ""
+    messages: list[dict[str, Any]] | None = None
+
+
+class Ranking(Rerank, kw_only=True):
+    """The best `top_n` alone, and with `return_documents` their texts."""
+
+    top_n: int | None = None
+    return_documents: bool = False
+
+
+async def tokenize(call: Call, ask: Tokenize) -> Response:
+    """The tokens of a text."""
+    return json_reply(await call.server.value(ask, call.client))
+
+
+async def detokenize(call: Call, ask: Detokenize) -> Response:
+    """The text of tokens."""
+    return json_reply(await call.server.value(ask, call.client))
+
+
+async def apply_template(call: Call, ask: Render) -> Response:
+    """The prompt that messages make, its tokens, and how many they are."""
+    value = await call.server.value(ask, call.client)
+    return json_reply(value | {"count": len(value["tokens"])})
+
+
+async def rerank(call: Call, ask: Ranking) -> Response:
+    """Documents in the order in which they answer a query, the best first."""
+    known = {name: getattr(ask, name) for name in Rerank.__struct_fields__}
+    scores = (await call.server.value(Rerank(**known), call.client))["scores"]
+    best = sorted(range(len(scores)), key=lambda i: -scores[i])[: ask.top_n]
+    results = [
+        {"index": i, "relevance_score": scores[i]} | ({"document": ask.documents[i]} if ask.return_documents else {})
+        for i in best
+    ]
+    return json_reply({"model": ask.model, "results": results})
+
+
+async def decide(call: Call, ask: Decision) -> Response:
+    """What a model decides, and how probable it finds each possibility."""
+    common = {"model": ask.model, "keep_alive": ask.keep_alive, "options": ask.options}
+    wanted = Decide(choices=_choices(ask), prompt=ask.prompt, messages=ask.messages, **common)  # type: ignore[arg-type]
+    made = await call.server.value(wanted, call.client)
+    return json_reply({"model": ask.model, "value": _value(ask.type, made), **made})
+
+
+def _choices(ask: Decision) -> list[str]:
+    match ask.type:
+        case "choice" if ask.choices:
+            return ask.choices
+        case "boolean":
+            return YES_OR_NO
+        case "score" if 0 < ask.high - ask.low < MOST_SCORES:
+            return [str(number) for number in range(ask.low, ask.high + 1)]
+    raise Refused(400, "decide: type choice with choices, boolean, or score with low below high would work")
+
+
+def _value(kind: str, made: dict[str, Any]) -> Any:
+    """A choice, a truth value, or of a score the value to be expected."""
+    if kind == "boolean":
+        return made["choice"] == YES_OR_NO[0]
+    if kind == "score":
+        return sum(int(choice) * p for choice, p in made["probabilities"].items())
+    return made["choice"]
+
+
+async def health(call: Call, ask: None) -> Response:
+    """That the server answers, and the models that are loaded."""
+    return json_reply({"status": "ok", "models": [model.wanted.name for model in call.server.models.loaded]})
+
+
+async def metrics(call: Call, ask: None) -> Response:
+    """Figures in Prometheus' form."""
+    text, kind = exposed(call.server)
+    return Response(text, media_type=kind)
+
+
+ENDPOINTS = [
+    Endpoint(method="POST", path="/api/tokenize", run=tokenize, reads=Tokenize, about="The tokens of a text."),
+    Endpoint(method="POST", path="/api/detokenize", run=detokenize, reads=Detokenize, about="The text of tokens."),
+    Endpoint(method="POST", path="/api/apply-template", run=apply_template, reads=Render, about="A prompt."),
+    Endpoint(method="POST", path="/api/rerank", run=rerank, reads=Ranking, about="Documents by how they answer."),
+    Endpoint(method="POST", path="/v1/rerank", run=rerank, reads=Ranking, api="openai", about="The same."),
+    Endpoint(method="POST", path="/api/decide", run=decide, reads=Decision, about="A choice or a score."),
+    Endpoint(method="GET", path="/health", run=health, scope=None, about="That the server answers."),
+    Endpoint(method="GET", path="/metrics", run=metrics, about="Figures in Prometheus' form."),
+]
