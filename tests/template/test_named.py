@@ -248,6 +248,11 @@ def test_qwen_3_8_has_one_system_message():
     )
 
 
+def test_a_last_answer_is_continued_although_instructions_follow_it():
+    begun = [TEA, {"role": "assistant", "content": "With"}, {"role": "developer", "content": "In verse."}]
+    assert puna.render("qwen3.8", begun, think="medium").endswith("<think>\n\n</think>\n\nWith")
+
+
 def test_earlier_thoughts_stay_where_the_family_keeps_them():
     assert "<think>\nThey want tea.\n</think>\n\n<tool_call>" in puna.render("ornith", TALK)
     assert "<think>They want tea.</think><|tool_call_start|>" in puna.render("lfm2-thinking", TALK, think=True)
@@ -312,11 +317,15 @@ def test_types_that_are_a_choice_are_written_as_gemma_was_taught():
         "a": {"type": ["string", "null"]},
         "b": {"anyOf": [{"type": "string"}, {"type": "number"}]},
         "c": {"type": "array", "items": {"type": ["string", "null"]}},
+        "d": {"type": ["string", "null"], "enum": ["x"]},
+        "e": {"type": ["string"], "enum": ["x"]},
     }
     function = {"name": "f", "parameters": {"type": "object", "properties": fields}}
     prompt = puna.render("gemma4", [TEA], tools=[{"type": "function", "function": function}])
     assert "a:{type:<|\"|>['STRING', 'NULL']<|\"|>},b:{type:<|\"|>['STRING', 'NUMBER']<|\"|>}," in prompt
     assert 'c:{items:{type:[<|"|>STRING<|"|>,<|"|>NULL<|"|>]},type:<|"|>ARRAY<|"|>}' in prompt
+    assert "d:{type:<|\"|>['STRING', 'NULL']<|\"|>}," in prompt
+    assert 'e:{enum:[<|"|>x<|"|>],type:<|"|>STRING<|"|>}' in prompt
 
 
 def test_gemma_4_alone_stands_for_the_size_of_the_model():

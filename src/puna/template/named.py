@@ -112,7 +112,7 @@ def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     callers: dict[str, str] = {}
     waiting: list[ToolCall] = []
     for index, message in enumerate(messages):
-        callers |= {call.id: call.name for call in message.tool_calls if call.id}
+        callers |= {call.id: call.name for call in reversed(message.tool_calls) if call.id}
         waiting = list(message.tool_calls) if message.role == "assistant" and message.tool_calls else waiting
         next_caller = waiting.pop(0).name if message.role == "tool" and waiting else ""
         seen.append(
