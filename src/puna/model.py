@@ -220,10 +220,14 @@ class Model:
 
         The Modelfile's messages come first, and before them its system message, unless `messages` begin with one.
         A last message of role assistant is continued where the template can. `more`: `prompt` and `suffix` for what
-        is to come between them, by a template that knows `.Suffix`, else by the vocabulary's tokens for that.
+        is to come between them, by a template that knows `.Suffix`, else by the vocabulary's tokens for that. Without
+        a template, an encoder-decoder's prompt is the one message of the user.
         """
-        from puna.prompting import render_for
+        from puna.prompting import prompt_alone, render_for
 
+        templates = (template, self.opened.template, self.opened.renderer, self.metadata.get("tokenizer.chat_template"))
+        if self.reads and not any(templates):
+            return prompt_alone(self.opened, messages, tools=tools, **more)
         vocabulary = self.tokenizer.vocabulary
         return render_for(self.opened, vocabulary, messages, tools=tools, think=think, template=template, **more)
 

@@ -45,6 +45,22 @@ def render_for(
     return render(named_renderer(sized(opened.renderer, parameters)), given, system=system, **more)
 
 
+def prompt_alone(opened: Opened, messages: Iterable[Message | Mapping[str, Any]], **more: Any) -> str:
+    """What a user says, for a model that answers a prompt as it is; RequestError where there is more than that."""
+    from puna.template import parse_messages
+
+    given = [*parse_messages(opened.messages), *parse_messages(messages)]
+    there = [f"a message of role {message.role}" for message in given]
+    there += ["a system message"] if opened.system else []
+    there += [name for name in ("tools", "suffix") if more.get(name)]
+    if [message.role for message in given] != ["user"] or len(there) > 1 or given[0].images:
+        raise RequestError(
+            f"chat: the model answers a prompt as it is, and there is {', '.join(there) or 'nothing'}; "
+            "one message of the user, of text alone, works"
+        )
+    return given[0].content
+
+
 def template_of(opened: Opened) -> str:
     """The text of a model's template, the Modelfile's first; TemplateError where it has none and no renderer either."""
     own = str(opened.metadata.get("tokenizer.chat_template") or "")

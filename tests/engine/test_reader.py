@@ -110,3 +110,15 @@ def test_what_has_no_text_to_read_says_so(model):
     for refused in (lambda: model.embed("a"), lambda: model.imatrix("a"), lambda: model.rerank("a", ["b"])):
         with pytest.raises(RequestError, match="'t5' is an encoder-decoder"):
             refused()
+
+
+def test_without_a_template_one_message_of_the_user_is_the_prompt(model):
+    asked = {"role": "user", "content": "hello there"}
+    options = {"temperature": 0, "num_predict": 4, "ignore_eos": True}
+    said = [chunk.tokens for chunk in model.chat([asked], **options)]
+    assert said == [chunk.tokens for chunk in model.generate("hello there", **options)]
+    for several in ([asked, asked], [{"role": "system", "content": "x"}, asked], []):
+        with pytest.raises(RequestError, match="one message of the user"):
+            model.chat(several)
+    with pytest.raises(RequestError, match="a message of role user, tools"):
+        model.chat([asked], tools=[{"type": "function", "function": {"name": "f"}}])
