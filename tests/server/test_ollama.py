@@ -67,6 +67,7 @@ def test_a_model_that_can_think_does_unless_told_otherwise(live, home):
         shown = live("POST", "/api/chat", {**ask, "think": think}).json["_debug_info"]["rendered_template"]
         ends[think] = shown.partition("hello")[2]
     assert ends == {None: "<|assistant|><think>", True: "<|assistant|><think>", False: "<|assistant|></think>"}
+    assert live("POST", "/api/apply-template", ask).json["prompt"].endswith(ends[None])
     refused = live("POST", "/api/chat", {**ask, "model": "tiny", "think": True})
     assert (refused.status, refused.json) == (400, {"error": "'tiny' does not support thinking"})
     live("POST", "/api/chat", {"model": "thinker", "keep_alive": 0})

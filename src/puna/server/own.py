@@ -47,6 +47,7 @@ async def detokenize(call: Call, ask: Detokenize) -> Response:
 
 async def apply_template(call: Call, ask: Render) -> Response:
     """The prompt that messages make, its tokens, and how many they are."""
+    await call.server.check(ask)
     value = await call.server.value(ask, call.client)
     return json_reply(value | {"count": len(value["tokens"])})
 

@@ -128,6 +128,7 @@ def _delta(block: Mapping[str, Any], text: str) -> dict[str, str]:
 async def count_tokens(call: Call, ask: Messages) -> Response:
     """How many tokens the prompt of a request has."""
     chat = to_chat(ask, counting=True)
+    await call.server.check(chat)
     fields = {name: getattr(chat, name) for name in ("model", "messages", "tools", "think")}
     value = await call.server.value(Render(**fields), call.client)
     return json_reply({"input_tokens": len(value["tokens"])})
