@@ -436,3 +436,13 @@ def test_tool_calls_come_in_chunks(tmp_path):
     parser.push(call[:-1])
     last = list(model.generate(">", parser=parser, temperature=0, num_predict=0))[-1]
     assert [(each.name, each.arguments) for each in last.tool_calls] == [("f", {"a": 1})]
+
+
+def test_what_looks_like_a_tool_call_is_text_where_no_tools_were_offered(tmp_path):
+    template = "{% for m in messages %}{{ m.content }}{% if m.tool_calls %}<tool_call>{{ m.tool_calls[0].function | tojson }}</tool_call>{% endif %}{% endfor %}"  # noqa: E501
+    model = puna.load(write_tiny(tmp_path / "t.gguf", tokenizer__chat_template=template))
+    said = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+    parser = model.open_parser()
+    assert parser.push(said).content + parser.close().content == said
+    offered = model.open_parser(tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}])
+    assert [call.name for call in [*offered.push(said).tool_calls, *offered.close().tool_calls]] == ["f"]

@@ -188,11 +188,16 @@ class Model:
         think: bool | str | None = None,
         prompt: str = "",
     ) -> Parser:
-        """A parser for one answer of the model to `messages`, which were rendered as `prompt`."""
-        from puna.template.parsing import open_parser
+        """A parser for one answer of the model to `messages`, which were rendered as `prompt`.
+
+        Without `tools` there are no calls of them, and what looks like one is text, unless a PARSER reads it.
+        """
+        from puna.template.parsing import PARSERS, open_parser
 
         last = messages[-1] if messages else None
-        return open_parser(self.format, tools=tools, think=think, last_message=last, prompt=prompt)
+        named = {self.opened.parser, self.opened.renderer} & set(PARSERS)
+        format = self.format if tools or named else replace(self.format, sections=(), silent=(), marks=())
+        return open_parser(format, tools=tools, think=think, last_message=last, prompt=prompt)
 
     @cached_property
     def format(self) -> Format:
