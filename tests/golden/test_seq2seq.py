@@ -48,6 +48,12 @@ def test_how_answers_begin_may_stand_in_either_file(where: str, tmp_path: Path) 
     assert (metadata["bart.decoder_start_token_id"], metadata["bart.forced_bos_token_id"]) == (5, 9)
 
 
+def test_an_early_config_forces_the_beginning_of_a_text(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "bart", force_bos_token_to_be_generated=True, bos_token_id=7)
+    assert open_model(tmp_path).metadata["bart.forced_bos_token_id"] == 7
+    assert "bart.forced_bos_token_id" not in open_model(write_checkpoint(tmp_path / "plain", "bart")).metadata
+
+
 def test_encoder_and_decoder_have_as_many_heads(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "bart", decoder_attention_heads=8)
     with pytest.raises(ModelError, match="the encoder has 4 heads and the decoder 8"):
