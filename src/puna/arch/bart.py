@@ -197,9 +197,7 @@ def hparams_from_hf(config: Config) -> Hparams:
     named = {"encoder_layers": "num_hidden_layers", "decoder_layers": "num_decoder_layers"}
     named |= {"encoder_ffn_dim": "intermediate_size", "encoder_attention_heads": "num_attention_heads"}
     said = {ours: config.get(key) for key, ours in named.items()}
-    if config.get("forced_bos_token_id") is None and config.get(
-        "force_bos_token_to_be_generated"
-    ):  # early ones
+    if config.get("forced_bos_token_id") is None and config.get("force_bos_token_to_be_generated"):  # early ones
         said["forced_bos_token_id"] = config.get("bos_token_id", 0)
     scale = config["d_model"] ** 0.5 if config["scale_embedding"] else None
     return Hparams.from_hf("bart", {**config, **said, "embedding_multiplier": scale, "layer_norm_eps": EPS})
