@@ -38,7 +38,9 @@ std::vector<int64_t> best(const float *values, int64_t size, int64_t count) {
     for (int64_t begin = count; count > 0 && begin < size; begin += stride) {
         const int64_t end = std::min(size, begin + stride);
         // A constant length, so that compilers make vectors of it.
-        if (end - begin == stride ? !any_above(values + begin, stride, bar) : !any_above(values + begin, end - begin, bar)) continue;
+        if (end - begin == stride ? !any_above(values + begin, stride, bar)
+                                  : !any_above(values + begin, end - begin, bar))
+            continue;
         for (int64_t i = begin; i < end; i++) {
             if (values[i] <= bar) continue;  // an equal of a lower id is there already
             kept.push_back({values[i], i});

@@ -82,7 +82,8 @@ inline void trit_words(const uint8_t *block, int sub, uint32_t q[8]) {
     for (int h = 0; h < 2; h++)
         for (int i = 0; i < 4; i++) {
             const int stripe = 2 * (sub - 5) + h;
-            q[4 * h + i] = stripe < 5 ? trit_word(block + 32 + 4 * i, powers[stripe]) : trit_word(block + 48, powers[i]);
+            q[4 * h + i] =
+                stripe < 5 ? trit_word(block + 32 + 4 * i, powers[stripe]) : trit_word(block + 48, powers[i]);
         }
 }
 

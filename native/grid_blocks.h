@@ -1,5 +1,5 @@
-// Blocks of the IQ1, IQ2 and IQ3 types (drawn in src/puna/quants/iq.py), read as what panels hold: indices of levels, and
-// small scales. It does not know the points of grids.
+// Blocks of the IQ1, IQ2 and IQ3 types (drawn in src/puna/quants/iq.py), read as what panels hold: indices of levels,
+// and small scales. It does not know the points of grids.
 #pragma once
 
 #include "grids.h"

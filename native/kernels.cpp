@@ -10,7 +10,8 @@ namespace puna {
     extern const RowKernels row_kernels;              \
     extern const AttentionKernels attention_kernels;  \
     extern const RecurrentKernels recurrent_kernels;
-#define PUNA_SET const KernelSet kernels{linear_kernels, row_kernels, attention_kernels, recurrent_kernels, limit_kernels};
+#define PUNA_SET                                                                                                       \
+    const KernelSet kernels{linear_kernels, row_kernels, attention_kernels, recurrent_kernels, limit_kernels};
 
 namespace generic { PUNA_LINEAR PUNA_VECTORS PUNA_SET }
 #if defined(PUNA_HAVE_AVX2)

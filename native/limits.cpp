@@ -1,4 +1,4 @@
-// How fast this machine can be at most: arithmetic, reading, barriers. For `puna bench`; programs do not come through here.
+// How fast this machine can be at most: arithmetic and reading. For `puna bench`; programs do not come through here.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -54,10 +54,11 @@ double time_peak(Pool &pool, const std::string &isa, const std::string &name, in
     return peak.operations * static_cast<double>(count) * pool.size() / best;
 }
 
-// Seconds of every round, each after the other with nothing between that would put other bytes in the caches. Once: threads
-// that are faster take more, as kernels have it. Several `times`: each its own part again and again, in its own caches.
-std::vector<double> time_reading(Pool &pool, const std::string &isa, Bytes memory, int64_t times, int streams, int64_t ahead,
-                                 int rounds) {
+// Seconds of every round, each after the other with nothing between that would put other bytes in the caches. Once:
+// threads that are faster take more, as kernels have it. Several `times`: each its own part again and again, in its own
+// caches.
+std::vector<double> time_reading(Pool &pool, const std::string &isa, Bytes memory, int64_t times, int streams,
+                                 int64_t ahead, int rounds) {
     const LimitKernels &kernels = kernels_of(parse_isa(isa)).limits;
     const uint8_t *data = memory.data();
     const int64_t units = static_cast<int64_t>(memory.size() / read_unit);

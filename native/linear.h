@@ -1,8 +1,8 @@
 // y = x W^T for a weight of any ggml type: packing, activation quantization, the matrix product, row lookup.
 //
 // A weight (n rows, k columns, ggml bytes) is packed once into panels of 16 rows, laid out for the kernels (layout in
-// kernels/panels.h). Activations are put once per input into an "act" buffer that all weights reading it share. A product
-// is cut into units that any threads may take, in any order; there is no barrier inside. Each output element is
+// kernels/panels.h). Activations are put once per input into an "act" buffer that all weights reading it share. A
+// product is cut into units that any threads may take, in any order; there is no barrier inside. Each output element is
 // computed by the same operations whatever t, unit or thread: bitwise the same alone and in a batch.
 #pragma once
 
@@ -83,8 +83,8 @@ void linear_panels(const LinearKernels &kernels, const LinearJob &job, int64_t t
 
 // ---- row lookup (embedding)
 
-// out[i, 0..k) = row ids[i], exactly as ggml dequantizes it. From file bytes, and from a packed weight (tied embedding).
-// Ids must be in [0, n); the packed weight must keep its values.
+// out[i, 0..k) = row ids[i], exactly as ggml dequantizes it. From file bytes, and from a packed weight (tied
+// embedding). Ids must be in [0, n); the packed weight must keep its values.
 void embed_rows(Type type, const uint8_t *src, int64_t k, const int32_t *ids, int64_t count, float *out,
                 int64_t out_stride);
 void embed_rows(const Packed &weight, const int32_t *ids, int64_t count, float *out, int64_t out_stride);

@@ -57,7 +57,8 @@ Type checked_type(int id) {
 void take(int id, const Bytes &levels) {
     const Type type = static_cast<Type>(id);
     if (levels.size() != grid_bytes(type) || levels.size() == 0)
-        throw std::invalid_argument("linear: " + std::to_string(levels.size()) + " bytes are not the grid of type " + std::to_string(id));
+        throw std::invalid_argument("linear: " + std::to_string(levels.size()) + " bytes are not the grid of type " +
+                                    std::to_string(id));
     take_grid(type, levels.data());
 }
 
@@ -96,7 +97,8 @@ Result run_linear(const Weight &weight, const Floats &x, const std::string &isa,
     check_input(weight, x);
     const int64_t t = static_cast<int64_t>(x.shape(0)), n = weight.packed.n, k = weight.packed.k;
     if (bias && bias->size() != static_cast<size_t>(n)) throw std::invalid_argument("linear: bias must be (n,)");
-    if (start && start->size() != static_cast<size_t>(t * n)) throw std::invalid_argument("linear: start must be (t, n)");
+    if (start && start->size() != static_cast<size_t>(t * n))
+        throw std::invalid_argument("linear: start must be (t, n)");
     const LinearKernels &kernels = kernels_of(parse_isa(isa)).linear;
     const ActKind kind = act_kind(weight.packed.type);
     Memory act = allocate(act_bytes(kind, t, k));

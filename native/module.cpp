@@ -73,11 +73,13 @@ struct Loading {  // weights being packed, and the arrays that are read and writ
         std::vector<PackJob> parsed;
         for (nb::handle item : jobs) {
             const int type = nb::cast<int>(item[0]);
-            if (!is_linear_type(type)) throw std::invalid_argument("packing: type " + std::to_string(type) + " has no kernel");
-            const auto from = nb::cast<Source>(item[4], false);  // the array itself: a copy would be gone before it is read
+            if (!is_linear_type(type))
+                throw std::invalid_argument("packing: type " + std::to_string(type) + " has no kernel");
+            // Arrays themselves: copies would be gone before they are read.
+            const auto from = nb::cast<Source>(item[4], false);
             const auto to = nb::cast<Bytes>(item[5], false);
-            const PackJob job{Type(type), nb::cast<int64_t>(item[1]), nb::cast<int64_t>(item[2]), nb::cast<int64_t>(item[3]),
-                              from.data(), to.data(), nb::cast<bool>(item[6])};
+            const auto size = [&](int i) { return nb::cast<int64_t>(item[i]); };
+            const PackJob job{Type(type), size(1), size(2), size(3), from.data(), to.data(), nb::cast<bool>(item[6])};
             if (job.count < 1 || job.n < 1 || job.k < 1 || job.k % block_size(job.type) ||
                 from.size() != size_t(job.count * job.n) * row_bytes(job.type, job.k) ||
                 to.size() != size_t(job.count) * packed_bytes(job.type, job.n, job.k))
@@ -100,7 +102,8 @@ using Powers = std::vector<int64_t>;  // factor, then the powers of T, O and S
 
 std::vector<Extent> extents(nb::handle list) {
     std::vector<Extent> out;
-    for (const Powers &p : nb::cast<std::vector<Powers>>(list)) out.push_back({p[0], int8_t(p[1]), int8_t(p[2]), int8_t(p[3])});
+    for (const Powers &p : nb::cast<std::vector<Powers>>(list))
+        out.push_back({p[0], int8_t(p[1]), int8_t(p[2]), int8_t(p[3])});
     return out;
 }
 
@@ -145,8 +148,8 @@ struct Loaded {  // a program, and the arrays that it reads and writes
     std::unique_ptr<Program> program;
     std::vector<int> inputs;
 
-    Loaded(Pool &pool, const std::string &isa, nb::list steps, nb::list outside, nb::list schedules, std::vector<int> input_storages,
-           Bytes arena, Bytes own, int64_t own_stride)
+    Loaded(Pool &pool, const std::string &isa, nb::list steps, nb::list outside, nb::list schedules,
+           std::vector<int> input_storages, Bytes arena, Bytes own, int64_t own_stride)
         : inputs(std::move(input_storages)) {
         std::vector<uint8_t *> pointers;
         for (nb::handle array : outside) {
@@ -159,8 +162,8 @@ struct Loaded {  // a program, and the arrays that it reads and writes
         keep.push_back(nb::cast(own));
         std::vector<Schedule> parsed;
         for (nb::handle item : schedules) parsed.push_back(schedule_from(item));
-        program = std::make_unique<Program>(pool, parse_isa(isa), steps_from(steps), std::move(pointers), std::move(parsed), arena.data(),
-                                            own.data(), own_stride);
+        program = std::make_unique<Program>(pool, parse_isa(isa), steps_from(steps), std::move(pointers),
+                                            std::move(parsed), arena.data(), own.data(), own_stride);
     }
 
     int run(int schedule, int64_t t, int64_t o, int64_t s, nb::list arrays) {
@@ -197,14 +200,16 @@ NB_MODULE(_native, m) {
     nb::class_<Loading>(m, "Packing", "Packs weights' stored bytes into their panels, in the background.")
         .def(nb::init<nb::list, int>())
         .def("wait", &Loading::wait, "Whether all is packed; waits so many seconds for it.")
-        .def_prop_ro("done", [](const Loading &loading) { return loading.packing->done(); }, "Stored bytes packed so far.");
+        .def_prop_ro(
+            "done", [](const Loading &loading) { return loading.packing->done(); }, "Stored bytes packed so far.");
     nb::class_<FreeThreads>(m, "FreeThreads", "How many threads a pool uses; for tests.")
         .def(nb::init<int>(), nb::arg("threads"))
         .def("count", &FreeThreads::count, nb::arg("now"))
         .def("learn", &FreeThreads::learn, nb::arg("lost"), nb::arg("seconds"), nb::arg("now"));
     nb::class_<Pool>(m, "Pool").def(nb::init<int>()).def_prop_ro("size", &Pool::size);
     nb::class_<Loaded>(m, "Program")
-        .def(nb::init<Pool &, const std::string &, nb::list, nb::list, nb::list, std::vector<int>, Bytes, Bytes, int64_t>(),
+        .def(nb::init<Pool &, const std::string &, nb::list, nb::list, nb::list, std::vector<int>, Bytes, Bytes,
+                      int64_t>(),
              nb::keep_alive<1, 2>())
         .def("run", &Loaded::run)
         .def_prop_ro("seconds", [](const Loaded &loaded) { return loaded.program->seconds(); })

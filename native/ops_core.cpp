@@ -31,7 +31,8 @@ void collapse(Bound &bound) {
         for (View &view : bound.views) {
             view.shape[d] *= view.shape[d + 1];
             view.strides[d] = view.strides[d + 1];
-            for (int e = d + 1; e + 1 < view.rank; e++) view.shape[e] = view.shape[e + 1], view.strides[e] = view.strides[e + 1];
+            for (int e = d + 1; e + 1 < view.rank; e++)
+                view.shape[e] = view.shape[e + 1], view.strides[e] = view.strides[e + 1];
             view.rank--;
         }
     }
@@ -43,7 +44,9 @@ int64_t elements(const View &view) {
     return n;
 }
 
-int64_t element_units(const Bound &bound, const Run &) { return (elements(bound.views[0]) + unit_elements - 1) / unit_elements; }
+int64_t element_units(const Bound &bound, const Run &) {
+    return (elements(bound.views[0]) + unit_elements - 1) / unit_elements;
+}
 
 int64_t offset_of(const View &view, int64_t index) {  // of an element by its row-major number, in elements
     int64_t offset = 0;
@@ -105,7 +108,8 @@ template <class F> void arithmetic(const Bound &bound, int64_t begin, int64_t en
     if (bound.views[0].element == Element::f32) {
         binary<float, float>(bound, begin, end, [&](float a, float b) { return f(a, b); });
     } else {
-        binary<int32_t, int32_t>(bound, begin, end, [&](int32_t a, int32_t b) { return int32_t(f(uint32_t(a), uint32_t(b))); });
+        binary<int32_t, int32_t>(bound, begin, end,
+                                 [&](int32_t a, int32_t b) { return int32_t(f(uint32_t(a), uint32_t(b))); });
     }
 }
 
@@ -125,16 +129,36 @@ template <class F> void extreme(const Bound &bound, int64_t begin, int64_t end, 
     }
 }
 
-void add(const Bound &b, const Run &, int64_t i, int64_t n) { arithmetic(b, i, n, [](auto x, auto y) { return x + y; }); }
-void sub(const Bound &b, const Run &, int64_t i, int64_t n) { arithmetic(b, i, n, [](auto x, auto y) { return x - y; }); }
-void mul(const Bound &b, const Run &, int64_t i, int64_t n) { arithmetic(b, i, n, [](auto x, auto y) { return x * y; }); }
-void div(const Bound &b, const Run &, int64_t i, int64_t n) { binary<float, float>(b, i, n, [](float x, float y) { return x / y; }); }
-void maximum(const Bound &b, const Run &, int64_t i, int64_t n) { extreme(b, i, n, [](auto x, auto y) { return x > y; }); }
-void minimum(const Bound &b, const Run &, int64_t i, int64_t n) { extreme(b, i, n, [](auto x, auto y) { return x < y; }); }
-void less(const Bound &b, const Run &, int64_t i, int64_t n) { comparison(b, i, n, [](auto x, auto y) { return x < y; }); }
-void equal(const Bound &b, const Run &, int64_t i, int64_t n) { comparison(b, i, n, [](auto x, auto y) { return x == y; }); }
-void both(const Bound &b, const Run &, int64_t i, int64_t n) { binary<bool, bool>(b, i, n, [](bool x, bool y) { return x && y; }); }
-void negate(const Bound &b, const Run &, int64_t i, int64_t n) { unary<bool, bool>(b, i, n, [](bool x) { return !x; }); }
+void add(const Bound &b, const Run &, int64_t i, int64_t n) {
+    arithmetic(b, i, n, [](auto x, auto y) { return x + y; });
+}
+void sub(const Bound &b, const Run &, int64_t i, int64_t n) {
+    arithmetic(b, i, n, [](auto x, auto y) { return x - y; });
+}
+void mul(const Bound &b, const Run &, int64_t i, int64_t n) {
+    arithmetic(b, i, n, [](auto x, auto y) { return x * y; });
+}
+void div(const Bound &b, const Run &, int64_t i, int64_t n) {
+    binary<float, float>(b, i, n, [](float x, float y) { return x / y; });
+}
+void maximum(const Bound &b, const Run &, int64_t i, int64_t n) {
+    extreme(b, i, n, [](auto x, auto y) { return x > y; });
+}
+void minimum(const Bound &b, const Run &, int64_t i, int64_t n) {
+    extreme(b, i, n, [](auto x, auto y) { return x < y; });
+}
+void less(const Bound &b, const Run &, int64_t i, int64_t n) {
+    comparison(b, i, n, [](auto x, auto y) { return x < y; });
+}
+void equal(const Bound &b, const Run &, int64_t i, int64_t n) {
+    comparison(b, i, n, [](auto x, auto y) { return x == y; });
+}
+void both(const Bound &b, const Run &, int64_t i, int64_t n) {
+    binary<bool, bool>(b, i, n, [](bool x, bool y) { return x && y; });
+}
+void negate(const Bound &b, const Run &, int64_t i, int64_t n) {
+    unary<bool, bool>(b, i, n, [](bool x) { return !x; });
+}
 
 void neg(const Bound &b, const Run &, int64_t i, int64_t n) {
     if (b.views[0].element == Element::f32) return unary<float, float>(b, i, n, [](float x) { return -x; });

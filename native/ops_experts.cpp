@@ -2,8 +2,8 @@
 //
 // A row and one of its choices are a pair. `route` puts pairs in order by expert, once for all products with the same
 // choices; those lie in that order from then on: `experts_act` converts every row once and puts it where its pairs are,
-// `experts` multiplies each expert that was chosen with all of its rows, reading it once, and `combine` brings the results
-// back to the rows that chose (or `ungroup` to the pairs).
+// `experts` multiplies each expert that was chosen with all of its rows, reading it once, and `combine` brings the
+// results back to the rows that chose (or `ungroup` to the pairs).
 
 #include <cstring>
 
@@ -47,14 +47,15 @@ struct Route {
     int32_t *slot;    // of each place
 
     Route(uint8_t *data, int64_t experts, int64_t pairs)
-        : used(reinterpret_cast<int32_t *>(data)), expert(used + 1), start(expert + experts), place(start + experts + 1),
-          slot(place + pairs) {}
+        : used(reinterpret_cast<int32_t *>(data)), expert(used + 1), start(expert + experts),
+          place(start + experts + 1), slot(place + pairs) {}
     int64_t rows(int64_t i) const { return start[i + 1] - start[i]; }
 };
 
 int64_t one_unit(const Bound &, const Run &) { return 1; }
 
-int64_t expert_of(const Bound &bound, const Run &run, int64_t pair) {  // expert 0 and a fault where there is no such one
+// Expert 0 and a fault where there is no such one.
+int64_t expert_of(const Bound &bound, const Run &run, int64_t pair) {
     const View &ids = bound.views[1];
     const int32_t id = ids.as<int32_t>()[pair * ids.strides[0]];
     if (id >= 0 && id < bound.integer(0)) return id;
@@ -87,8 +88,8 @@ void route(const Bound &bound, const Run &run, int64_t, int64_t) {
     *out.used = used;
 }
 
-// ---- experts_act: views act, a, b, c (rows of floats), route; ints: row kernel or -1, act kind, experts, pairs of a row,
-// whether the rows lie in order by expert; floats: eps
+// ---- experts_act: views act, a, b, c (rows of floats), route; ints: row kernel or -1, act kind, experts, pairs of a
+// row, whether the rows lie in order by expert; floats: eps
 
 enum { act_row, act_kind_of, act_experts, pairs_per_row, in_order };
 
@@ -105,16 +106,19 @@ size_t experts_act_scratch(const Step &step) {
     return row_room(step) + act_bytes(ActKind(step.ints[act_kind_of]), 1, step.operands[1].shape[1].factor);
 }
 
-// Where a slot's activations begin: what precedes it was rounded up to lines and fours of rows at most once for each slot.
+// Where a slot's activations begin: each slot before it was rounded up to lines and fours of rows at most once.
 uint8_t *act_of_slot(uint8_t *act, ActKind kind, const Route &route, int64_t slot, int64_t k) {
     return act + act_bytes(kind, route.start[slot] + 3 * slot, k) + 64 * slot;
 }
 
-const float *row_at(const View &view, int64_t r) { return view.data ? view.as<float>() + r * view.strides[0] : nullptr; }
+const float *row_at(const View &view, int64_t r) {
+    return view.data ? view.as<float>() + r * view.strides[0] : nullptr;
+}
 
 void experts_act(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const View &out = bound.views[0], &a = bound.views[1];
-    const int64_t rows = a.shape[0], k = a.shape[1], each = bound.integer(pairs_per_row), kernel = bound.integer(act_row);
+    const int64_t rows = a.shape[0], k = a.shape[1], each = bound.integer(pairs_per_row),
+                  kernel = bound.integer(act_row);
     const int64_t grain = rows_per_unit(rows, run.threads);
     const Route route(bound.views[4].data, bound.integer(act_experts), rows * each);
     const ActKind kind = ActKind(bound.integer(act_kind_of));
@@ -123,7 +127,8 @@ void experts_act(const Bound &bound, const Run &run, int64_t begin, int64_t end)
     for (int64_t r = begin * grain; r < std::min(rows, end * grain); r++) {
         const float *row = row_at(a, r);
         if (kernel >= 0) {
-            run.kernels.rows.rows[kernel](row, row_at(bound.views[2], r), row_at(bound.views[3], r), made, k, bound.number(0));
+            run.kernels.rows.rows[kernel](row, row_at(bound.views[2], r), row_at(bound.views[3], r), made, k,
+                                          bound.number(0));
             row = made;
         }
         if (each > 1) quantize_rows(run.kernels.linear, kind, row, 0, 0, 1, 1, k, alone);
@@ -179,7 +184,8 @@ void experts(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
         const LinearJob job{&weight, act_of_slot(bound.views[1].data, act_kind(weight.type), route, slot, weight.k),
                             y.as<float>() + route.start[slot] * y.strides[0], y.strides[0],
                             bias.data ? bias.as<float>() + expert * weight.n : nullptr};
-        linear_panels(run.kernels.linear, job, route.rows(slot), first, std::min(cut.panels, first + cut.each), run.scratch);
+        linear_panels(run.kernels.linear, job, route.rows(slot), first, std::min(cut.panels, first + cut.each),
+                      run.scratch);
     }
 }
 
@@ -191,7 +197,8 @@ void ungroup(const Bound &bound, const Run &, int64_t begin, int64_t end) {
     const View &out = bound.views[0], &y = bound.views[1];
     const Route route(bound.views[2].data, bound.integer(0), out.shape[0]);
     for (int64_t p = begin; p < end; p++)
-        std::memcpy(out.as<float>() + p * out.strides[0], row_at(y, route.place[p]), size_t(out.shape[1]) * sizeof(float));
+        std::memcpy(out.as<float>() + p * out.strides[0], row_at(y, route.place[p]),
+                    size_t(out.shape[1]) * sizeof(float));
 }
 
 // ---- combine: views out (t, n), y (pairs, n) in order by expert, shares (t, pairs of a row), route; ints: experts

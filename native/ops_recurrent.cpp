@@ -1,4 +1,4 @@
-// Steps with memory per sequence. A unit is a head, or some channels, of one sequence: all its tokens, one after another.
+// Steps with memory per sequence. A unit is a head, or some channels, of one sequence: its tokens, one after another.
 
 #include <algorithm>
 #include <cstring>
@@ -9,7 +9,7 @@ namespace puna {
 
 namespace {
 
-// ---- where a sequence's rows and memory are --------------------------------------------------------------------------
+// ---- where a sequence's rows and memory are
 
 struct Part {
     int64_t first = 0, tokens = 0;
@@ -46,7 +46,8 @@ bool is_shared(const View *views, int64_t s, int64_t before, int64_t after) {
     return false;
 }
 
-// Of sequence s; fails where a slot lies outside of the state, or is another's. `views`: sequence, state_from, state_to.
+// Of sequence s; fails where a slot lies outside of the state, or is another's. `views`: sequence,
+// state_from, state_to.
 Part part_of(const Bound &bound, const Run &run, const View &state, const View *views, int64_t s) {
     Part part;
     part.first = first_row(views[0], s);
@@ -104,8 +105,8 @@ void causal_conv1d(const Bound &bound, const Run &run, int64_t begin, int64_t en
     }
 }
 
-// ---- recurrence: views out (t, h, values), state (slots, h, keys, values), r, w, k, v, a, b, rates, sequence, state_from,
-// ---- state_to
+// ---- recurrence: views out (t, h, values), state (slots, h, keys, values), r, w, k, v, a, b, rates, sequence,
+// state_from, state_to
 
 int64_t recurrence_units(const Bound &bound, const Run &) { return bound.views[10].shape[0] * bound.views[0].shape[1]; }
 
@@ -118,7 +119,8 @@ Head head_of(const Bound &bound, const Part &part, int64_t head) {
     const View *given = &bound.views[2];  // r, w, k, v, a, b
     const auto rows = [&](int i) { return rows_of(given[i], part.first, head); };
     return {
-        rows(0), rows(1), rows(2), rows(3), rows(4), rows(5), rates.data ? rates.as<float>() + head * rates.strides[0] : nullptr,
+        rows(0), rows(1), rows(2), rows(3), rows(4), rows(5),
+        rates.data ? rates.as<float>() + head * rates.strides[0] : nullptr,
         out.as<float>() + part.first * out.strides[0] + head * out.strides[1],
         given[0].strides[0], given[1].strides[0], given[2].strides[0], given[3].strides[0], given[4].strides[0],
         given[5].strides[0], out.strides[0], given[1].shape[2], rates.data ? rates.shape[1] : 0,

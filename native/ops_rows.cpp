@@ -45,8 +45,8 @@ void row(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const RowFunction function = run.kernels.rows.rows[bound.integer(0)];
     for (int64_t i = begin * grain; i < last; i++) {
         for (int64_t j = 0; j < a.shape[1]; j++) {
-            function(row_of(a, i, j), row_of(bound.views[2], i, j), row_of(bound.views[3], i, j), row_of(out, i, j), a.shape[2],
-                     bound.number(0));
+            function(row_of(a, i, j), row_of(bound.views[2], i, j), row_of(bound.views[3], i, j), row_of(out, i, j),
+                     a.shape[2], bound.number(0));
         }
     }
 }
@@ -83,7 +83,8 @@ void rope(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     for (int64_t i = begin * grain; i < last; i++) {
         const float *cos = row_of(table, i, 0), *sin = row_of(table, i, 1);
         for (int64_t j = 0; j < x.shape[1]; j++) {
-            run.kernels.rows.rotate(row_of(x, i, j), cos, sin, row_of(out, i, j), table.shape[2], x.shape[2], bound.integer(0) != 0);
+            run.kernels.rows.rotate(row_of(x, i, j), cos, sin, row_of(out, i, j), table.shape[2], x.shape[2],
+                                    bound.integer(0) != 0);
         }
     }
 }
@@ -98,16 +99,18 @@ template <int size> void spread(const uint8_t *from, int64_t n, uint8_t *to) {  
 
 // One slot's row, already in the kept type, to its place in a page.
 void place(Kept kept, Order order, const uint8_t *row, int64_t n, uint8_t *page, int64_t slot) {
-    if (kept == Kept::q8_0) return order == Order::turned ? place_q8_key(row, n, page, slot) : place_q8_value(row, n, page, slot);
+    if (kept == Kept::q8_0)
+        return order == Order::turned ? place_q8_key(row, n, page, slot) : place_q8_value(row, n, page, slot);
     kept == Kept::f32 ? spread<4>(row, n, page + 4 * slot) : spread<2>(row, n, page + 2 * slot);
 }
 
-void keep(const Run &run, Kept kept, Order order, const float *x, int64_t n, uint8_t *state, int64_t slot, int64_t head, int64_t heads,
-          int64_t capacity) {
+void keep(const Run &run, Kept kept, Order order, const float *x, int64_t n, uint8_t *state, int64_t slot, int64_t head,
+          int64_t heads, int64_t capacity) {
     const int64_t part = kept_bytes(kept, n);
     if (order == Order::slots) return run.kernels.rows.keep(kept, x, state + (slot * heads + head) * part, n);
     uint8_t *page = state + (head * (capacity / page_slots) + slot / page_slots) * page_slots * part;
-    if (order == Order::pages && kept != Kept::q8_0) return run.kernels.rows.keep(kept, x, page + slot % page_slots * part, n);
+    if (order == Order::pages && kept != Kept::q8_0)
+        return run.kernels.rows.keep(kept, x, page + slot % page_slots * part, n);
     uint8_t *row = run.scratch + n * int64_t(sizeof(float));
     run.kernels.rows.keep(kept, x, row, n);
     place(kept, order, row, n, page, slot % page_slots);
@@ -130,8 +133,8 @@ void write(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
         for (int64_t j = 0; j < x.shape[1]; j++) {
             const float *from = row_of(x, i, j);
             if (table.data) {
-                run.kernels.rows.rotate(from, row_of(table, i, 0), row_of(table, i, 1), turned, table.shape[2], x.shape[2],
-                                 bound.integer(write_pairs) != 0);
+                run.kernels.rows.rotate(from, row_of(table, i, 0), row_of(table, i, 1), turned, table.shape[2],
+                                        x.shape[2], bound.integer(write_pairs) != 0);
                 from = turned;
             }
             keep(run, kept, order, from, x.shape[2], bound.views[0].data, slot, j, x.shape[1], capacity);

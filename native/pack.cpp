@@ -107,7 +107,8 @@ template <Scales scales> RowScales read_header(const uint8_t *header, int b, int
     if constexpr (scales == Scales::d) return scaled(half_to_float(d + 32 * b), 0, 1, 1, 0, 0);
     if constexpr (scales == Scales::dm) return scaled(half_to_float(d), half_to_float(m), 1, 1, 1, 1);
     if constexpr (scales == Scales::df) return scaled(single(header + 4 * r), 0, 1, 1, 0, 0);
-    if constexpr (scales == Scales::k16) return scaled(single(header + 4 * r), 0, factor(small), factor(small + 16), 0, 0);
+    if constexpr (scales == Scales::k16)
+        return scaled(single(header + 4 * r), 0, factor(small), factor(small + 16), 0, 0);
     if constexpr (scales == Scales::s32) {
         const int both = factor(header + 64 + 16 * b + r);
         return scaled(single(header + 4 * r), 0, both, both, 0, 0);

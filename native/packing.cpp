@@ -62,7 +62,8 @@ Packing::~Packing() {
 bool Packing::wait(double seconds) {
     if (forks_ != forks())
         throw std::runtime_error(
-            "the process was forked while weights were taken in; a fork before loading, or after the first step, works");
+            "the process was forked while weights were taken in; a fork before loading, or after the first step, "
+            "works");
     std::unique_lock lock(mutex_);
     return finished_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return left_ == 0; });
 }
@@ -83,8 +84,8 @@ void Packing::pack_piece(const Piece &piece) {
     const auto row = static_cast<int64_t>(row_bytes(job.type, job.k));
     const int64_t first = piece.begin * panel_rows, last = std::min(job.n, piece.end * panel_rows);
     const uint8_t *from = job.from + piece.matrix * job.n * row;
-    pack(job.type, job.n, job.k, from, job.to + piece.matrix * static_cast<int64_t>(packed_bytes(job.type, job.n, job.k)),
-         piece.begin, piece.end);
+    pack(job.type, job.n, job.k, from,
+         job.to + piece.matrix * static_cast<int64_t>(packed_bytes(job.type, job.n, job.k)), piece.begin, piece.end);
     if (job.mapped) release(from + first * row, (last - first) * row);
     done_.fetch_add((last - first) * row, std::memory_order_relaxed);
 }

@@ -37,11 +37,13 @@ size_t scratch_bytes(const std::vector<Step> &steps) {
 
 }  // namespace
 
-int64_t Extent::at(const Sizes &sizes) const { return factor * power(sizes.t, t) * power(sizes.o, o) * power(sizes.s, s); }
+int64_t Extent::at(const Sizes &sizes) const {
+    return factor * power(sizes.t, t) * power(sizes.o, o) * power(sizes.s, s);
+}
 
 const Kernel *find_kernel(std::string_view name) {
-    for (const auto *kernels : {&core_kernels, &matrix_kernels, &expert_kernels, &recurrent_step_kernels, &row_step_kernels,
-                                &attention_step_kernels}) {
+    for (const auto *kernels : {&core_kernels, &matrix_kernels, &expert_kernels, &recurrent_step_kernels,
+                                &row_step_kernels, &attention_step_kernels}) {
         for (const Kernel &kernel : *kernels) {
             if (kernel.name == name) return &kernel;
         }
@@ -51,8 +53,15 @@ const Kernel *find_kernel(std::string_view name) {
 
 Program::Program(Pool &pool, Isa isa, std::vector<Step> steps, std::vector<uint8_t *> outside,
                  std::vector<Schedule> schedules, uint8_t *arena, uint8_t *own, int64_t own_stride)
-    : pool_(pool), kernels_(kernels_of(isa)), steps_(std::move(steps)), outside_(std::move(outside)), schedules_(std::move(schedules)),
-      arena_(arena), own_(own), own_stride_(own_stride), threads_(size_t(pool.size())) {
+    : pool_(pool),
+      kernels_(kernels_of(isa)),
+      steps_(std::move(steps)),
+      outside_(std::move(outside)),
+      schedules_(std::move(schedules)),
+      arena_(arena),
+      own_(own),
+      own_stride_(own_stride),
+      threads_(size_t(pool.size())) {
     const size_t scratch = scratch_bytes(steps_);
     for (Thread &thread : threads_) {
         thread.bound.resize(steps_.size());

@@ -2,8 +2,8 @@
 //
 // A step is a kernel and its operands. A schedule groups steps in phases: in each phase every thread first runs the
 // *private* steps (tiny ones, done by all into memory of their own, because that is cheaper than waiting), then all
-// threads share the units of the other steps; a barrier ends the phase. What may go together was decided in Python; here
-// nothing is known of graphs.
+// threads share the units of the other steps; a barrier ends the phase. What may go together was decided in Python;
+// here nothing is known of graphs.
 #pragma once
 
 #include <atomic>
@@ -102,8 +102,8 @@ struct Schedule {
     std::vector<Phase> phases;
 };
 
-// Where the time of runs went, on one thread, since profiling began: seconds and units of each step, seconds of waiting at
-// the end of each phase of each schedule.
+// Where the time of runs went, on one thread, since profiling began: seconds and units of each step, seconds of waiting
+// at the end of each phase of each schedule.
 struct Profile {
     std::vector<double> seconds;
     std::vector<int64_t> units;
@@ -113,8 +113,8 @@ struct Profile {
 class Program {
 public:
     // `outside[i]` is where storage i lies if it is not planned. Arena and own memory stay the caller's.
-    Program(Pool &pool, Isa isa, std::vector<Step> steps, std::vector<uint8_t *> outside, std::vector<Schedule> schedules,
-            uint8_t *arena, uint8_t *own, int64_t own_stride);
+    Program(Pool &pool, Isa isa, std::vector<Step> steps, std::vector<uint8_t *> outside,
+            std::vector<Schedule> schedules, uint8_t *arena, uint8_t *own, int64_t own_stride);
     ~Program();
     Program(const Program &) = delete;
     Program &operator=(const Program &) = delete;

@@ -5,8 +5,8 @@
 
 namespace puna {
 
-// One head's rows of consecutive tokens: each pointer is at the first, `*_step` floats before the next. `a` and `b` may be
-// null. The decays are w, or with `rates` exp(w * rates); there are `w_size` and `rates_size` of them, 1 or `keys`.
+// One head's rows of consecutive tokens: each pointer is at the first, `*_step` floats before the next. `a` and `b` may
+// be null. The decays are w, or with `rates` exp(w * rates); there are `w_size` and `rates_size` of them, 1 or `keys`.
 struct Head {
     const float *r, *w, *k, *v, *a, *b, *rates;
     float *y;

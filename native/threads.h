@@ -5,8 +5,8 @@
 //     pool.split(thread, units, [&](int64_t begin, int64_t end) { ... });   // at most one split between two barriers
 //     pool.barrier(thread);
 //
-// After a fork the child's pool has no workers, as only the thread that forked lives on there; its first run() starts new
-// ones. A fork must not happen while another thread is in run().
+// After a fork the child's pool has no workers, as only the thread that forked lives on there; its first run() starts
+// new ones. A fork must not happen while another thread is in run().
 //
 // Idle workers spin for about a millisecond (yielding to whoever else wants the core), then sleep until their next run.
 //
@@ -84,8 +84,8 @@ public:
     // Waits until every thread of the current run is here. Every thread must make the same number of calls.
     void barrier(int thread);
 
-    // Hands out [0, units) in pieces of `grain` or several: each thread first takes its own contiguous share, an eighth of
-    // what is left at a time, then helps the others so. `f(begin, end)` is called with disjoint pieces; returns when
+    // Hands out [0, units) in pieces of `grain` or several: each thread first takes its own contiguous share, an eighth
+    // of what is left at a time, then helps the others so. `f(begin, end)` is called with disjoint pieces; returns when
     // nothing is left to take (others may still be at work).
     template <class F> void split(int thread, int64_t units, F &&f, int64_t grain = 1) {
         Share *shares = shares_of_phase(thread);

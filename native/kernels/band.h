@@ -1,10 +1,10 @@
 // The matrix kernel for many activation rows (prefill): panels are unpacked once and used for a whole band of rows.
 //
 // 256 columns of a few vectors of weight rows become lines of bytes and f32 scales in memory that stays in L1; then one
-// kernel per kind of scales, whatever the type, multiplies them with four activation rows at a time. With AVX-512 a tile
-// is 3 panels x 4 rows: 12 integer sums, 12 of floats, 3 weights and one broadcast activation fill the registers, and each
-// broadcast feeds 3 dot products, so that a processor with two of these a cycle is not held up by its loads. Between
-// chunks of columns the float sums rest in L2. Operations for one output come in the same order as in tile.h.
+// kernel per kind of scales, whatever the type, multiplies them with four activation rows at a time. With AVX-512 a
+// tile is 3 panels x 4 rows: 12 integer sums, 12 of floats, 3 weights and one broadcast activation fill the registers,
+// and each broadcast feeds 3 dot products, so that a processor with two of these a cycle is not held up by its loads.
+// Between chunks of columns the float sums rest in L2. Operations for one output come in the same order as in tile.h.
 #pragma once
 
 #include <cstring>

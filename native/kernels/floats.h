@@ -1,8 +1,8 @@
 // The matrix kernels for float weights: f32 here, column by column; 16-bit floats as integers in shorts.h.
 //
-// A tile is `across` vectors of weight rows times `count` activation rows, with as many sums as the registers hold (2 x 8
+// A tile is `across` vectors of weight rows times `count` activation rows, with as many sums as registers hold (2 x 8
 // with AVX-512, 4 x 1 in decode): a weight or an activation loaded serves several multiplications, since loads are the
-// second limit, and no chain of sums waits for itself. The order of operations for one output is the same in every tile.
+// second limit, and no chain of sums waits for itself. The order of operations for one output is always the same.
 #pragma once
 
 #include "shorts.h"
@@ -27,7 +27,8 @@ PUNA_INLINE void panel_floats(const TileJob &job, int64_t v, int first) {
         typename V::Floats w[across];
 #pragma GCC unroll 8
         for (int a = 0; a < across; a++) {
-            if constexpr (count <= 4) V::prefetch(weight[a] + 64 * c + prefetch_distance, 64);  // with more, they are cached
+            // With more rows, they are cached.
+            if constexpr (count <= 4) V::prefetch(weight[a] + 64 * c + prefetch_distance, 64);
             w[a] = V::load_f32(weight[a] + 64 * c);
         }
 #pragma GCC unroll 16

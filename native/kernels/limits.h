@@ -1,4 +1,4 @@
-// What one instruction set offers to find out how fast this machine can be at most: arithmetic on registers, and reading.
+// What one instruction set offers to find out how fast this machine can be at most: arithmetic, and reading.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ struct Peak {
 struct LimitKernels {
     const Peak *peaks;
     int count;
-    // Reads every byte once, as `streams` (1, 2, 4 or 8) equal parts side by side, prefetching `ahead` bytes; bytes must be
-    // a multiple of 4096. The sum is of no use, but must be computed.
+    // Reads every byte once, as `streams` (1, 2, 4 or 8) equal parts side by side, prefetching `ahead` bytes; bytes
+    // must be a multiple of 4096. The sum is of no use, but must be computed.
     uint64_t (*read)(const uint8_t *from, size_t bytes, int streams, int64_t ahead);
 };
 

@@ -1,4 +1,4 @@
-// Small float matrices in cache, for attention: products and transposition. Text compiled once for each instruction set.
+// Small float matrices in cache, for attention: products and transposition. Compiled once for each instruction set.
 #pragma once
 
 #include "kernels/vec.h"
@@ -45,8 +45,8 @@ struct Halves {
 };
 
 template <int R, int C, class B>
-inline __attribute__((always_inline)) void multiply_block(const float *a, int64_t a_row, const B &b, int64_t column, float *c,
-                                                          int64_t c_row, int64_t depth, bool add) {
+inline __attribute__((always_inline)) void multiply_block(const float *a, int64_t a_row, const B &b, int64_t column,
+                                                          float *c, int64_t c_row, int64_t depth, bool add) {
     V sums[R][C];
     for (int r = 0; r < R; r++) {
         for (int j = 0; j < C; j++) sums[r][j] = add ? load(c + r * c_row + j * W) : set(0);
@@ -66,9 +66,10 @@ inline __attribute__((always_inline)) void multiply_block(const float *a, int64_
 
 // `rows` rows, R at a time, then the rest: each with as many sums as there are rows.
 template <int R, int C, class B>
-void multiply_rows(const float *a, int64_t a_row, int64_t rows, const B &b, int64_t column, float *c, int64_t c_row, int64_t depth,
-                   bool add) {
-    for (; rows >= R; rows -= R, a += R * a_row, c += R * c_row) multiply_block<R, C>(a, a_row, b, column, c, c_row, depth, add);
+void multiply_rows(const float *a, int64_t a_row, int64_t rows, const B &b, int64_t column, float *c, int64_t c_row,
+                   int64_t depth, bool add) {
+    for (; rows >= R; rows -= R, a += R * a_row, c += R * c_row)
+        multiply_block<R, C>(a, a_row, b, column, c, c_row, depth, add);
     if constexpr (R > 1) {
         if (rows > 0) multiply_rows<R - 1, C>(a, a_row, rows, b, column, c, c_row, depth, add);
     }
@@ -77,8 +78,8 @@ void multiply_rows(const float *a, int64_t a_row, int64_t rows, const B &b, int6
 // c (rows, columns) = a (rows, depth) b (depth, columns), or added to it; columns is a multiple of W. Every element is
 // one chain of fused multiply-adds in the order of depth, whatever else is computed beside it.
 template <class B>
-void multiply(const float *a, int64_t a_row, int64_t rows, const B &b, int64_t columns, float *c, int64_t c_row, int64_t depth,
-              bool add) {
+void multiply(const float *a, int64_t a_row, int64_t rows, const B &b, int64_t columns, float *c, int64_t c_row,
+              int64_t depth, bool add) {
     int64_t j = 0;
     for (; j + block_vectors * W <= columns; j += block_vectors * W) {
         multiply_rows<block_rows, block_vectors>(a, a_row, rows, b, j, c + j, c_row, depth, add);
@@ -103,8 +104,10 @@ inline void transpose(V (&r)[W]) {
         }
     }
     for (int c = 0; c < 4; c++) {
-        const __m512 even0 = _mm512_shuffle_f32x4(q[c], q[4 + c], 0x88), even1 = _mm512_shuffle_f32x4(q[8 + c], q[12 + c], 0x88);
-        const __m512 odd0 = _mm512_shuffle_f32x4(q[c], q[4 + c], 0xdd), odd1 = _mm512_shuffle_f32x4(q[8 + c], q[12 + c], 0xdd);
+        const __m512 even0 = _mm512_shuffle_f32x4(q[c], q[4 + c], 0x88),
+                     even1 = _mm512_shuffle_f32x4(q[8 + c], q[12 + c], 0x88);
+        const __m512 odd0 = _mm512_shuffle_f32x4(q[c], q[4 + c], 0xdd),
+                     odd1 = _mm512_shuffle_f32x4(q[8 + c], q[12 + c], 0xdd);
         r[c].v = _mm512_shuffle_f32x4(even0, even1, 0x88);
         r[4 + c].v = _mm512_shuffle_f32x4(odd0, odd1, 0x88);
         r[8 + c].v = _mm512_shuffle_f32x4(even0, even1, 0xdd);

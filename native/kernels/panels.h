@@ -1,7 +1,7 @@
 // How a packed weight lies in memory, the same for every instruction set.
 //
-// A panel is 16 rows. A "line" is 64 bytes: 4 consecutive columns of each of the 16 rows (row r at bytes 4r..4r+3), so a
-// line feeds one 64-byte integer dot product. A panel is a stream of groups of columns, every part 64-byte aligned:
+// A panel is 16 rows. A "line" is 64 bytes: 4 consecutive columns of each of the 16 rows (row r at bytes 4r..4r+3), so
+// a line feeds one 64-byte integer dot product. A panel is a stream of groups of columns, every part 64-byte aligned:
 //
 //     group = header, then for every 32 columns the bit planes of 8 lines (`bits` x 64 bytes), columns ascending
 //
@@ -25,12 +25,12 @@
 //     3     2, then one line whose bit j is bit 2 of line j
 //     1     one line whose bit j is line j
 //
-// Integers are unsigned with an offset: value = scale x (q - offset) + min; or they are indices of up to 4 bits, and the
-// level found there takes the place of q - offset. Float weights of 32 bits: one column of 16 rows after the other.
+// Integers are unsigned with an offset: value = scale x (q - offset) + min; or they are indices of up to 4 bits, and
+// the level found there takes the place of q - offset. Float weights of 32 bits: one column of 16 rows after the other.
 //
-// Float weights of 16 bits become int16 that share a power of two per 32 columns of a row (how is said in shorts.h): the
-// panel's powers come first, u8[16] per 32 columns, then for every 32 columns 16 lines, each of 2 columns of the 16 rows.
-// Rows past n and columns past k are zero.
+// Float weights of 16 bits become int16 that share a power of two per 32 columns of a row (how is said in shorts.h):
+// the panel's powers come first, u8[16] per 32 columns, then for every 32 columns 16 lines, each of 2 columns of the 16
+// rows. Rows past n and columns past k are zero.
 //
 // Everything here has internal linkage: objects for different instruction sets must not share a copy of a function.
 #pragma once

@@ -1,5 +1,5 @@
-// Bit planes to bytes: the 8 lines of 32 columns, from each width of stored integers (drawn in panels.h); where these are
-// indices, what they stand for.
+// Bit planes to bytes: the 8 lines of 32 columns, from each width of stored integers (drawn in panels.h); where these
+// are indices, what they stand for.
 //
 // V is the vector of one instruction set; where it is narrower than a line, `p` points at its share of the first line.
 #pragma once
@@ -60,7 +60,8 @@ template <class V> inline __attribute__((always_inline)) void merge(typename V::
     for (int i = 0; i < 8; i++) w[i] = V::bor(w[i], high[i]);
 }
 
-template <class V, int bits> inline __attribute__((always_inline)) void planes(const uint8_t *p, typename V::Bytes w[8]) {
+template <class V, int bits>
+inline __attribute__((always_inline)) void planes(const uint8_t *p, typename V::Bytes w[8]) {
     if constexpr (bits == 8) {
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) w[i] = V::load(p + 64 * i);
@@ -80,7 +81,8 @@ template <class V, int bits> inline __attribute__((always_inline)) void planes(c
 }
 
 // The bytes of 32 columns of a type: below 1 << byte_bits(layout_of(type)), its offset included.
-template <class V, Type type> inline __attribute__((always_inline)) void lines(const uint8_t *p, typename V::Bytes w[8]) {
+template <class V, Type type>
+inline __attribute__((always_inline)) void lines(const uint8_t *p, typename V::Bytes w[8]) {
     constexpr Layout layout = layout_of(type);
     planes<V, layout.bits>(p, w);
     if constexpr (layout.levels != nullptr) {

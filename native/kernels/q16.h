@@ -1,5 +1,5 @@
-// Floats to int16 with one scale per 32 columns, such that no sum of 32 products leaves int32: activations, and weights of
-// 16-bit floats packed into panels. Plain loops, compiled for each instruction set, which all make the same bytes.
+// Floats to int16 with one scale per 32 columns, such that no sum of 32 products leaves int32: activations, and weights
+// of 16-bit floats packed into panels. Plain loops, compiled for each instruction set, which all make the same bytes.
 #pragma once
 
 #include <cstring>
@@ -67,13 +67,15 @@ inline float quantize_block16(const Block16 &x, int16_t q[32]) {
         return 0.0f;
     }
     const float limit = largest_norm / __builtin_sqrtf(squares(x, 1.0f / peak));
-    const auto whole = static_cast<float>(static_cast<int>(limit < largest_short ? limit : largest_short));  // the peak's
+    const float most = limit < largest_short ? limit : largest_short;
+    const auto whole = static_cast<float>(static_cast<int>(most));
     round_block(x, whole / peak, q);
     return peak / whole;
 }
 
 // Rows of x to places first.. of a tile, 32 columns of every row before the next 32, as they lie there.
-inline void quantize_tile16(const float *x, int64_t stride, int64_t rows, int64_t k, uint8_t *tile, int width, int first) {
+inline void quantize_tile16(const float *x, int64_t stride, int64_t rows, int64_t k, uint8_t *tile, int width,
+                            int first) {
     for (int64_t c = 0; c < k; c += 32, tile += width * record16_bytes) {
         for (int64_t place = first, j = 0; j < rows; j++, place++) {
             Block16 block{};
@@ -87,8 +89,8 @@ inline void quantize_tile16(const float *x, int64_t stride, int64_t rows, int64_
     }
 }
 
-// Returns the biased exponent of the power of two that q is to be multiplied with: 0 for a block of (almost) zeros, 255,
-// which reads as infinity, where the block is not finite.
+// Returns the biased exponent of the power of two that q is to be multiplied with: 0 for a block of (almost) zeros,
+// 255, which reads as infinity, where the block is not finite.
 inline uint8_t quantize_weights16(const Block16 &x, int16_t q[32]) {
     const uint32_t top = peak_bits(x), exponent = top >> 23;
     if (exponent == 255) {

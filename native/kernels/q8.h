@@ -37,8 +37,8 @@ template <int count> PUNA_INLINE void write_words(uint8_t *words, int width, con
     write(word_sum16b, [&](int r) { return static_cast<float>(sums.high[r]); });
 }
 
-// Columns of one row with NaN or infinity, which is d: infinities stand for themselves and drown the finite values beside
-// them. `q` is its first byte in the first block's record.
+// Columns of one row with NaN or infinity, which is d: infinities stand for themselves and drown the finite values
+// beside them. `q` is its first byte in the first block's record.
 inline void quantize_special(const float *x, int blocks, float d, uint8_t *q, uint8_t *words, int width) {
     for (int b = 0; b < blocks; b++, x += 32, q += width * record_bytes, words += width * record_bytes) {
         Sums<1> sums{{d}, {0}, {0}};
@@ -51,9 +51,9 @@ inline void quantize_special(const float *x, int blocks, float d, uint8_t *q, ui
     }
 }
 
-// Columns that share a scale, 32 for each record, of `count` rows. Q is the quantizer of an instruction set: `peak_bits`,
-// the largest magnitude's bits (as integers, so that NaN sorts above infinity), and `convert`, scale x to the nearest
-// integers, ties to even, which also returns the sums of the halves.
+// Columns that share a scale, 32 for each record, of `count` rows. Q is the quantizer of an instruction set:
+// `peak_bits`, the largest magnitude's bits (as integers, so that NaN sorts above infinity), and `convert`, scale x to
+// the nearest integers, ties to even, which also returns the sums of the halves.
 template <class Q, int blocks, int count>
 PUNA_INLINE void quantize_span(const float *x, int64_t stride, uint8_t *q, uint8_t *words, int width) {
     uint32_t bits[count];
@@ -87,7 +87,8 @@ PUNA_INLINE void quantize_span(const float *x, int64_t stride, uint8_t *q, uint8
 
 // The same for columns that may end within the span, before `columns`.
 template <class Q, int blocks, int count>
-PUNA_INLINE void quantize_columns(const float *x, int64_t stride, int64_t columns, uint8_t *q, uint8_t *words, int width) {
+PUNA_INLINE void quantize_columns(const float *x, int64_t stride, int64_t columns, uint8_t *q, uint8_t *words,
+                                  int width) {
     constexpr int64_t all = 32 * blocks;
     if (columns >= all) return quantize_span<Q, blocks, count>(x, stride, q, words, width);
     float part[count * all] = {};

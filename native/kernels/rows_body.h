@@ -79,7 +79,8 @@ template <V (*F)(V)> void activate(const float *x, const float *, const float *,
 }
 
 template <V (*F)(V)> void gate(const float *x, const float *up, const float *, float *out, int64_t n, float) {
-    each(n, [&](int64_t i, int some) { store_some(out + i, F(load_some(x + i, some)) * load_some(up + i, some), some); });
+    each(n,
+         [&](int64_t i, int some) { store_some(out + i, F(load_some(x + i, some)) * load_some(up + i, some), some); });
 }
 
 void rotate(const float *x, const float *cos, const float *sin, float *out, int64_t turned, int64_t n, bool pairs) {

@@ -1,11 +1,11 @@
 // The matrix kernel for weights of 16-bit floats, as int16 products: twice the multiplications of f32 per instruction.
 //
 // 32 columns of a weight row and of an activation row become int16 with one scale each, chosen so that either's
-// Euclidean norm is at most 2^15.5: by Cauchy-Schwarz no sum of their products leaves int32. The rounding is some 5e-5 of
-// a block's norm, a third of what rounding activations to f16 costs and a thirtieth of bf16.
+// Euclidean norm is at most 2^15.5: by Cauchy-Schwarz no sum of their products leaves int32. The rounding is some 5e-5
+// of a block's norm, a third of what rounding activations to f16 costs and a thirtieth of bf16.
 //
-// Tiles are those of floats.h; the registers hold the integer sums, and the float sums, touched once per 16 lines, stay in
-// memory.
+// Tiles are those of floats.h; the registers hold the integer sums, and the float sums, touched once per 16 lines, stay
+// in memory.
 #pragma once
 
 #include "sums.h"

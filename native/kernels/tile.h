@@ -1,11 +1,11 @@
 // The matrix kernel for few activation rows (for many, see band.h): one panel (16 rows of the weight) times `count` of
 // them, accumulated in registers.
 //
-// Per 32 columns the weight is 8 registers of bytes, used for every activation row: 8 integer dot products, then a fused
-// add per row with the weight's scale, and one with the activations', where that ends. With AVX-512, 8 weights and 16
-// sums fill the 32 registers (16 x 16 tile); with AVX2 a panel is done in two halves and 4 rows at a time. With one row it
-// is the decode kernel: a single sequential pass over the panel. The order of operations for one output is the same for
-// every `count`.
+// Per 32 columns the weight is 8 registers of bytes, used for every activation row: 8 integer dot products, then a
+// fused add per row with the weight's scale, and one with the activations', where that ends. With AVX-512, 8 weights
+// and 16 sums fill the 32 registers (16 x 16 tile); with AVX2 a panel is done in two halves and 4 rows at a time. With
+// one row it is the decode kernel: a single sequential pass over the panel. The order of operations for one output is
+// the same for every `count`.
 #pragma once
 
 #include "band.h"
@@ -15,9 +15,9 @@
 namespace puna {
 namespace {
 
-// Adds 32 columns of `side` activation rows (`fresh`: to nothing), weighed by the weight's scales. Their dot products are
-// interleaved: each is a chain of dependent instructions, and more of them in flight keep the multipliers busy. `q`: the
-// first row's bytes; `words`: its first word.
+// Adds 32 columns of `side` activation rows (`fresh`: to nothing), weighed by the weight's scales. Their dot products
+// are interleaved: each is a chain of dependent instructions, and more of them in flight keep the multipliers busy.
+// `q`: the first row's bytes; `words`: its first word.
 template <class V, Type type, int side, bool fresh>
 PUNA_INLINE void add_block(typename V::Floats *sum, const typename V::Bytes w[8], const BlockScales<V> &s,
                            const uint8_t *q, const uint8_t *words, int width) {

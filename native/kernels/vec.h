@@ -1,7 +1,7 @@
 // Vectors of floats, as wide as the instruction set that a source is compiled for: one text of a kernel, three objects.
 //
-// PUNA_ISA names the namespace (generic, avx2, avx512, neon), so that no object's inline function stands in for another's.
-// NaN: vmax(a, b) and vmin(a, b) give b where either is NaN.
+// PUNA_ISA names the namespace (generic, avx2, avx512, neon), so that no object's inline function stands in for
+// another's. NaN: vmax(a, b) and vmin(a, b) give b where either is NaN.
 #pragma once
 
 #include <cmath>

@@ -50,14 +50,16 @@ template <int bits> inline uint16_t least(const Errors<bits> &table, const uint1
     constexpr int axes = Errors<bits>::axes;
     __m512 row[axes];  // a table repeated, as vpermps looks at four bits
     for (int a = 0; a < axes; a++)
-        row[a] = bits == 2 ? _mm512_broadcast_f32x4(_mm_load_ps(table.error[a])) : _mm512_broadcast_f32x8(_mm256_load_ps(table.error[a]));
+        row[a] = bits == 2 ? _mm512_broadcast_f32x4(_mm_load_ps(table.error[a]))
+                           : _mm512_broadcast_f32x8(_mm256_load_ps(table.error[a]));
     __m512 lowest = _mm512_undefined_ps();
     __m512i where = _mm512_setzero_si512();
     __mmask16 odd = 0;
     for (int at = 0; at < count; at += 16) {
         const __m512i code = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(near + at)));
         __m512 sum = _mm512_permutexvar_ps(code, row[0]);
-        for (int a = 1; a < axes; a++) sum = _mm512_add_ps(sum, _mm512_permutexvar_ps(_mm512_srli_epi32(code, bits * a), row[a]));
+        for (int a = 1; a < axes; a++)
+            sum = _mm512_add_ps(sum, _mm512_permutexvar_ps(_mm512_srli_epi32(code, bits * a), row[a]));
         odd |= _mm512_cmp_ps_mask(sum, sum, _CMP_UNORD_Q);
         const __mmask16 less = at ? _mm512_cmp_ps_mask(sum, lowest, _CMP_LT_OQ) : 0xffff;
         lowest = _mm512_mask_mov_ps(lowest, less, sum);
@@ -82,7 +84,8 @@ template <int bits> inline uint16_t least(const Errors<bits> &table, const uint1
     for (int at = 0; at < count; at += 8) {
         const __m256i code = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(near + at)));
         __m256 sum = _mm256_permutevar8x32_ps(row[0], code);
-        for (int a = 1; a < axes; a++) sum = _mm256_add_ps(sum, _mm256_permutevar8x32_ps(row[a], _mm256_srli_epi32(code, bits * a)));
+        for (int a = 1; a < axes; a++)
+            sum = _mm256_add_ps(sum, _mm256_permutevar8x32_ps(row[a], _mm256_srli_epi32(code, bits * a)));
         odd = _mm256_or_ps(odd, _mm256_cmp_ps(sum, sum, _CMP_UNORD_Q));
         const __m256 less = at ? _mm256_cmp_ps(sum, lowest, _CMP_LT_OQ) : _mm256_castsi256_ps(_mm256_set1_epi32(-1));
         lowest = _mm256_blendv_ps(lowest, sum, less);
@@ -103,13 +106,17 @@ template <int bits> inline uint16_t least(const Errors<bits> &table, const uint1
 
 #else
 
-template <int bits> inline uint16_t least(const Errors<bits> &table, const uint16_t *near, int count) { return table.least(near, count); }
+template <int bits>
+inline uint16_t least(const Errors<bits> &table, const uint16_t *near, int count) {
+    return table.least(near, count);
+}
 
 #endif
 
 // The point that stands for a cell (a code) at values x, by the w-weighted error. The code is that of a neighbour.
 template <int bits>
-inline uint16_t closest(const Lattice &lattice, uint32_t cell, const float *x, const float *w, const float *values, float scale) {
+inline uint16_t closest(const Lattice &lattice, uint32_t cell, const float *x, const float *w, const float *values,
+                        float scale) {
     return least(Errors<bits>(x, w, values, scale), lattice.near.data() + 16 * (cell >> 9), int(cell & 511));
 }
 

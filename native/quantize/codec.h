@@ -1,7 +1,8 @@
 // Quantization types: rows of floats to ggml's blocks and back, byte for byte as ggml's reference functions.
 //
-// Every source of this folder but module.cpp is compiled once for each instruction set, in the namespace puna::PUNA_ISA.
-// frame.cpp cuts rows into chunks and calls the codecs that table.cpp lists. To add a type: two functions and a line there.
+// Every source of this folder but module.cpp is compiled once for each instruction set, in the namespace
+// puna::PUNA_ISA. frame.cpp cuts rows into chunks and calls the codecs that table.cpp lists. To add a type: two
+// functions and a line there.
 //
 // The last bit depends on the order of ggml's operations. So a lane of a vector holds one block (or one group of it),
 // and what happens within a lane happens in ggml's order; nothing is contracted to fma.

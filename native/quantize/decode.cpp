@@ -102,7 +102,8 @@ void decode_nvfp4(const uint8_t *from, int64_t blocks, float *to) {
             const uint64_t pairs = load_as<uint64_t>(from + 4 + 8 * g), mask = 0x0f0f0f0f0f0f0f0f;
             const uint64_t quants[2] = {pairs & mask, pairs >> 4 & mask};
             for (int i = 0; i < 16; i += W)
-                store(to + i, pick(doubled_e2m1, load_ints<uint8_t>(reinterpret_cast<const uint8_t *>(quants) + i)) * scale);
+                store(to + i,
+                      pick(doubled_e2m1, load_ints<uint8_t>(reinterpret_cast<const uint8_t *>(quants) + i)) * scale);
         }
 }
 
@@ -125,7 +126,8 @@ void decode_tq1_0(const uint8_t *from, int64_t blocks, float *to) {
         trits<16, 5>(from + 32, d, to + 160);
         int power = 1;
         for (int stripe = 0; stripe < 4; stripe++, power *= 3)
-            for (int i = 0; i < 4; i++) to[240 + 4 * stripe + i] = (float((from[48 + i] * power & 255) * 3 >> 8) - 1.0f) * d;
+            for (int i = 0; i < 4; i++)
+                to[240 + 4 * stripe + i] = (float((from[48 + i] * power & 255) * 3 >> 8) - 1.0f) * d;
     }
 }
 

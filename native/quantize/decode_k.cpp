@@ -1,5 +1,5 @@
-// Values of the K types (drawn in src/puna/quants/k.py). Bits lie in stripes: within a stretch of bytes, the lowest field
-// of every byte comes first, then the next.
+// Values of the K types (drawn in src/puna/quants/k.py). Bits lie in stripes: within a stretch of bytes, the lowest
+// field of every byte comes first, then the next.
 
 #include "quantize/unpack.h"
 
@@ -76,7 +76,8 @@ void decode_q5_k(const uint8_t *from, int64_t blocks, float *to) {
             const float low = d * float(scales[2 * s]), low_minimum = least * float(minimums[2 * s]);
             const float high = d * float(scales[2 * s + 1]), high_minimum = least * float(minimums[2 * s + 1]);
             for (int i = 0; i < 32; i += W) {
-                const I pair = load_ints<uint8_t>(from + 48 + 32 * s + i), fifth = load_ints<uint8_t>(from + 16 + i) >> 2 * s;
+                const I pair = load_ints<uint8_t>(from + 48 + 32 * s + i),
+                        fifth = load_ints<uint8_t>(from + 16 + i) >> 2 * s;
                 store(to + 64 * s + i, floats((pair & 15) | (fifth & 1) << 4) * low - low_minimum);
                 store(to + 64 * s + 32 + i, floats(pair >> 4 | (fifth & 2) << 3) * high - high_minimum);
             }

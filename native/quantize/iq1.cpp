@@ -49,7 +49,8 @@ template <int size, int blocks> struct Found {
     uint16_t index[32 * blocks];
 };
 
-template <int size, int parts, int blocks> void search(const float *x, const float *w, float smallest, Found<size, blocks> &out) {
+template <int size, int parts, int blocks>
+void search(const float *x, const float *w, float smallest, Found<size, blocks> &out) {
     constexpr int groups = Found<size, blocks>::groups, runs = size / 8;
     alignas(64) float by_x[256 * blocks], by_w[256 * blocks];
     by_group(x, size, groups, by_x);
@@ -61,7 +62,8 @@ template <int size, int parts, int blocks> void search(const float *x, const flo
         Ternary<size> found;
         ternary_fit<size, parts>(g, smallest, found);
         I down[runs], index[runs];
-        for (int r = 0; r < runs; r++) down[r] = parts == 1 ? found.signs == 2 : r ? (found.signs & 1) == 0 : found.signs > 2;
+        for (int r = 0; r < runs; r++)
+            down[r] = parts == 1 ? found.signs == 2 : r ? (found.signs & 1) == 0 : found.signs > 2;
         F scale;
         to_grid<size>(g, found, down, index, scale);
         store(out.scale + c, scale);

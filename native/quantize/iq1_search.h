@@ -1,5 +1,5 @@
-// The search for three levels that IQ1_S and IQ1_M use (src/puna/quants/iq1_search.py says what it does), with a group of
-// weights in each lane. It knows no block layout and no grid.
+// The search for three levels that IQ1_S and IQ1_M use (src/puna/quants/iq1_search.py says what it does), with a group
+// of weights in each lane. It knows no block layout and no grid.
 #pragma once
 
 #include <algorithm>
@@ -121,14 +121,15 @@ template <int size> void try_halves(const F *wx, const F *w, const I *order, Cut
         for (int j = i; j <= size; j++) {
             F xq[2][2], q2[2][2];
             for (int h = 0; h < 2; h++)
-                for (int down = 0; down < 2; down++) halves[h].at(i, j, down ? -shift : shift, xq[h][down], q2[h][down]);
+                for (int down = 0; down < 2; down++)
+                    halves[h].at(i, j, down ? -shift : shift, xq[h][down], q2[h][down]);
             for (int code = 0; code < 4; code++)
                 best.improve(xq[0][code / 2] + xq[1][code % 2], q2[0][code / 2] + q2[1][code % 2], i, j, code + 1);
         }
 }
 
-// Fits scale, levels and signs of W groups of one part or two; groups below `smallest` and those without a fit are zeros,
-// which ggml would leave the first point of the grid.
+// Fits scale, levels and signs of W groups of one part or two; groups below `smallest` and those without a fit are
+// zeros, which ggml would leave the first point of the grid.
 template <int size, int parts> void ternary_fit(const Groups<size> &g, float smallest, Ternary<size> &out) {
     F sorted[size], wx[size], w[size];
     I order[size];

@@ -13,7 +13,8 @@ constexpr PointSearch iq3_s{Grid::IQ3_S, 7, 9, 0.2f, 1.033f, 0.0f, false, Again:
 
 // Encodes blocks of `bytes` whose first two are the unit; `pack` writes the others.
 template <int bits, int size, class Pack>
-bool encode(const PointSearch &search, const float *x, const float *w, int64_t blocks, int bytes, uint8_t *to, Pack pack) {
+bool encode(const PointSearch &search, const float *x, const float *w, int64_t blocks, int bytes, uint8_t *to,
+            Pack pack) {
     bool stored = true;
     for (int64_t b = 0; b < blocks; b += batch<size>) {
         Points found[batch<size>];

@@ -1,4 +1,4 @@
-// IQ4_NL and IQ4_XS: four bits that name one of 16 uneven levels (drawn in src/puna/quants/iq4.py). A lane holds a group.
+// IQ4_NL and IQ4_XS: four bits that name one of 16 uneven levels (drawn in src/puna/quants/iq4.py). A lane has a group.
 
 #include <algorithm>
 #include <array>

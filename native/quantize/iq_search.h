@@ -48,11 +48,13 @@ constexpr float odd_levels[8] = {1, 3, 5, 7, 9, 11, 13, 15};
 
 // Finds the code of each run at a scale; what is off the grid moves to a neighbour in the lanes that are `wanted`.
 template <int bits, int size>
-void snap(const Groups<bits, size> &g, const Lattice &grid, int top, F inverse, F scale, const I *wanted, Trial<bits, size> &out) {
+void snap(const Groups<bits, size> &g, const Lattice &grid, int top, F inverse, F scale, const I *wanted,
+          Trial<bits, size> &out) {
     constexpr int axes = Groups<bits, size>::axes;
     for (int r = 0; r < size / axes; r++) {
         I code = {};
-        for (int a = 0; a < axes; a++) code |= clip(nearest(0.5f * (inverse * g.x[r * axes + a] - 1.0f)), 0, top) << (bits * a);
+        for (int a = 0; a < axes; a++)
+            code |= clip(nearest(0.5f * (inverse * g.x[r * axes + a] - 1.0f)), 0, top) << (bits * a);
         alignas(64) int32_t codes[W], exact[W], search[W];
         alignas(64) float scales[W];
         std::memcpy(codes, &code, sizeof codes);
@@ -62,7 +64,8 @@ void snap(const Groups<bits, size> &g, const Lattice &grid, int top, F inverse, 
             const uint32_t cell = grid.cells[size_t(codes[lane])];
             exact[lane] = cell ? 0 : -1;
             const int at = lane * size + r * axes;
-            if (cell && search[lane]) codes[lane] = closest<bits>(grid, cell, g.rows + at, g.roots + at, odd_levels, scales[lane]);
+            if (cell && search[lane])
+                codes[lane] = closest<bits>(grid, cell, g.rows + at, g.roots + at, odd_levels, scales[lane]);
         }
         std::memcpy(&out.code[r], codes, sizeof codes);
         std::memcpy(&out.exact[r], exact, sizeof exact);
@@ -84,7 +87,8 @@ template <int bits, int size> PUNA_INLINE void sums(const Groups<bits, size> &g,
 
 // Chooses points once more at the scale found, and the best scale for those.
 template <int bits, int size>
-void refine(const Groups<bits, size> &g, const Lattice &grid, const PointSearch &s, Trial<bits, size> &found, F &scale) {
+void refine(const Groups<bits, size> &g, const Lattice &grid, const PointSearch &s, Trial<bits, size> &found,
+            F &scale) {
     constexpr int runs = Groups<bits, size>::runs;
     I chosen = scale > 0, all_exact = set_int(-1), wanted[runs];
     for (int r = 0; r < runs; r++) all_exact &= found.exact[r];
@@ -191,7 +195,8 @@ void keep(const Lattice &grid, const Trial<bits, size> &found, F scale, I empty,
 
 // Searches `batch` blocks of x with weights w.
 template <int bits, int size> void search_points(const PointSearch &s, const float *x, const float *w, Points *out) {
-    constexpr int count = 256 * batch<size>, groups = count / size, per_block = 256 / size, runs = per_block * Groups<bits, size>::runs;
+    constexpr int count = 256 * batch<size>, groups = count / size, per_block = 256 / size,
+                  runs = per_block * Groups<bits, size>::runs;
     alignas(64) float rows[count], roots[count], by_x[count], by_w[count];
     Searched<groups, size> all;
     split_signs(x, w, count, s.even, rows, all.signs);

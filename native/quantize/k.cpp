@@ -55,7 +55,8 @@ template <int groups> PUNA_INLINE F of_blocks(const float *numbers, int block, i
 
 // Factors of numbers >= 0, weighted by `share`; more than `top` only where a number is negative, unless `capped`.
 template <int groups>
-void positive_fits(const float *parameter, const float *share, int top, bool capped, int64_t blocks, Factors<groups> &out) {
+void positive_fits(const float *parameter, const float *share, int top, bool capped, int64_t blocks,
+                   Factors<groups> &out) {
     for (int block = 0; block < blocks; block += W) {
         F numbers[groups], weights[groups], unit;
         I factors[groups];
@@ -127,7 +128,8 @@ template <int group> struct Affine {  // fits of groups of 256 / groups weights,
     Fits<group> fits;
     Factors<groups> scales, minimums;
 
-    void search(const float *x, const float *weights, int top, int unit, Steps steps, float spread, bool capped, int64_t blocks) {
+    void search(const float *x, const float *weights, int top, int unit, Steps steps, float spread, bool capped,
+                int64_t blocks) {
         constexpr bool magnitudes = group == 16;
         if (weights) {
             alignas(64) float w[quantize::chunk];
@@ -157,7 +159,8 @@ template <int bits> bool encode_45(const float *x, const float *weights, int64_t
     constexpr int top = bits == 4 ? 15 : 31, bytes = bits == 4 ? 144 : 176;
     alignas(64) uint8_t q[size];
     Affine<32> found;
-    found.search(x, weights, top, 63, bits == 4 ? Steps{-1.0f, 0.1f, 20} : Steps{-0.5f, 0.1f, 15}, 2, bits == 5, blocks);
+    found.search(x, weights, top, 63, bits == 4 ? Steps{-1.0f, 0.1f, 20} : Steps{-0.5f, 0.1f, 15}, 2, bits == 5,
+                 blocks);
     bool stored = true;
     for (int block = 0; block < blocks; block++, to += bytes) {
         uint8_t scale[8], minimum[8];

@@ -9,14 +9,14 @@
 
 namespace puna {
 
-// A code spells the levels of a point or of any cell of the lattice: 2 bits for each of 8 coordinates in the IQ1 and IQ2
-// types, 3 bits for each of 4 in IQ3, first coordinate lowest.
+// A code spells the levels of a point or of any cell of the lattice: 2 bits for each of 8 coordinates in the IQ1 and
+// IQ2 types, 3 bits for each of 4 in IQ3, first coordinate lowest.
 struct Lattice {
     std::vector<int8_t> points;    // (points, coordinates), as values
     std::vector<uint16_t> codes;   // of each point
     std::vector<uint16_t> index;   // of each code that is a point
-    std::vector<uint32_t> cells;   // of each code: 0 for a point, else first << 9 | count; 16 * first is a place in `near`
-    std::vector<uint16_t> near;    // codes of the neighbours of a cell, nearest first; the first repeated to fill up to 16
+    std::vector<uint32_t> cells;   // of each code: 0 for a point, else first << 9 | count; 16 * first: place in `near`
+    std::vector<uint16_t> near;    // codes of a cell's neighbours, nearest first; the first repeated up to 16
 };
 
 enum class Grid { IQ1_S, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S };  // IQ1_M shares that of IQ1_S

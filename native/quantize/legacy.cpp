@@ -150,7 +150,9 @@ template <int top> bool affine(const float *x, const float *weights, int64_t blo
 
 bool encode_q4_0(const float *x, const float *w, int64_t blocks, uint8_t *to) { return symmetric<8>(x, w, blocks, to); }
 bool encode_q4_1(const float *x, const float *w, int64_t blocks, uint8_t *to) { return affine<15>(x, w, blocks, to); }
-bool encode_q5_0(const float *x, const float *w, int64_t blocks, uint8_t *to) { return symmetric<16>(x, w, blocks, to); }
+bool encode_q5_0(const float *x, const float *w, int64_t blocks, uint8_t *to) {
+    return symmetric<16>(x, w, blocks, to);
+}
 bool encode_q5_1(const float *x, const float *w, int64_t blocks, uint8_t *to) { return affine<31>(x, w, blocks, to); }
 
 bool encode_q8_0(const float *x, const float *, int64_t blocks, uint8_t *to) {

@@ -80,7 +80,10 @@ void decode(const std::string &name, const std::string &isa, Given from, Floats 
 
 template <class T> using Table = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
-template <class T> void copy(const Table<T> &from, std::vector<T> &to) { to.assign(from.data(), from.data() + from.size()); }
+template <class T>
+void copy(const Table<T> &from, std::vector<T> &to) {
+    to.assign(from.data(), from.data() + from.size());
+}
 
 Lattice &named(const std::string &name) {
     const auto grid = grid_of(name);
@@ -93,7 +96,8 @@ void take_points(const std::string &name, Table<int8_t> points) {
     if (Lattice &to = named(name); to.points.empty()) copy(points, to.points);
 }
 
-void take_lattice(const std::string &name, Table<uint16_t> codes, Table<uint16_t> index, Table<uint32_t> cells, Table<uint16_t> near) {
+void take_lattice(const std::string &name, Table<uint16_t> codes, Table<uint16_t> index, Table<uint32_t> cells,
+                  Table<uint16_t> near) {
     Lattice &to = named(name);
     if (!to.cells.empty()) return;
     copy(codes, to.codes);

@@ -44,7 +44,8 @@ struct Sums {
 
 // Quants 0..top of (x - base) * inverse, and their sums.
 template <int size, bool wraps>
-PUNA_INLINE void grid(const float *x, const float *w, const F *base, const F *inverse, float top, float *q, Sums &sums) {
+PUNA_INLINE void grid(const float *x, const float *w, const F *base, const F *inverse, float top, float *q,
+                      Sums &sums) {
     sums = {};
     for (int i = 0; i < size; i++)
         for (int u = 0; u < U; u++) {
@@ -61,7 +62,8 @@ PUNA_INLINE void grid(const float *x, const float *w, const F *base, const F *in
 
 // The weighted sum of (scale * q + minimum - x) ^ 2, or of its magnitude.
 template <int size, bool magnitudes>
-PUNA_INLINE void total_error(const float *x, const float *w, const float *q, const F *scale, const F *minimum, F *error) {
+PUNA_INLINE void total_error(const float *x, const float *w, const float *q, const F *scale, const F *minimum,
+                             F *error) {
     for (int u = 0; u < U; u++) error[u] = set(0);
     for (int i = 0; i < size; i++)
         for (int u = 0; u < U; u++) {
@@ -157,8 +159,8 @@ template <int size> PUNA_INLINE void extremes(const float *x, F *extreme, I *emp
     }
 }
 
-// The scale such that the w-weighted square error of quants -top..top - 1 is small; each value is weighted by its square
-// where w is null. As ggml's make_qx_quants.
+// The scale such that the w-weighted square error of quants -top..top - 1 is small; each value is weighted by its
+// square where w is null. As ggml's make_qx_quants.
 template <int size> void symmetric_fit(const float *x, const float *w, float top, Fit &fit) {
     alignas(64) float weighted[size * searched], squares[size * searched];
     F extreme[U], best[U];
@@ -192,7 +194,8 @@ template <int size> void symmetric_fit(const float *x, const float *w, float top
                 sum_q2[u] += load(w + at) * q * q;
             }
         for (int u = 0; u < U; u++) {
-            const I better = step == 0 ? sum_q2[u] != 0 : (sum_q2[u] > 0) & (sum_xq[u] * sum_xq[u] > best[u] * sum_q2[u]);
+            const I better =
+                step == 0 ? sum_q2[u] != 0 : (sum_q2[u] > 0) & (sum_xq[u] * sum_xq[u] > best[u] * sum_q2[u]);
             fit.scale[u] = where(better, sum_xq[u] / sum_q2[u], fit.scale[u]);
             best[u] = where(better, fit.scale[u] * sum_xq[u], best[u]);
             fit.inverse[u] = where(better, inverse[u], fit.inverse[u]);
@@ -272,7 +275,8 @@ template <int size> void positive_fit(const F *x, const F *w, int top, F &scale,
     F chosen = float(top) / peak, best = scale_error<size>(x, w, chosen, top, true);
     for (int shift = -4; shift <= 4; shift++) {
         if (shift == 0) continue;
-        const F inverse = (0.1f * float(shift) + float(top)) / peak, error = scale_error<size>(x, w, inverse, top, false);
+        const F inverse = (0.1f * float(shift) + float(top)) / peak,
+                error = scale_error<size>(x, w, inverse, top, false);
         const I better = error < best;
         best = where(better, error, best);
         chosen = where(better, inverse, chosen);

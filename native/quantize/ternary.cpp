@@ -28,12 +28,13 @@ bool trits_of(const float *x, uint8_t *d, uint8_t *trits) {
     return store_half(d, scale);
 }
 
-// Five (or the `count` that are left) trits to a byte, `size` bytes: a fraction in base 3, rounded up so that the digits
-// come out again when it is multiplied by 3.
+// Five (or the `count` that are left) trits to a byte, `size` bytes: a fraction in base 3, rounded up so that the
+// digits come out again when it is multiplied by 3.
 template <int size, int count> void pack_trits(const uint8_t *trits, uint8_t *to) {
     for (int i = 0; i < size; i++) {
         unsigned digits = 0;
-        for (int stripe = 0; stripe < 5; stripe++) digits = 3 * digits + (stripe < count ? trits[stripe * size + i] : 0);
+        for (int stripe = 0; stripe < 5; stripe++)
+            digits = 3 * digits + (stripe < count ? trits[stripe * size + i] : 0);
         to[i] = uint8_t((digits * 256 + 242) / 243);
     }
 }

@@ -97,7 +97,9 @@ private:
         const __m256i value = _mm256_xor_si256(w, bytes(0x80));
         return _mm256_maddubs_epi16(_mm256_abs_epi8(value), _mm256_sign_epi8(x, value));
     }
-    static PUNA_INLINE __m128i halves(const uint8_t *p) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(p)); }
+    static PUNA_INLINE __m128i halves(const uint8_t *p) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i *>(p));
+    }
     static PUNA_INLINE __m128i small(const uint8_t *p) { return _mm_loadl_epi64(reinterpret_cast<const __m128i *>(p)); }
 };
 
@@ -111,8 +113,10 @@ struct Quantizer {
     template <int blocks> static PUNA_INLINE uint32_t peak_bits(const float *x) {
         const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
         __m256i peaks = _mm256_setzero_si256();
-        for (int i = 0; i < 4 * blocks; i++)
-            peaks = _mm256_max_epu32(peaks, _mm256_and_si256(_mm256_castps_si256(_mm256_loadu_ps(x + 8 * i)), magnitude));
+        for (int i = 0; i < 4 * blocks; i++) {
+            const __m256i bits = _mm256_castps_si256(_mm256_loadu_ps(x + 8 * i));
+            peaks = _mm256_max_epu32(peaks, _mm256_and_si256(bits, magnitude));
+        }
         __m128i top = _mm_max_epu32(_mm256_castsi256_si128(peaks), _mm256_extracti128_si256(peaks, 1));
         top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0x4e));
         top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0xb1));

@@ -1,4 +1,6 @@
 // Peaks with AVX-512: one dot product or multiply-add instruction, as often as the ports take it.
+#include <immintrin.h>
+
 #include "../limits_body.h"
 
 namespace puna {
@@ -7,13 +9,11 @@ namespace {
 // A round is one instruction on twelve registers that do not wait for each other (two a cycle, five cycles each);
 // assembly, for a compiler would move them to memory or see that nobody wants the result.
 #define TWELVE(x) x "0\n" x "1\n" x "2\n" x "3\n" x "4\n" x "5\n" x "6\n" x "7\n" x "8\n" x "9\n" x "10\n" x "11\n"
-#define TOUCHED                                                                                                          \
-    "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9", "zmm10", "zmm11"
-#define PEAK(name, instruction)                                                                                          \
-    void name(int64_t rounds) {                                                                                          \
-        asm volatile("vpxord %%zmm30, %%zmm30, %%zmm30\n vpxord %%zmm31, %%zmm31, %%zmm31\n" ::: "zmm30", "zmm31");      \
-        for (int64_t i = 0; i < rounds; i++)                                                                             \
-            asm volatile(TWELVE(instruction " %%zmm30, %%zmm31, %%zmm")::: TOUCHED);                                     \
+#define TOUCHED "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9", "zmm10", "zmm11"
+#define PEAK(name, instruction)                                                                                        \
+    void name(int64_t rounds) {                                                                                        \
+        const __m512i zero = _mm512_setzero_si512();                                                                   \
+        for (int64_t i = 0; i < rounds; i++) asm volatile(TWELVE(instruction " %0, %0, %%zmm")::"v"(zero) : TOUCHED);  \
     }
 
 PEAK(bytes, "vpdpbusd")

@@ -1,5 +1,5 @@
-// The vector of the matrix kernels on 64-bit ARM: four rows of a line, a quarter of it. Included by objects that are compiled
-// with dot products at least.
+// The vector of the matrix kernels on 64-bit ARM: four rows of a line, a quarter of it. Included by objects that are
+// compiled with dot products at least.
 //
 // Four columns of four rows times four activations are one instruction, which takes these from a quarter of a register:
 // two loads serve 32 columns. Eight registers of weights, sixteen sums and what is in flight fill the 32.
@@ -67,7 +67,9 @@ struct Neon {
     static PUNA_INLINE Floats load_f32(const void *p) { return vld1q_f32(static_cast<const float *>(p)); }
     static PUNA_INLINE Floats load_f16(const uint8_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(halves(p))); }
     static PUNA_INLINE Floats load_bf16(const uint8_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(halves(p), 16)); }
-    static PUNA_INLINE Floats load_u8(const uint8_t *p) { return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(small(p))))); }
+    static PUNA_INLINE Floats load_u8(const uint8_t *p) {
+        return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(small(p)))));
+    }
     static PUNA_INLINE Floats load_i8(const uint8_t *p) {
         return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(small(p))))));
     }

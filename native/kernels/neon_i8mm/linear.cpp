@@ -1,6 +1,6 @@
 // The matrix kernels with NEON's products of int8 matrices: two rows of 8 columns times two activation rows, twice the
-// work of a dot product. Four columns of four rows lie in a register; with the next four columns beside them, interleaved,
-// they are two such matrices. A single activation row keeps to dot products.
+// work of a dot product. Four columns of four rows lie in a register; with the next four columns beside them,
+// interleaved, they are two such matrices. A single activation row keeps to dot products.
 #include "../neon/quantize.h"
 #include "../neon/vector.h"
 
