@@ -22,7 +22,7 @@ _MODEL = "rendering verifying model answering deciding prompting reranking runti
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server worker bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
-    "server": f"puna worker opened generation create store template {_FILES}",  # headers: it computes nothing
+    "server": f"puna worker runtime opened generation create store template {_FILES}",  # headers: it computes nothing
     "worker": f"model generation template {_FILES}",  # one model in a process
     "bench": f"runtime opened engine {_RUN} {_FILES}",  # token ids: no text
     "parsing": f"rendering model template {_FILES}",

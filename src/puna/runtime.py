@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from puna.arch.binding import read_hparams
 from puna.create.structure import find_built_like
+from puna.dtypes import DTYPES
 from puna.errors import GraphError, ModelError
 from puna.formats.gguf_kinds import no_model
 from puna.opened import Opened
@@ -169,7 +170,21 @@ class Runtime:
         """A runner for batches of these `limits` whose outputs are what `observe` finds in the graph."""
         return self._compiled(limits, observe=observe)
 
+    def expected_bytes(self) -> int:
+        """What weights and cache come to when all of the cache is in use; read from headers, nothing is loaded."""
+        from puna.cache import states
+
+        size = self._limits(hidden=self.encoder)
+        kind = DTYPES[self._kv_type.upper()]
+        kept = states(self.arch.caches(self.hparams), size.slots, size.states, kind, size.windows)
+        cache = (node for kv in kept for node in (*kv.kept, *kv.recurrent))
+        weights = sum(tensor.dtype.nbytes(tensor.shape) for tensor in self.opened.tensors.values())
+        return weights + sum(node.dtype.nbytes(tuple(int(size) for size in node.shape)) for node in cache)
+
     def _runner(self, hidden: bool) -> Runner:
+        return self._compiled(self._limits(hidden), hidden=hidden)
+
+    def _limits(self, hidden: bool) -> Limits:
         from puna.cache import reaches
         from puna.engine.engine import limits
 
@@ -177,8 +192,7 @@ class Runtime:
         each = sum(spec.sequence_bytes for spec in specs)
         near = [] if hidden else reaches(specs)  # whoever wants hidden states has tables of its own
         kind = {"encoder": self.encoder, "texts": self.reads}
-        size = limits(self.context_length, SEQUENCES, **kind, sequence_bytes=each, reaches=near)
-        return self._compiled(size, hidden=hidden)
+        return limits(self.context_length, SEQUENCES, **kind, sequence_bytes=each, reaches=near)
 
     def _compiled(self, size: Limits, **options: Any) -> Runner:
         from puna.engine.runner import Runner

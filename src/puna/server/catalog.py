@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from puna.errors import InvalidName, ModelNotFound, StoreError, TemplateError
 from puna.opened import Opened, open_model
+from puna.runtime import Runtime
 from puna.server.errors import Refused
+from puna.server.settings import Settings
 from puna.store import Store
 from puna.store.manifest import Config, Manifest
 from puna.store.name import ModelName
@@ -132,6 +134,8 @@ def template_of(text: str) -> Template:
         raise Refused(400, str(error)) from error
 
 
-def expected_bytes(model: Opened) -> int:
-    """Memory that a worker with this model takes: its weights, and what it needs besides."""
-    return sum(tensor.dtype.nbytes(tensor.shape) for tensor in model.tensors.values()) + BESIDE_WEIGHTS
+def expected_bytes(model: Opened, settings: Settings, context_length: int) -> int:
+    """Memory that a worker with this model takes: weights, cache, and what it needs besides; from headers alone."""
+    length = context_length or settings.context_length or None
+    runtime = Runtime(model, backend="numpy", context_length=length, kv_type=settings.kv_type, threads=None)
+    return runtime.expected_bytes() + BESIDE_WEIGHTS

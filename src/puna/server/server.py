@@ -45,8 +45,9 @@ class Server:
         opened = await asyncio.to_thread(catalog.opened, str(entry.name), entry.digest)
         length = (ask.options or {}).get("num_ctx") or 0
         most = opened.metadata.get(f"{opened.metadata.get('general.architecture')}.context_length") or length
-        size = await asyncio.to_thread(catalog.expected_bytes, opened)
-        return Wanted(entry.name.short, entry.digest, size, min(int(length), int(most)))
+        length = min(int(length), int(most))
+        size = await asyncio.to_thread(catalog.expected_bytes, opened, self.settings, length)
+        return Wanted(entry.name.short, entry.digest, size, length)
 
     async def check(self, ask: Answering) -> None:
         """Refused where the model cannot do what is asked, or what is asked makes no sense.
