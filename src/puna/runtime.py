@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from puna.arch.binding import read_hparams
 from puna.create.structure import find_built_like
@@ -177,9 +177,9 @@ class Runtime:
         size = self._limits(hidden=self.encoder)
         kind = DTYPES[self._kv_type.upper()]
         kept = states(self.arch.caches(self.hparams), size.slots, size.states, kind, size.windows)
-        cache = (node for kv in kept for node in (*kv.kept, *kv.recurrent))
+        cache = [node for kv in kept for node in (*kv.kept, *kv.recurrent)]
         weights = sum(tensor.dtype.nbytes(tensor.shape) for tensor in self.opened.tensors.values())
-        return weights + sum(node.dtype.nbytes(tuple(int(size) for size in node.shape)) for node in cache)
+        return weights + sum(node.dtype.nbytes(cast("tuple[int, ...]", node.shape)) for node in cache)
 
     def _runner(self, hidden: bool) -> Runner:
         return self._compiled(self._limits(hidden), hidden=hidden)
