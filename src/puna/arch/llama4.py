@@ -55,7 +55,7 @@ class Hparams(base.Hparams):
     qk_norm: bool = True
     temperature_scale: float
     temperature_length: int
-    moe_step: int
+    expert_interval: int
     n_experts: int
     n_experts_used: int
     expert_ffn_size: int
