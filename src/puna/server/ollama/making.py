@@ -13,6 +13,7 @@ import msgspec
 from starlette.responses import Response
 
 from puna.errors import DigestMismatch, StoreError
+from puna.server import catalog
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused, message_of
 from puna.server.ollama.library import Named
@@ -20,6 +21,7 @@ from puna.server.wire import begun, json_reply, ndjson
 from puna.store import Store
 from puna.store.blobs import parse_digest
 from puna.store.name import ModelName
+from puna.store.reference import is_remote
 
 Progress = Callable[[str, int, int], None]
 
@@ -61,7 +63,8 @@ def _create(name: ModelName, ask: Create, progress: Progress) -> None:
 
     with tempfile.TemporaryDirectory(prefix="puna-create-") as folder:
         modelfile = _modelfile(ask, Path(folder))
-        build(Store(), name, modelfile, on_progress=progress, quantize=ask.quantize or ask.quantization or None)
+        quantize = ask.quantize or ask.quantization or None
+        build(Store(), name, modelfile, on_progress=progress, directory=folder, quantize=quantize)
 
 
 def _modelfile(ask: Create, folder: Path) -> Any:
@@ -72,6 +75,8 @@ def _modelfile(ask: Create, folder: Path) -> Any:
     if ask.files:
         commands.append(("from", _source(ask.files, folder / "files")))
     if ask.base:
+        if not is_remote(ask.base):
+            catalog.entry(ask.base)  # a model, and no file of this machine
         commands.append(("from", ask.base))
     if not commands:
         raise Refused(400, "neither 'from' or 'files' was specified")
