@@ -82,6 +82,9 @@ lint: $(VENV)/.lint ## Check style, types and import layers
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
+test-clients: $(VENV)/.clients $(VENV)/.native ## Ask a live server with the clients people have
+	$(BIN)/python -m pytest -m clients -W ignore tests/peers/clients $(PYTEST)
+
 bench: $(VENV)/.peers $(VENV)/.native ## Measure Puna beside llama.cpp and the machine's limits
 	@$(FETCH)
 	$(BIN)/puna bench $(MODEL) --peer
@@ -149,6 +152,11 @@ $(VENV)/.peers: pyproject.toml | $(BIN)/python
 	$(install)
 	$(installed) $(VENV)/.test
 
+$(VENV)/.clients: EXTRAS = [clients,test]
+$(VENV)/.clients: pyproject.toml | $(BIN)/python
+	$(install)
+	$(installed) $(VENV)/.test
+
 $(VENV)/.reference: EXTRAS = [reference,test]
 $(VENV)/.reference: pyproject.toml | $(BIN)/python
 	$(PIP) install --index-url $(TORCH_INDEX) $(TORCH) || $(PIP) install $(TORCH)
@@ -168,4 +176,4 @@ $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
 	    [ -n '$(NATIVE_OPTIONAL)' ] || ! command -v "$${CXX:-c++}" >/dev/null; \
 	fi
 
-.PHONY: help run dev test test-emulated emulators test-arm test-old-cpu test-reference test-peers sanitize lint bench wheel native clean
+.PHONY: help run dev test test-emulated emulators test-arm test-old-cpu test-reference test-peers test-clients sanitize lint bench wheel native clean
