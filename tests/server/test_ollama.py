@@ -1,3 +1,4 @@
+import hashlib
 import http.client
 import json
 import os
@@ -124,11 +125,19 @@ def test_a_request_under_way_on_a_killed_worker_is_told(live):
 
 
 def test_no_path_of_this_machine_is_in_an_error(live, home):
-    for path, body in [
-        ("/api/show", {"model": "nope"}),
-        ("/api/create", {"model": "x", "from": str(home / "no.gguf")}),
-    ]:
-        assert str(home) not in live("POST", path, body).body.decode()
+    data = b"GGUF" + b"x" * 100
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    assert live("POST", f"/api/blobs/{digest}", data).status == 201
+    reply = live("POST", "/api/create", {"model": "x", "files": {"a.gguf": digest}, "stream": False})
+    assert reply.status == 400
+    assert str(home) not in reply.json["error"]
+
+
+def test_a_model_is_made_of_models_not_of_files_on_this_machine(live, home):
+    for path in (str(home / "tiny.gguf"), "tiny.gguf", "../tiny.gguf"):
+        reply = live("POST", "/api/create", {"model": "x", "from": path, "stream": False})
+        assert reply.status == 404
+        assert "not found" in reply.json["error"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"x"', b'{"model": 5}'])

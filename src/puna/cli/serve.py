@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import click
@@ -20,6 +21,7 @@ def command(host: str | None, port: int | None, unguarded: bool) -> None:
     (32), PUNA_MAX_LOADED_MODELS (3), PUNA_MAX_MEMORY, PUNA_CONTEXT_LENGTH, PUNA_KV_CACHE_TYPE, PUNA_BACKEND,
     PUNA_ORIGINS, PUNA_MAX_BODY (64M).
     """
+    from puna.cli import Terminated
     from puna.server.running import run
     from puna.server.settings import parse_host, read_settings
 
@@ -32,4 +34,5 @@ def command(host: str | None, port: int | None, unguarded: bool) -> None:
         raise click.UsageError(
             f"{settings.host} is reached by others, and there is no key: PUNA_API_KEYS sets one, --open does without"
         )
-    run(settings)
+    with suppress(Terminated, KeyboardInterrupt):  # which come again once all is answered
+        run(settings)
