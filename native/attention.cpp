@@ -11,7 +11,8 @@ namespace puna {
 int64_t attention_padded(int64_t size) { return (size + 15) / 16 * 16; }
 
 int64_t attention_scratch(int64_t share, int64_t size, int64_t value_size) {
-    const int64_t rows = std::max(share, attention_rows), depth = attention_padded(size), width = attention_padded(value_size);
+    const int64_t rows = std::max(share, attention_rows), depth = attention_padded(size);
+    const int64_t width = attention_padded(value_size);
     const int64_t keys = attention_tile * (2 * depth + width), sums = 2 * attention_partial(rows, value_size);
     const int64_t shorts = rows * ((depth + attention_tile) / 2 + 2);
     return (rows * (depth + attention_chunk + 2) + shorts + keys + sums + 16 * 16) * int64_t(sizeof(float));
@@ -26,15 +27,17 @@ int64_t attention_partial_bytes(int64_t groups, int64_t share, int64_t value_siz
 namespace {
 
 // ---- attention_plan: views plan (bytes), positions (t), sequence (t), lengths (s)
-// ints: causal, window, share, positions that a table has room for. The plan: the number of spans in the first 64 bytes,
-// then the spans.
+// ints: causal, window, share, positions that a table has room for. The plan: the number of spans in the first 64
+// bytes, then the spans.
 
 enum { plan_causal, plan_window, plan_share, plan_room };
 constexpr int64_t plan_header = 64;
 
 struct Reader {
     const Bound &bound;
-    int64_t at(int view, int64_t i) const { return bound.views[size_t(view)].as<int32_t>()[i * bound.views[size_t(view)].strides[0]]; }
+    int64_t at(int view, int64_t i) const {
+        return bound.views[size_t(view)].as<int32_t>()[i * bound.views[size_t(view)].strides[0]];
+    }
 };
 
 // Positions that the tokens [first, first + n) of one sequence read.
@@ -104,7 +107,8 @@ void attention_plan(const Bound &bound, const Run &run, int64_t, int64_t) {
 
 enum { causal, window, block_size, groups, size, value_size, k_kept, v_kept, k_order, v_order, capacity };
 enum {
-    view_out, view_q, view_k, view_v, view_positions, view_table, view_lengths, view_sinks, view_bias, view_plan, view_partial, view_done
+    view_out, view_q, view_k, view_v, view_positions, view_table, view_lengths, view_sinks, view_bias, view_plan,
+    view_partial, view_done
 };
 
 int64_t attention_units(const Bound &bound, const Run &) {
@@ -120,7 +124,8 @@ AttentionArgs arguments(const Bound &bound, const Run &run) {
     args.k_order = Order(bound.integer(k_order)), args.v_order = Order(bound.integer(v_order));
     args.capacity = bound.integer(capacity), args.groups = bound.integer(groups);
     args.size = bound.integer(size), args.value_size = bound.integer(value_size);
-    args.positions = bound.views[view_positions].as<int32_t>(), args.position_stride = bound.views[view_positions].strides[0];
+    args.positions = bound.views[view_positions].as<int32_t>();
+    args.position_stride = bound.views[view_positions].strides[0];
     args.lengths = bound.views[view_lengths].as<int32_t>(), args.length_stride = bound.views[view_lengths].strides[0];
     args.table = table.as<int32_t>(), args.table_row = table.strides[0], args.table_column = table.strides[1];
     args.table_columns = table.shape[1], args.block_size = bound.integer(block_size);

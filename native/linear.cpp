@@ -153,15 +153,18 @@ size_t act_bytes(ActKind kind, int64_t t, int64_t k) {
 void quantize_rows(const LinearKernels &kernels, ActKind kind, const float *x, int64_t stride, int64_t row_begin,
                    int64_t row_end, int64_t t, int64_t k, void *act) {
     if (in_bands(kernels, kind, t))
-        return quantize_bands(quantizer(kernels, kind), x, stride, row_begin, row_end, t, k, static_cast<uint8_t *>(act));
+        return quantize_bands(quantizer(kernels, kind), x, stride, row_begin, row_end, t, k,
+                              static_cast<uint8_t *>(act));
     for (int64_t row = row_begin; row < row_end;) {
         const int width = tile_width(t, row);
         const int64_t start = row / width * width, rows = std::min(row_end, start + width) - row;
         uint8_t *tile = static_cast<uint8_t *>(act) + start * act_row_bytes(kind, k);
         if (kind == ActKind::f32)
-            spread_rows(x + (row - row_begin) * stride, stride, rows, k, reinterpret_cast<float *>(tile), width, row - start);
+            spread_rows(x + (row - row_begin) * stride, stride, rows, k, reinterpret_cast<float *>(tile), width,
+                        row - start);
         else
-            quantizer(kernels, kind)(x + (row - row_begin) * stride, stride, rows, k, tile, width, static_cast<int>(row - start));
+            quantizer(kernels, kind)(x + (row - row_begin) * stride, stride, rows, k, tile, width,
+                                     static_cast<int>(row - start));
         row += rows;
     }
 }
@@ -204,7 +207,8 @@ void linear_panels(const LinearKernels &kernels, const LinearJob &job, int64_t t
         return run_tiles(kernels, job, t, panel_begin, panel_end, 0, tile_count(t));
     for (int64_t p = panel_begin; p < panel_end; p += band_panels)
         for (int64_t row = 0; row < t; row += band_rows)
-            run_band(kernels, job, t, p, std::min(panel_end, p + band_panels), row, std::min(t, row + band_rows), scratch);
+            run_band(kernels, job, t, p, std::min(panel_end, p + band_panels), row, std::min(t, row + band_rows),
+                     scratch);
 }
 
 }  // namespace puna

@@ -22,20 +22,23 @@ int64_t act_units(const Bound &bound, const Run &run) {
     return (rows + grain - 1) / grain;
 }
 
-const float *row_of(const View &view, int64_t row) { return view.data ? view.as<float>() + row * view.strides[0] : nullptr; }
+const float *row_of(const View &view, int64_t row) {
+    return view.data ? view.as<float>() + row * view.strides[0] : nullptr;
+}
 
 void act(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const View &out = bound.views[0], &a = bound.views[1];
     const int64_t t = a.shape[0], n = a.shape[1], grain = rows_per_unit(t, run.threads);
     const int64_t first = begin * grain, last = std::min(t, end * grain), row = bound.integer(act_row);
     const ActKind kind = ActKind(bound.integer(act_kind_of));
-    if (row < 0) return quantize_rows(run.kernels.linear, kind, row_of(a, first), a.strides[0], first, last, t, n, out.data);
+    if (row < 0)
+        return quantize_rows(run.kernels.linear, kind, row_of(a, first), a.strides[0], first, last, t, n, out.data);
     float *made = reinterpret_cast<float *>(run.scratch);
     for (int64_t r = first; r < last; r += made_rows) {
         const int64_t some = std::min(made_rows, last - r);
         for (int64_t i = r; i < r + some; i++) {
-            run.kernels.rows.rows[row](row_of(a, i), row_of(bound.views[2], i), row_of(bound.views[3], i), made + (i - r) * n, n,
-                                       bound.number(0));
+            run.kernels.rows.rows[row](row_of(a, i), row_of(bound.views[2], i), row_of(bound.views[3], i),
+                                       made + (i - r) * n, n, bound.number(0));
         }
         quantize_rows(run.kernels.linear, kind, made, n, r, r + some, t, n, out.data);
     }
@@ -60,7 +63,8 @@ int64_t linear_step_units(const Bound &bound, const Run &run) {
 void linear_run(const Bound &bound, const Run &run, int64_t begin, int64_t end) {
     const View &y = bound.views[0], &bias = bound.views[3];
     const Packed weight = packed(bound, bound.views[2]);
-    const LinearJob job{&weight, bound.views[1].data, y.as<float>(), y.strides[0], bias.as<float>(), bound.integer(weight_add) != 0};
+    const bool add = bound.integer(weight_add) != 0;
+    const LinearJob job{&weight, bound.views[1].data, y.as<float>(), y.strides[0], bias.as<float>(), add};
     linear(run.kernels.linear, job, y.shape[0], run.threads, begin, end, run.scratch);
 }
 

@@ -185,6 +185,12 @@ def test_a_file_in_arch_is_short() -> None:
     assert {module: count for module, count in lines.items() if count > ARCH_LINES} == {}
 
 
+def test_a_line_of_native_code_has_120_columns_at_most() -> None:
+    for path in (SOURCE.parent / "native").rglob("*.*"):
+        long = [i for i, line in enumerate(path.read_text("utf-8").splitlines(), 1) if len(line) > 120]
+        assert not long, f"{path}: lines {long}"
+
+
 def test_each_row_of_the_table_names_only_rows_below_it() -> None:
     rows = list(LAYERS)
     for place, row in enumerate(rows):

@@ -3,10 +3,10 @@
 // A *span* is a few consecutive tokens of one sequence and the positions that they read. A unit of work is one span and
 // one group (a K/V head with the query heads that share it): each tile of keys and values is read once for all of them.
 //
-// What one token gets does not depend, to the last bit, on what is computed beside it. Tiles and *chunks* of tiles begin
-// at fixed positions; a row is weighed by chunks and its values summed up tile by tile, its chunks are combined in order,
-// and positions that it does not read leave no trace. So a span of a small batch may be cut: its chunks are then units of
-// their own, and the thread that ends the last one combines them.
+// What one token gets does not depend, to the last bit, on what is computed beside it. Tiles and *chunks* of tiles
+// begin at fixed positions; a row is weighed by chunks and its values summed up tile by tile, its chunks are combined
+// in order, and positions that it does not read leave no trace. So a span of a small batch may be cut: its chunks are
+// then units of their own, and the thread that ends the last one combines them.
 #pragma once
 
 #include <algorithm>
@@ -29,8 +29,8 @@ struct Span {
     int32_t chunk, chunks, slot;  // chunk -1: all of them; slot: where results of the first chunk are kept
 };
 
-// The first position that a token reads, and the one after the last: of those nearer than `window`, where it is below 0 of the
-// token's own chunk of -window positions, where it is 0 of all below `length`.
+// The first position that a token reads, and the one after the last: of those nearer than `window`, where it is below 0
+// of the token's own chunk of -window positions, where it is 0 of all below `length`.
 inline int64_t first_read(int64_t position, int64_t window) {
     if (window < 0) return std::max<int64_t>(0, position - position % -window);
     return window ? std::max<int64_t>(0, position - window + 1) : 0;
@@ -66,7 +66,9 @@ struct AttentionArgs {
 
 int64_t attention_padded(int64_t size);                                          // to whole vectors
 int64_t attention_scratch(int64_t share, int64_t size, int64_t value_size);      // bytes
-inline int64_t attention_partial(int64_t share, int64_t value_size) { return share * (attention_padded(value_size) + 16); }
+inline int64_t attention_partial(int64_t share, int64_t value_size) {
+    return share * (attention_padded(value_size) + 16);
+}
 
 struct AttentionKernels {
     void (*attend)(const AttentionArgs &args, const Span &span, int64_t group, uint8_t *scratch);

@@ -60,13 +60,14 @@ void read_queries(const AttentionArgs &args, const Span &span, int64_t group, in
             float *to = s.q + row * s.depth;
             for (int64_t d = 0; d < args.size; d++) to[d] = from[d] * args.scale;
             s.low[row] = int32_t(low), s.high[row] = int32_t(high);
-            if (args.k_kept == Kept::q8_0) s.short_q.units[row] = shorten(to, args.size, s.short_q.rows + row * s.depth);
+            if (args.k_kept == Kept::q8_0)
+                s.short_q.units[row] = shorten(to, args.size, s.short_q.rows + row * s.depth);
         }
     }
 }
 
-void read_rows(const AttentionArgs &args, const Span &span, const Part &part, int64_t at, int64_t begin, int64_t end, float *to,
-               int64_t to_row) {
+void read_rows(const AttentionArgs &args, const Span &span, const Part &part, int64_t at, int64_t begin, int64_t end,
+               float *to, int64_t to_row) {
     each_run(args, span, part, at, begin, end, [&](const Row &row, int64_t i, int64_t n) {
         for (int64_t j = 0; j < n; j++) {
             const uint8_t *from = row.from + j * part.stride();
@@ -117,7 +118,8 @@ Page q8_page(const AttentionArgs &args, const Span &span, const Chunk &chunk, co
 }
 
 // Scores of every row with the keys of a tile; what they are outside its places has no meaning.
-void score(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t rows, int64_t at, const Scratch &s) {
+void score(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t rows, int64_t at,
+           const Scratch &s) {
     const Part &keys = chunk.keys;
     float *scores = s.scores + (at - chunk.at);
     const auto product = [&](const auto &factor) {
@@ -143,8 +145,8 @@ void score(const AttentionArgs &args, const Span &span, const Chunk &chunk, int6
 }
 
 // The weighted values of `places` of a tile for rows [first, first + n). Values were made floats in s.values, or not.
-void add_values(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t first, int64_t n, int64_t at, Places places,
-                bool made, const Scratch &s) {
+void add_values(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t first, int64_t n, int64_t at,
+                Places places, bool made, const Scratch &s) {
     const Part &values = chunk.values;
     float *sums = s.sums + first * s.stride;
     const float *weights = s.scores + first * attention_chunk + (at - chunk.at);
@@ -153,25 +155,29 @@ void add_values(const AttentionArgs &args, const Span &span, const Chunk &chunk,
     };
     if (made) return add(Floats{s.values + places.begin * s.width, s.width}, places.begin, places.end - places.begin);
     const auto add_kept = [&](const uint8_t *from, int64_t ahead, int64_t i, int64_t count) {
-        with_rows(values.kept, from, values.stride(), [&](const auto &factor) { add(Fetching{factor, ahead}, i, count); });
+        with_rows(values.kept, from, values.stride(),
+                  [&](const auto &factor) { add(Fetching{factor, ahead}, i, count); });
     };
     if (values.paged) {
         const Page page = page_of(args, span, chunk, values, at);
-        return add_kept(page.from + places.begin * values.stride(), page.ahead, places.begin, places.end - places.begin);
+        return add_kept(page.from + places.begin * values.stride(), page.ahead, places.begin,
+                        places.end - places.begin);
     }
     each_run(args, span, values, at, places.begin, places.end,
              [&](const Row &row, int64_t i, int64_t count) { add_kept(row.from, row.ahead, i, count); });
 }
 
 // The same for all rows and q8_0, whose integers are harmless where a row does not read: its weights are zeros there.
-void add_q8_values(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t rows, int64_t at, const Scratch &s) {
+void add_q8_values(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t rows, int64_t at,
+                   const Scratch &s) {
     const Page page = q8_page(args, span, chunk, chunk.values, at, place_q8_value, s.values);
     for (int64_t e = 0; e < chunk.values.size; e += 32) {
         const uint8_t *block = page.from + e / 32 * q8_page_block;
         for (int64_t row = 0; row < rows; row++) {
             const Places places = row_places(s, row).within(at, tile);
             const Shorts to = s.short_weights.from(row);
-            *to.units = shorten_weights(s.scores + row * attention_chunk + (at - chunk.at), block, places.begin, places.end, to.rows);
+            *to.units = shorten_weights(s.scores + row * attention_chunk + (at - chunk.at), block, places.begin,
+                                        places.end, to.rows);
         }
         add_shorts(s.short_weights, rows, block, page.ahead, s.sums + e, s.stride);
     }
@@ -181,8 +187,9 @@ bool readable_as_kept(const Part &values, int64_t rows) {
     return values.size % W == 0 && (values.kept == Kept::f32 || (rows <= few && values.kept != Kept::bf16));
 }
 
-// Values of one tile for all rows. A row takes part with the places that it reads only: others may hold anything, even NaN.
-void add_tile(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t share, int64_t at, const Scratch &s) {
+// Values of one tile for all rows. A row takes part with the places that it reads only: others may hold anything.
+void add_tile(const AttentionArgs &args, const Span &span, const Chunk &chunk, int64_t share, int64_t at,
+              const Scratch &s) {
     const int64_t rows = span.tokens * share;
     const Places all = chunk.within(at);
     if (chunk.values.kept == Kept::q8_0) return add_q8_values(args, span, chunk, rows, at, s);
@@ -211,7 +218,8 @@ const uint8_t *after_chunk(const AttentionArgs &args, const Span &span, int64_t 
 }
 
 // Scores of one row of the chunk that begins at `first` become weights.
-void weigh_row(const AttentionArgs &args, const Span &span, int64_t group, int64_t first, int64_t row, const Scratch &s) {
+void weigh_row(const AttentionArgs &args, const Span &span, int64_t group, int64_t first, int64_t row,
+               const Scratch &s) {
     const Places read = row_places(s, row).within(first, attention_chunk);
     if (read.begin >= read.end) return;
     const int64_t share = args.heads / args.groups, head = group * share + row % share;
@@ -224,10 +232,12 @@ void weigh_row(const AttentionArgs &args, const Span &span, int64_t group, int64
     weigh(scores, read, s.sum(row));
 }
 
-void read_chunk(const AttentionArgs &args, const Span &span, int64_t group, int64_t share, int64_t number, const Scratch &s) {
+void read_chunk(const AttentionArgs &args, const Span &span, int64_t group, int64_t share, int64_t number,
+                const Scratch &s) {
     const int64_t rows = span.tokens * share, first = number * attention_chunk;
     const Places places{std::max<int64_t>(first, span.begin), std::min<int64_t>(first + attention_chunk, span.end)};
-    const Chunk chunk{keys_of(args, group), values_of(args, group), first, places, after_chunk(args, span, group, places)};
+    const Chunk chunk{keys_of(args, group), values_of(args, group), first, places,
+                      after_chunk(args, span, group, places)};
     clear(s.sums, rows, s);
     for (int64_t at = chunk.begin(); at < places.end; at += tile) score(args, span, chunk, rows, at, s);
     for (int64_t row = 0; row < rows; row++) weigh_row(args, span, group, first, row, s);

@@ -1,5 +1,5 @@
-// Keys and values of attention as factors of float products, read from the states as they are kept (q8_0: short_body.h).
-// Text compiled once for each instruction set.
+// Keys and values of attention as factors of float products, read from the states as they are kept (q8_0:
+// short_body.h). Text compiled once for each instruction set.
 #pragma once
 
 #include "kernels/kept_body.h"
@@ -8,8 +8,8 @@
 namespace puna::PUNA_ISA {
 namespace {
 
-// A factor that asks for what lies `ahead` bytes further on, which is wanted next: the next page may lie anywhere, which the
-// processor does not foresee.
+// A factor that asks for what lies `ahead` bytes further on, which is wanted next: the next page may lie anywhere,
+// which the processor does not foresee.
 template <class B> struct Fetching {
     B factor;
     int64_t ahead;

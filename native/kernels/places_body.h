@@ -13,14 +13,17 @@ constexpr int64_t tile = attention_tile;
 
 struct Places {  // that are read: positions, or counted from where a chunk or tile begins
     int64_t begin, end;
-    Places within(int64_t at, int64_t n) const { return {std::clamp<int64_t>(begin - at, 0, n), std::clamp<int64_t>(end - at, 0, n)}; }
+    Places within(int64_t at, int64_t n) const {
+        return {std::clamp<int64_t>(begin - at, 0, n), std::clamp<int64_t>(end - at, 0, n)};
+    }
 };
 
 int64_t slot_of(const AttentionArgs &args, const Span &span, int64_t position) {
     const int64_t block = position / args.block_size;
     int64_t slot = -1;
     if (block < args.table_columns) {
-        slot = args.table[span.sequence * args.table_row + block * args.table_column] * args.block_size + position % args.block_size;
+        slot = args.table[span.sequence * args.table_row + block * args.table_column] * args.block_size +
+               position % args.block_size;
     }
     if (slot >= 0 && slot < args.capacity) return slot;
     args.fault->store(args.fault_value, std::memory_order_relaxed);
@@ -43,15 +46,17 @@ struct Part {  // of the states, for one group: keys, or values
 
 Part keys_of(const AttentionArgs &args, int64_t group) {
     const int64_t bytes = kept_bytes(args.k_kept, args.size);
-    return {args.k, args.k_kept, args.size, bytes, args.k_order == Order::turned, args.groups, group, args.capacity / page_slots};
+    const bool paged = args.k_order == Order::turned;
+    return {args.k, args.k_kept, args.size, bytes, paged, args.groups, group, args.capacity / page_slots};
 }
 
 Part values_of(const AttentionArgs &args, int64_t group) {
     const int64_t bytes = kept_bytes(args.v_kept, args.value_size);
-    return {args.v, args.v_kept, args.value_size, bytes, args.v_order == Order::pages, args.groups, group, args.capacity / page_slots};
+    const bool paged = args.v_order == Order::pages;
+    return {args.v, args.v_kept, args.value_size, bytes, paged, args.groups, group, args.capacity / page_slots};
 }
 
-// Where a position's row lies, and how many bytes further on that of the same place in the next tile, if it is read too.
+// Where a position's row lies, and how many bytes further on that of the same place in the next tile, if it is read.
 struct Row {
     const uint8_t *from;
     int64_t ahead;
@@ -68,8 +73,9 @@ const uint8_t *start_of(const AttentionArgs &args, const Span &span, const Part 
 }
 
 // f(row, i, n) for places [begin, end) of the tile at `at`, in runs of slots that are neighbours: `row` is place i's.
-template <class F> void each_run(const AttentionArgs &args, const Span &span, const Part &part, int64_t at, int64_t begin, int64_t end,
-                                 F &&f) {
+template <class F>
+void each_run(const AttentionArgs &args, const Span &span, const Part &part, int64_t at, int64_t begin, int64_t end,
+              F &&f) {
     for (int64_t i = begin; i < end;) {
         const int64_t position = at + i, n = std::min(end - i, args.block_size - position % args.block_size);
         const int64_t room = args.capacity - slot_of(args, span, position);

@@ -1,6 +1,6 @@
-// Attention's products with q8_0 pages (q8_pages.h): queries and weights become 16-bit integers, a scale for each row, and
-// integers meet integers. Twice as fast as floats, which q8_0 would first have to become, and closer to them than q8_0 is.
-// Text compiled once for each instruction set.
+// Attention's products with q8_0 pages (q8_pages.h): queries and weights become 16-bit integers, a scale for each row,
+// and integers meet integers. Twice as fast as floats, which q8_0 would first have to become, and closer to them than
+// q8_0 is. Text compiled once for each instruction set.
 //
 // A tile of sums is as many rows as fill the registers by 64 slots (scores) or 32 elements (values), where vectors are
 // that wide. The largest sum is 64 * 32767 * 127: no overflow.
@@ -46,8 +46,8 @@ inline void fetch_line(const uint8_t *from, int64_t ahead, int64_t within) {
 }
 
 template <int R, int C>
-inline __attribute__((always_inline)) void score_block(const Shorts &q, const uint8_t *block, int64_t ahead, int64_t slot,
-                                                       float *scores, int64_t scores_row, bool add) {
+inline __attribute__((always_inline)) void score_block(const Shorts &q, const uint8_t *block, int64_t ahead,
+                                                       int64_t slot, float *scores, int64_t scores_row, bool add) {
     Sums sums[R][C];
     for (int r = 0; r < R; r++) {
         for (int j = 0; j < C; j++) sums[r][j] = zero_sums();
@@ -74,17 +74,20 @@ inline __attribute__((always_inline)) void score_block(const Shorts &q, const ui
 }
 
 template <int R, int C>
-void score_rows(const Shorts &q, int64_t rows, const uint8_t *block, int64_t ahead, int64_t slot, float *scores, int64_t scores_row,
-                bool add) {
+void score_rows(const Shorts &q, int64_t rows, const uint8_t *block, int64_t ahead, int64_t slot, float *scores,
+                int64_t scores_row, bool add) {
     int64_t r = 0;
-    for (; r + R <= rows; r += R) score_block<R, C>(q.from(r), block, ahead, slot, scores + r * scores_row, scores_row, add);
+    for (; r + R <= rows; r += R)
+        score_block<R, C>(q.from(r), block, ahead, slot, scores + r * scores_row, scores_row, add);
     if constexpr (R > 1) {
-        if (r < rows) score_rows<R - 1, C>(q.from(r), rows - r, block, ahead, slot, scores + r * scores_row, scores_row, add);
+        if (r < rows)
+            score_rows<R - 1, C>(q.from(r), rows - r, block, ahead, slot, scores + r * scores_row, scores_row, add);
     }
 }
 
 // scores (rows, page_slots) of a turned page; what is read next lies `ahead` bytes further on.
-inline void score_shorts(const Shorts &q, int64_t rows, const uint8_t *page, int64_t ahead, int64_t size, float *scores, int64_t scores_row) {
+inline void score_shorts(const Shorts &q, int64_t rows, const uint8_t *page, int64_t ahead, int64_t size, float *scores,
+                         int64_t scores_row) {
     for (int64_t e = 0; e < size; e += 32, page += q8_page_block) {
         for (int64_t i = 0; i < q8_page_scales; i += 64) fetch(page + i, ahead);
         const Shorts part{q.rows + e, q.row, q.units};
@@ -105,8 +108,8 @@ inline float shorten_weights(const float *weights, const uint8_t *block, int64_t
 }
 
 template <int R, int C>
-inline __attribute__((always_inline)) void add_block(const Shorts &weights, const uint8_t *block, int64_t ahead, int64_t element,
-                                                     float *to, int64_t to_row) {
+inline __attribute__((always_inline)) void add_block(const Shorts &weights, const uint8_t *block, int64_t ahead,
+                                                     int64_t element, float *to, int64_t to_row) {
     Sums sums[R][C];
     for (int r = 0; r < R; r++) {
         for (int j = 0; j < C; j++) sums[r][j] = zero_sums();
@@ -132,7 +135,8 @@ inline __attribute__((always_inline)) void add_block(const Shorts &weights, cons
 }
 
 template <int R, int C>
-void add_rows(const Shorts &weights, int64_t rows, const uint8_t *block, int64_t ahead, int64_t element, float *to, int64_t to_row) {
+void add_rows(const Shorts &weights, int64_t rows, const uint8_t *block, int64_t ahead, int64_t element, float *to,
+              int64_t to_row) {
     int64_t r = 0;
     for (; r + R <= rows; r += R) add_block<R, C>(weights.from(r), block, ahead, element, to + r * to_row, to_row);
     if constexpr (R > 1) {
@@ -141,7 +145,8 @@ void add_rows(const Shorts &weights, int64_t rows, const uint8_t *block, int64_t
 }
 
 // Adds the values of one block, weighted, to 32 elements of each row of `to`.
-inline void add_shorts(const Shorts &weights, int64_t rows, const uint8_t *block, int64_t ahead, float *to, int64_t to_row) {
+inline void add_shorts(const Shorts &weights, int64_t rows, const uint8_t *block, int64_t ahead, float *to,
+                       int64_t to_row) {
     for (int64_t i = 0; i < q8_page_scales; i += 64) fetch(block + i, ahead);
     for (int64_t element = 0; element < 32; element += value_vectors * W) {
         add_rows<value_rows, value_vectors>(weights, rows, block, ahead, element, to, to_row);

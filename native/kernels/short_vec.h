@@ -1,5 +1,5 @@
-// Vectors of 16-bit integers in pairs and of their 32-bit sums, W pairs and W sums each (vec.h). Sums are exact, so that
-// all instruction sets agree.
+// Vectors of 16-bit integers in pairs and of their 32-bit sums, W pairs and W sums each (vec.h). Sums are exact, so
+// that all instruction sets agree.
 #pragma once
 
 #include <algorithm>

@@ -29,7 +29,8 @@ Places whole_vectors(Places places) { return {places.begin / W * W, (places.end 
 
 void cap(float *scores, Places places, float softcap) {
     const Places all = whole_vectors(places);
-    for (int64_t j = all.begin; j < all.end; j += W) store(scores + j, tanh(load(scores + j) / set(softcap)) * set(softcap));
+    for (int64_t j = all.begin; j < all.end; j += W)
+        store(scores + j, tanh(load(scores + j) / set(softcap)) * set(softcap));
 }
 
 // bias[at ...], of which there are those from 0 to last: the first and the last stand for all beyond.
