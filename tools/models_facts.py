@@ -59,6 +59,7 @@ def kind(made: Made) -> Iterator[str]:
     """Encoder or decoder; of attention, of recurrences, or of both; with experts or without."""
     attends, remembers = (bool([s for s in made.specs if test(s)]) for test in (_attends, lambda s: s.recurrent))
     name = "encoder" if any(spec.encoder for spec in made.specs) else "decoder"
+    name = "encoder and decoder" if any(spec.read for spec in made.specs) else name
     yield ("hybrid " if attends and remembers else "recurrent " if remembers else "") + name
     if getattr(made.hp, "n_experts", None):
         yield "mixture of experts"
@@ -90,7 +91,7 @@ def positions(made: Made) -> Iterator[str]:
     weights = {node.name for node in made.nodes if node.op == "weight"}
     if "rope_freqs.weight" in weights:
         yield "frequency factors"
-    if "position_embd.weight" in weights:
+    if any(name.endswith("position_embd.weight") for name in weights):
         yield "learned"
     elif any(node.op == "attention" and len(node.inputs) > WITHOUT_BIAS for node in made.nodes):
         yield "a bias on scores by distance"
@@ -104,7 +105,8 @@ def memory(made: Made) -> Iterator[str]:
         if spec.encoder:
             yield "none"
         elif _attends(spec):
-            yield "a window" if spec.window else "a chunk" if spec.chunk else "all positions"
+            kept = "a window" if spec.window else "a chunk" if spec.chunk else "all positions"
+            yield "the encoder's text" if spec.read else kept
         if spec.recurrent:
             yield "a state for each sequence"
 

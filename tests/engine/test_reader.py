@@ -59,8 +59,11 @@ def test_a_crowd_says_what_each_says_alone(opened):
 def test_who_gave_up_its_room_has_its_text_read_again(opened):
     several = [text for text in texts() if len(text) > BLOCK]
     alone = [said(engine(opened), [text], limit=80)[0] for text in several]
-    made = engine(opened, blocks=12)  # for texts 3 + 4 + 2 + 2 + 2 and for answers 2 each
+    made, reads = engine(opened, blocks=12), []  # for texts 3 + 4 + 2 + 2 + 2 and for answers 2 each
+    read = made._reader.read
+    made._reader.read = lambda tokens, blocks: reads.append(tokens) or read(tokens, blocks)
     assert said(made, several, limit=80) == alone
+    assert len(reads) > len(several)
 
 
 def test_results_of_every_token_are_those_of_one_step_after_the_other(opened):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import puna
+from create.adapters import folded, modules_of, peft_tensors, write_peft
 from golden.checkpoints import config_of, weights_of, write_checkpoint, write_directory
 from golden.families.seq2seq import source
 from golden.test_golden import RELATIVE, error
-from puna.errors import ModelError
+from puna.errors import ConversionError, ModelError
 from puna.opened import open_model
 
 ANSWERS = {
@@ -84,6 +85,32 @@ def test_embeddings_may_have_any_of_their_names_or_all(names: tuple[str, ...], t
     weights["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"] = unused
     write_directory(tmp_path, config_of("t5", "published"), weights, words=False)
     assert error(open_model(tmp_path), "t5", "numpy") < RELATIVE["numpy"]
+
+
+@pytest.mark.parametrize(
+    "name", ["encoder.block.0.layer.0.SelfAttention.q", "decoder.block.1.layer.1.EncDecAttention.v"]
+)
+def test_what_the_encoder_needs_is_checked_before_anything_is_converted(name: str, tmp_path: Path) -> None:
+    weights = weights_of("t5")
+    weights[f"{name}.weight"] = weights[f"{name}.weight"][:, :-1]
+    write_directory(tmp_path, config_of("t5", "published"), weights, words=False)
+    with pytest.raises(ConversionError, match="the tensors' shapes do not fit"):
+        puna.convert(tmp_path, tmp_path / "m.gguf")
+
+
+def test_an_adapter_changes_encoder_and_decoder(tmp_path: Path) -> None:
+    modules = modules_of("t5", targets=(".q", ".v", ".wo"))
+    assert {name.split(".")[0] for name in modules} == {"encoder", "decoder"}
+    write_checkpoint(tmp_path / "hf", "t5")
+    write_peft(tmp_path / "lora", peft_tensors(modules), r=4, lora_alpha=1)
+    write_directory(
+        tmp_path / "folded", config_of("t5", "published"), folded(weights_of("t5"), modules, 0.25), words=False
+    )
+    run = {"backend": "numpy", "kv_type": "f32"}
+    got = puna.load(tmp_path / "hf", adapters=[tmp_path / "lora"], **run).logits([0, 5, 6], text=source([7]))
+    want = puna.load(tmp_path / "folded", **run).logits([0, 5, 6], text=source([7]))
+    plain = puna.load(tmp_path / "hf", **run).logits([0, 5, 6], text=source([7]))
+    assert np.abs(got - want).max() < 1e-4 * np.abs(want).max() < 1e-2 * np.abs(plain - want).max()
 
 
 def test_an_answer_begins_with_a_token_that_is_there(tmp_path: Path) -> None:

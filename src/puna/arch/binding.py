@@ -51,9 +51,19 @@ def read_hparams(arch: Architecture, metadata: Mapping[str, Any], tensors: Mappi
 
 def graph_of(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored], blocks: int = 1) -> Tensor:
     """The graph of one sequence of at most so many blocks of cached positions, in float32: it takes headers only."""
+    return outputs_of(arch, hp, bind(arch, hp, tensors), blocks)[0]
+
+
+def outputs_of(arch: Architecture, hp: Hparams, network: Any, blocks: int = 1) -> list[Tensor]:
+    """That graph of a bound network; then, of an encoder beside a decoder, hidden states and what it leaves for it."""
     specs = arch.caches(hp)
-    states = cache.states(specs, blocks * cache.BLOCK, 1, F32)
-    return arch.forward(bind(arch, hp, tensors), hp, cache.batch(blocks, cache.reaches(specs)), states)
+    states, batch = cache.states(specs, blocks * cache.BLOCK, 1, F32), cache.batch(blocks, cache.reaches(specs))
+    output = arch.forward(network, hp, batch, states)
+    if arch.encoder is None:
+        return [output]
+    own = cache.states(arch.encoder.caches(hp), blocks * cache.BLOCK, 1, F32, name="encoder")
+    hidden, read = arch.encoder.forward(network, hp, batch, own, states)
+    return [output, hidden, *(state for kv in read for state in kv.kept)]
 
 
 def check_sizes(name: str, hp: Hparams, tensors: Mapping[str, Stored], key: Callable[[Row], str] | None = None) -> None:

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from puna import arch as archs
-from puna import cache
 from puna.arch.base import Architecture, Hparams
-from puna.arch.binding import bind, check_sizes, check_vocabulary
+from puna.arch.binding import bind, check_sizes, check_vocabulary, outputs_of
 from puna.arch.transform import Transform
 from puna.create.config import DENSE, class_of, read_config
 from puna.create.config_values import check_sizes_of, reading_config
@@ -227,8 +226,7 @@ def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: 
     if "lm_head" in arch.hf_names and not tied and "output.weight" not in tensors:
         raise ConversionError(f"{arch.name}: there is no tensor 'lm_head.weight' and no 'tie_word_embeddings': true")
     try:
-        specs = arch.caches(hp)
-        arch.forward(net, hp, cache.batch(1, cache.reaches(specs)), cache.states(specs, cache.BLOCK, 1, F32))
+        outputs_of(arch, hp, net)
     except (GraphError, ModelError) as error:
         found = f"{error}{_unlike(tensors)}"
         raise ConversionError(

@@ -42,7 +42,7 @@ class Reader:
         theirs = cache.states(arch.caches(hp), size.slots, size.states, DTYPES[kv_type.upper()], size.windows)
         hidden, read = arch.encoder.forward(bind(arch, hp, tensors), hp, cache.batch(table), own, theirs)
         nodes = [hidden, *(state for kv in read for state in kv.kept)]
-        output, *writes = adapt(nodes, changes) if changes else nodes
+        output, *writes = adapt(nodes, changes, partly=True) if changes else nodes
         bounds = Bounds(T=table * BLOCK, O=table * BLOCK, S=1)
         self._program = backend.compile([output], weights, bounds, writes=writes, beside=runner.program)
         self._table = np.arange(table, dtype=np.int32)[None]

@@ -79,7 +79,7 @@ class Runner:
         reaches = cache.reaches(specs)
         states = cache.states(specs, limits.slots, limits.states, DTYPES[kv_type.upper()], limits.windows)
         output = arch.forward(bind(arch, hp, tensors), hp, cache.batch(limits.table, reaches), states)
-        output = adapt([output], changes)[0] if changes else output
+        output = adapt([output], changes, partly=arch.encoder is not None)[0] if changes else output
         output = last_hidden(output) if hidden else output
         bounds = Bounds(T=limits.tokens, O=limits.outputs, S=limits.sequences)
         self.limits = limits

@@ -33,8 +33,13 @@ class LowRank:
     scale: float = 1.0
 
 
-def adapt(outputs: Sequence[Tensor], changes: Mapping[Place, Sequence[LowRank]]) -> list[Tensor]:
-    """The graph with every change made; GraphError names a weight that is changed but that no such op reads."""
+def adapt(
+    outputs: Sequence[Tensor], changes: Mapping[Place, Sequence[LowRank]], *, partly: bool = False
+) -> list[Tensor]:
+    """The graph with every change made, or `partly` those of what it reads.
+
+    GraphError names a weight that is changed but that no such op reads.
+    """
     made: set[Place] = set()
 
     def change(node: Tensor) -> Tensor:
@@ -48,7 +53,7 @@ def adapt(outputs: Sequence[Tensor], changes: Mapping[Place, Sequence[LowRank]])
         return changed
 
     adapted = rewrite(outputs, change)
-    if missed := sorted(changes.keys() - made):
+    if not partly and (missed := sorted(changes.keys() - made)):
         op, name = missed[0]
         raise GraphError(f"adapting: no {op} reads '{name}', so it cannot be changed while running; merging works")
     return adapted

@@ -14,7 +14,7 @@ from typing import Any
 
 from puna import arch as archs
 from puna.arch.base import Architecture
-from puna.arch.binding import graph_of
+from puna.arch.binding import bind, outputs_of
 from puna.create.adapters.peft import open_peft, read_adapter_config
 from puna.create.config import class_of, read_config
 from puna.create.original import Original, open_original
@@ -108,8 +108,8 @@ def check_runs(adapter: Adapter, base: Base) -> None:
 
     It builds the base's graph, which takes headers only.
     """
-    output = graph_of(base.arch, base.hparams, base.tensors)
-    read = {adapt.place_of(node) for node in topological([output])}
+    outputs = outputs_of(base.arch, base.hparams, bind(base.arch, base.hparams, base.tensors))
+    read = {adapt.place_of(node) for node in topological(outputs)}
     for name, pair in adapter.pairs.items():
         what = f"adapter {adapter.source.name}: its change of '{name}'"
         if pair.magnitude is not None:
