@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,10 +15,10 @@ from puna.server import catalog
 from puna.server.durations import parse_duration
 from puna.server.errors import Refused
 from puna.server.metrics import Metrics
-from puna.server.models import Loaded, Models, Wanted
+from puna.server.models import Models, Wanted
 from puna.server.settings import Settings
 from puna.server.storage import Storage
-from puna.worker.client import Failure
+from puna.worker.client import Failure, Said, Untaken
 from puna.worker.protocol import Prompted
 from puna.worker.requests import Addressed, Answering, Ask, Chat, Generate
 
@@ -78,38 +78,40 @@ class Server:
 
     async def answer(self, ask: Chat | Generate, client: str) -> AsyncGenerator[Prompted | Chunk, None]:
         """What the prompt came to, and the answer as it comes, at last with figures. Closing it ends the work."""
-        wanted, keep, begun = await self.wanted(ask), keep_alive(ask), time.monotonic()
-        async with AsyncExitStack() as stack:
-            model = await self._turn(stack, wanted, keep, client)
-            waited = time.monotonic() - begun
-            async with aclosing(model.worker.ask(ask)) as said:
-                async for part in said:
-                    if isinstance(part, dict):
-                        raise Failure("Bug", "the model's process gave a value instead of an answer")
-                    if isinstance(part, Chunk) and part.stats:
-                        stats = replace(part.stats, load_seconds=waited)
-                        self.metrics.answered(wanted.name, stats, time.monotonic() - begun)
-                        part = replace(part, stats=stats)
-                    yield part
+        wanted, begun, waited = await self.wanted(ask), time.monotonic(), 0.0
+        async with aclosing(self._said(ask, wanted, keep_alive(ask), client)) as said:
+            async for part in said:
+                if isinstance(part, dict):
+                    raise Failure("Bug", "the model's process gave a value instead of an answer")
+                waited = waited or time.monotonic() - begun
+                if isinstance(part, Chunk) and part.stats:
+                    stats = replace(part.stats, load_seconds=waited)
+                    self.metrics.answered(wanted.name, stats, time.monotonic() - begun)
+                    part = replace(part, stats=stats)
+                yield part
 
     async def value(self, ask: Ask, client: str) -> dict[str, Any]:
         """What a worker gives for a request that is not answered in pieces."""
         if not isinstance(ask, Addressed):
             raise Refused(400, "the request names no model")
         wanted, keep = await self.wanted(ask), keep_alive(ask)
-        async with AsyncExitStack() as stack:
-            model = await self._turn(stack, wanted, keep, client)
-            return await model.worker.value(ask)
+        async with aclosing(self._said(ask, wanted, keep, client)) as said:
+            async for value in said:
+                if isinstance(value, dict):
+                    return value
+        raise Failure("Bug", "the model's process gave no value")
 
-    async def _turn(self, stack: AsyncExitStack, wanted: Wanted, keep: float | None, client: str) -> Loaded:
-        """The model, with a turn of it; loaded again where its process ended while this waited."""
+    async def _said(self, ask: Ask, wanted: Wanted, keep: float | None, client: str) -> AsyncGenerator[Said, None]:
+        """What a worker says; another one is asked where the first ended before it got the request."""
         while True:
-            async with AsyncExitStack() as attempt:
-                model = await attempt.enter_async_context(self.models.lease(wanted, keep))
-                await attempt.enter_async_context(model.turns.turn(client))
-                if model.worker.alive:
-                    stack.push_async_exit(attempt.pop_all().__aexit__)
-                    return model
+            try:
+                async with self.models.lease(wanted, keep) as model, model.turns.turn(client):
+                    async with aclosing(model.worker.ask(ask)) as said:
+                        async for part in said:
+                            yield part
+                    return
+            except Untaken:
+                continue
 
 
 def keep_alive(ask: Addressed) -> float | None:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import Any
 
 from puna.generation import Chunk
@@ -42,6 +42,13 @@ class Failure(Exception):
         self.details = dict(details or {})
 
 
+class Untaken(Failure):
+    """A worker ended before it got a request, which another one can answer."""
+
+    def __init__(self) -> None:
+        super().__init__("WorkerDied", "the model's process ended before it got the request; ask again")
+
+
 class Client:
     """A worker that is ready. When its process ends, every job under way fails, and so does every later one."""
 
@@ -51,12 +58,13 @@ class Client:
         self._process = process
         self._numbers = itertools.count(1)
         self._jobs: dict[int, asyncio.Queue[Said | Failure | None]] = {}
+        self._ended = False
         self._reading = asyncio.create_task(self._read())
 
     @property
     def alive(self) -> bool:
         """Whether jobs can be given to it."""
-        return not self._reading.done()
+        return not self._ended
 
     @property
     def jobs(self) -> int:
@@ -64,9 +72,9 @@ class Client:
         return len(self._jobs)
 
     async def ask(self, ask: Ask) -> AsyncGenerator[Said, None]:
-        """What the model says to a request, as it comes. Closing the iterator ends the job; raises Failure."""
+        """What the model says to a request, as it comes. Closing the iterator ends the job; raises Failure, Untaken."""
         if not self.alive:
-            raise _died(self._process)
+            raise Untaken
         number, heard = next(self._numbers), asyncio.Queue[Said | Failure | None]()
         self._jobs[number] = heard
         try:
@@ -78,13 +86,6 @@ class Client:
         finally:
             if self._jobs.pop(number, None) is not None and self.alive:
                 self._process.stdin.write(frame(Cancel(number)))  # type: ignore[union-attr]
-
-    async def value(self, ask: Ask) -> dict[str, Any]:
-        """The one value of a request that is not answered in pieces."""
-        async with aclosing(self.ask(ask)) as said:
-            async for value in said:
-                return value  # type: ignore[return-value]
-        raise Failure("Bug", "the model's process gave no value")
 
     async def stop(self, grace: float = 5.0) -> None:
         """End the process: it leaves when its input closes, and is killed if it does not."""
@@ -102,13 +103,15 @@ class Client:
             self._process.stdin.write(data)  # type: ignore[union-attr]
             await self._process.stdin.drain()  # type: ignore[union-attr]
         except ConnectionError as error:
-            raise _died(self._process) from error
+            self._ended = True
+            raise Untaken from error
 
     async def _read(self) -> None:
         """Hands what comes to who waits for it, until the process ends."""
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 self._hear(from_worker.decode(await _frame(self._process)))
+        self._ended = True
         await self._process.wait()
         for heard in self._jobs.values():
             heard.put_nowait(_died(self._process))
