@@ -56,7 +56,7 @@ class Logprob:
 class Chunk:
     """A piece of an answer; `text` is its content, and calls are `puna.template.ToolCall`s.
 
-    The last one is `done`, with the reason ("stop" or "length") and the figures.
+    The last one is `done`, with the reason ("stop" or "length"), the stop string if one was met, and the figures.
     """
 
     text: str = ""
@@ -67,6 +67,7 @@ class Chunk:
     done: bool = False
     done_reason: str | None = None
     stats: Stats | None = None
+    stop: str | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -176,7 +177,12 @@ class StopText:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._held = ""
-        self.stopped = False
+        self.met: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was met."""
+        return self.met is not None
 
     def push(self, text: str) -> str:
         """The text that is certain now. After a stop string, everything before it, and nothing more."""
@@ -184,8 +190,9 @@ class StopText:
             return ""
         text = self._held + text
         if found := [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]:
-            self.stopped, self._held = True, ""
-            return text[: min(found)[1]]  # the first to be complete, as if characters came one by one
+            end, at = min(found)
+            self.met, self._held = text[at:end], ""
+            return text[:at]  # the first to be complete, as if characters came one by one
         held = max((self._overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
@@ -223,7 +230,7 @@ def chunks(
             break
     rest = "" if stop.stopped else stop.push(stream.flush()) + stop.flush()
     last = _said(rest, ids, logprobs, parser, final=True) or Chunk("", tuple(ids), tuple(logprobs))
-    return replace(last, done_reason="stop") if stop.stopped else last
+    return replace(last, done_reason="stop", stop=stop.met) if stop.stopped else last
 
 
 def _said(

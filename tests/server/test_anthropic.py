@@ -4,6 +4,8 @@ import string
 import pytest
 
 from puna.server import translate_request
+from puna.server.errors import Refused
+from puna.server.tools import offered
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -74,3 +76,57 @@ def test_results_of_tools_are_messages_of_their_own():
         {"role": "tool", "content": "12", "tool_call_id": "t1"},
         {"role": "user", "content": "go on"},
     ]
+
+
+def test_a_stop_sequence_that_was_met_is_named(live):
+    ask = {"model": "tiny", "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}
+    answer = live("POST", "/v1/messages", ask | {"stop_sequences": ["x", "e"]}).json
+    assert (answer["content"][0]["text"], answer["stop_reason"], answer["stop_sequence"]) == (
+        "abcd",
+        "stop_sequence",
+        "e",
+    )
+
+
+def test_an_answer_follows_a_schema(live):
+    schema = {"type": "object", "properties": {"a": {"enum": ["q"]}}, "required": ["a"], "additionalProperties": False}
+    form = {"format": {"type": "json_schema", "schema": schema}}
+    ask = {"model": "tiny", "max_tokens": 200, "messages": [{"role": "user", "content": "hello"}]}
+    answer = live("POST", "/v1/messages", ask | {"output_config": form}).json
+    assert json.loads(answer["content"][0]["text"]) == {"a": "q"}
+    wrong = live("POST", "/v1/messages", ask | {"output_config": {"format": {"type": "xml"}}})
+    assert (wrong.status, wrong.json["error"]["type"]) == (400, "invalid_request_error")
+
+
+def test_documents_that_are_text_are_read(live):
+    source = {"type": "text", "media_type": "text/plain", "data": "hello"}
+    block = {"type": "document", "source": source}
+    counts = [
+        live("POST", "/v1/messages/count_tokens", {"model": "tiny", "messages": [{"role": "user", "content": c}]}).json
+        for c in ([block], "hello")
+    ]
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
+    ("choice", "left"),
+    [
+        (None, ["one", "two"]),
+        ("auto", ["one", "two"]),
+        ("none", None),
+        ({"type": "none"}, None),
+        ({"type": "any"}, ["one", "two"]),
+        ({"type": "tool", "name": "two"}, ["two"]),
+        ({"type": "function", "name": "two"}, ["two"]),
+        ({"type": "function", "function": {"name": "one"}}, ["one"]),
+    ],
+)
+def test_the_choice_of_tools_says_which_are_offered(choice, left):
+    tools = [{"type": "function", "function": {"name": name}} for name in ("one", "two")]
+    found = offered(tools, choice)
+    assert (found and [tool["function"]["name"] for tool in found]) == left
+
+
+def test_a_chosen_tool_has_to_be_there():
+    with pytest.raises(Refused, match="'three'"):
+        offered([], {"type": "tool", "name": "three"})

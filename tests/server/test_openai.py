@@ -110,3 +110,8 @@ def test_a_request_becomes_the_native_one_that_it_means():
     }
     with pytest.raises(Refused, match="too short"):
         translate_request("/v1/chat/completions", {"model": "m"})
+
+
+def test_null_means_not_given(live):
+    assert ask(live, stream=None, max_tokens=2, stop=None, n=None).json["choices"][0]["message"]["content"] == "ab"
+    assert frames(ask(live, stream=True, max_tokens=2, stream_options={"include_usage": None}))[-1]["choices"]

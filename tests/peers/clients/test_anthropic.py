@@ -1,13 +1,19 @@
 """The Python package `anthropic`."""
 
 import string
+from typing import Literal
 
 import anthropic
 import pytest
+from pydantic import BaseModel
 
 HELLO = [{"role": "user", "content": "hello"}]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"name": "weather", "description": "The weather.", "input_schema": SCHEMA}
+
+
+class Letter(BaseModel):
+    letter: Literal["q", "r"]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +32,19 @@ def test_a_message_that_is_cut_and_one_that_is_stopped(client):
     assert (cut.content[0].text, cut.stop_reason) == ("abc", "max_tokens")
     ask = {"model": "tiny", "max_tokens": 100, "messages": HELLO, "stop_sequences": ["e"]}
     stopped = client.messages.create(**ask)
-    assert stopped.content[0].text == "abcd"
+    assert (stopped.content[0].text, stopped.stop_reason, stopped.stop_sequence) == ("abcd", "stop_sequence", "e")
+
+
+def test_an_answer_in_a_form_is_parsed(client):
+    answer = client.messages.parse(model="tiny", max_tokens=200, messages=HELLO, output_format=Letter)
+    assert answer.parsed_output.letter in "qr"
+
+
+def test_no_tool_is_called_where_none_may_be(client):
+    ask = {"model": "caller", "max_tokens": 2000, "messages": HELLO, "tools": [WEATHER]}
+    answer = client.messages.create(**ask, tool_choice={"type": "none"})
+    assert answer.stop_reason == "end_turn"
+    assert {block.type for block in answer.content} == {"thinking", "text"}
 
 
 def test_a_stream_that_is_gathered(client):
@@ -61,6 +79,7 @@ def test_a_tool_is_called_after_thinking_and_its_result_sent_back(client):
     for answer in (client.messages.create(messages=HELLO, **ask), streamed):
         thought, call = answer.content
         assert (thought.type, thought.thinking) == ("thinking", "I should ask.")
+        assert isinstance(thought.signature, str)
         assert (call.type, call.name, call.input) == ("tool_use", "weather", {"city": "Paris"})
         assert answer.stop_reason == "tool_use"
         result = {"type": "tool_result", "tool_use_id": call.id, "content": [{"type": "text", "text": "sunny"}]}

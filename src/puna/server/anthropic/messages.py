@@ -49,12 +49,14 @@ class Message:
         if chunk.done:
             self.stats = chunk.stats
             used = any(block["type"] == "tool_use" for block in self.blocks)
-            self.reason = "tool_use" if used else REASONS.get(chunk.done_reason or "stop", "end_turn")
+            self.sequence = None if used else chunk.stop
+            reason = "stop_sequence" if chunk.stop else REASONS.get(chunk.done_reason or "stop", "end_turn")
+            self.reason = "tool_use" if used else reason
         return added
 
     def _block(self, kind: str) -> dict[str, Any]:
         if not self.blocks or self.blocks[-1]["type"] != kind:
-            self.blocks.append({"type": kind, kind: ""})
+            self.blocks.append({"type": kind, kind: ""} | ({"signature": ""} if kind == "thinking" else {}))
         return self.blocks[-1]
 
     def usage(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from puna.server.errors import Refused
+from puna.server.tools import offered
 from puna.worker.requests import Chat, Think
 
 
@@ -18,7 +19,7 @@ class Messages(Struct, kw_only=True):
     max_tokens: int = 0
     messages: list[dict[str, Any]] | None = None
     system: str | list[dict[str, Any]] | None = None
-    stream: bool = False
+    stream: bool | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -27,6 +28,7 @@ class Messages(Struct, kw_only=True):
     tool_choice: dict[str, Any] | None = None
     thinking: dict[str, Any] | None = None
     output_config: dict[str, Any] | None = None
+    output_format: dict[str, Any] | None = None  # as older clients call it
     metadata: dict[str, Any] | None = None
 
 
@@ -43,9 +45,10 @@ def to_chat(ask: Messages, *, counting: bool = False) -> Chat:
     return Chat(
         model=ask.model,
         messages=[*before, *(native for message in ask.messages for native in _native(message))],
-        tools=[_tool(tool) for tool in ask.tools] if ask.tools else None,
+        tools=offered([_tool(tool) for tool in ask.tools or []], ask.tool_choice) or None,
         tool_choice=ask.tool_choice,
-        stream=ask.stream,
+        stream=bool(ask.stream),
+        format=_format(ask),
         think=_think(ask),
         options=_options(ask),
     )
@@ -74,6 +77,20 @@ def _think(ask: Messages) -> Think:
     if effort:
         return EFFORTS.get(str(effort), str(effort))
     return True if kind in ("enabled", "adaptive") else None
+
+
+def _format(ask: Messages) -> Any:
+    """The JSON Schema that the answer has to follow, if there is one."""
+    form = (ask.output_config or {}).get("format") or ask.output_format
+    if not form:
+        return None
+    if (
+        not isinstance(form, Mapping)
+        or form.get("type") != "json_schema"
+        or not isinstance(form.get("schema"), Mapping)
+    ):
+        raise Refused(400, "output_config.format: {'type': 'json_schema', 'schema': {...}} would work")
+    return form["schema"]
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,6 +127,8 @@ def _said(blocks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         match _kind(block):
             case "text":
                 said["content"] += str(block.get("text") or "")
+            case "document":
+                said["content"] += _document(block)
             case "thinking":
                 said["thinking"] = said.get("thinking", "") + str(block.get("thinking") or "")
             case "redacted_thinking":
@@ -144,6 +163,13 @@ def _image(block: Mapping[str, Any]) -> str:
     source = block.get("source")
     if not isinstance(source, Mapping) or source.get("type") != "base64":
         raise Refused(400, "messages: an image has to come as base64; its source has another type")
+    return str(source.get("data") or "")
+
+
+def _document(block: Mapping[str, Any]) -> str:
+    source = block.get("source")
+    if not isinstance(source, Mapping) or source.get("type") != "text":
+        raise Refused(400, "messages: a document has to come as text; its source has another type")
     return str(source.get("data") or "")
 
 

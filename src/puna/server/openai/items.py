@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from puna.server.errors import Refused
 from puna.server.openai.requests import effort, format_of
+from puna.server.tools import offered
 from puna.worker.requests import Chat
 
 
@@ -49,7 +50,7 @@ def to_chat(ask: Responses, earlier: Sequence[Mapping[str, Any]] = ()) -> Chat:
     return Chat(
         model=ask.model,
         messages=[*before, *native_messages([*earlier, *items_of(ask.input)])],
-        tools=tools or None,
+        tools=offered(tools, ask.tool_choice) or None,
         tool_choice=ask.tool_choice,
         stream=bool(ask.stream),
         format=format_of(form or None),

@@ -9,20 +9,21 @@ from typing import Any
 from msgspec import Struct
 
 from puna.server.errors import Refused
+from puna.server.tools import offered
 from puna.worker.requests import Chat, Generate, Think
 
 
 class StreamOptions(Struct, kw_only=True):
     """`include_usage`: figures in a last chunk of their own."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class Sampled(Struct, kw_only=True):
     """What both kinds of completion take."""
 
     model: str = ""
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     seed: int | None = None
@@ -92,9 +93,9 @@ def to_chat(ask: ChatCompletion) -> Chat:
     return Chat(
         model=ask.model,
         messages=native_messages(ask.messages),
-        tools=ask.tools,
+        tools=offered(ask.tools, ask.tool_choice),
         tool_choice=ask.tool_choice,
-        stream=ask.stream,
+        stream=bool(ask.stream),
         format=format_of(ask.response_format),
         think=effort((ask.reasoning or {}).get("effort") or ask.reasoning_effort),
         options=_options(ask, ask.max_completion_tokens or ask.max_tokens),
