@@ -130,3 +130,11 @@ def test_the_choice_of_tools_says_which_are_offered(choice, left):
 def test_a_chosen_tool_has_to_be_there():
     with pytest.raises(Refused, match="'three'"):
         offered([], {"type": "tool", "name": "three"})
+
+
+def test_models_are_listed_in_anthropics_form_for_its_clients(live):
+    listed = live("GET", "/v1/models", anthropic_version="2023-06-01").json
+    assert [model["id"] for model in listed["data"]] == [listed["first_id"]] == [listed["last_id"]] == ["tiny:latest"]
+    assert listed["has_more"] is False
+    one = live("GET", "/v1/models/tiny", anthropic_version="2023-06-01").json
+    assert (one["type"], one["id"], one["display_name"]) == ("model", "tiny", "tiny")

@@ -87,6 +87,13 @@ def test_a_tool_is_called_after_thinking_and_its_result_sent_back(client):
         assert [block.text for block in client.messages.create(messages=told, **ask).content] == ["It is sunny."]
 
 
+def test_models(client):
+    found = {model.id: model for model in client.models.list()}
+    assert set(found) >= {"tiny:latest", "caller:latest"}
+    assert (found["tiny:latest"].type, found["tiny:latest"].display_name) == ("model", "tiny:latest")
+    assert client.models.retrieve("tiny").created_at == found["tiny:latest"].created_at
+
+
 def test_tokens_are_counted(client):
     one = client.messages.count_tokens(model="tiny", messages=HELLO).input_tokens
     two = client.messages.count_tokens(model="tiny", messages=[{"role": "user", "content": "hello!"}]).input_tokens

@@ -11,6 +11,7 @@ import numpy as np
 from starlette.responses import Response
 
 from puna.server import catalog
+from puna.server.anthropic import models as anthropic
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused
 from puna.server.ollama.answers import vectors_of
@@ -48,15 +49,18 @@ def _written(row: np.ndarray[Any, np.dtype[np.float32]], form: str) -> list[floa
 
 
 async def models(call: Call, ask: None) -> Response:
-    """The models there are."""
+    """The models there are, in the form of whose client asks."""
     found = await asyncio.to_thread(lambda: list(catalog.entries()))
+    if anthropic.asked_for(call.http.headers):
+        return json_reply(anthropic.page(found))
     return json_reply({"object": "list", "data": [_model(entry, entry.name.short) for entry in found]})
 
 
 async def model(call: Call, ask: None) -> Response:
     """One model."""
     name = call.http.path_params["model"]
-    return json_reply(_model(await asyncio.to_thread(catalog.entry, name), name))
+    form = anthropic.model if anthropic.asked_for(call.http.headers) else _model
+    return json_reply(form(await asyncio.to_thread(catalog.entry, name), name))
 
 
 def _model(entry: catalog.Entry, name: str) -> dict[str, Any]:
