@@ -176,3 +176,13 @@ def test_an_answer_matches_the_format_it_is_asked_in(live):
     refused = chat(live, format={"type": "object", "unevaluatedProperties": False})
     assert refused.status == 400
     assert "unevaluatedProperties" in refused.json["error"]
+
+
+def test_a_model_that_was_deleted_while_loaded_hinders_no_list(live):
+    live("POST", "/api/copy", {"source": "tiny", "destination": "second"})
+    chat(live, model="second", options={"num_predict": 1})
+    assert live("DELETE", "/api/delete", {"model": "second"}).status == 200
+    running = live("GET", "/api/ps")
+    assert running.status == 200
+    assert [model["details"] for model in running.json["models"] if model["name"] == "second:latest"] == [{}]
+    live("POST", "/api/generate", {"model": "second", "keep_alive": 0})

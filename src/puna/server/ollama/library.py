@@ -89,14 +89,17 @@ async def ps(call: Call, ask: None) -> Response:
 
 
 async def _running(model: Loaded) -> dict[str, Any]:
-    entry = await asyncio.to_thread(catalog.entry, model.wanted.name)
+    try:
+        details = (await asyncio.to_thread(catalog.entry, model.wanted.name)).details()
+    except Refused:  # deleted since, and still loaded
+        details = {}
     ends = min(model.expires_at, time.time() + FOREVER_SECONDS)
     return {
         "name": model.wanted.name,
         "model": model.wanted.name,
         "size": model.wanted.size,
         "digest": model.wanted.digest,
-        "details": entry.details(),
+        "details": details,
         "expires_at": datetime.fromtimestamp(ends, UTC).isoformat().replace("+00:00", "Z"),
         "size_vram": 0,
         "context_length": model.worker.ready.context_length,
