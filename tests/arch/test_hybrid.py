@@ -77,10 +77,11 @@ def test_qwen35_inside_a_vision_model_is_read_from_its_prefixed_names(tmp_path: 
 
 def test_gates_over_ups_of_all_experts_in_one_tensor_are_those_of_each_expert(tmp_path: Path) -> None:
     weights, fused = weights_of("qwen35moe"), {}
+    count = CASES["qwen35moe"]["num_experts"]
     for block in range(CASES["qwen35moe"]["num_hidden_layers"]):
         experts = f"model.layers.{block}.mlp.experts."
         parts = {
-            part: np.stack([weights.pop(f"{experts}{i}.{part}_proj.weight") for i in range(4)])
+            part: np.stack([weights.pop(f"{experts}{i}.{part}_proj.weight") for i in range(count)])
             for part in ("gate", "up", "down")
         }
         fused[f"{experts}gate_up_proj"] = np.concatenate([parts["gate"], parts["up"]], 1)

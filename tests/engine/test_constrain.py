@@ -156,3 +156,11 @@ def test_an_answer_may_be_thought_about_first(vocabulary, begun, text, fitting):
 def test_space_in_json_does_not_go_on_for_ever(vocabulary):
     assert fits(vocabulary, grammar_of("json"), "{" + " " * 20 + "}")
     assert not fits(vocabulary, grammar_of("json"), "{" + " " * 60 + "}")
+
+
+def test_an_object_has_the_properties_that_its_schema_lists_and_no_others(vocabulary):
+    schema = {"type": "object", "properties": {"a": {"type": "object", "properties": {"b": {"type": "integer"}}}}}
+    assert fits(vocabulary, grammar_of(schema), '{"a": {"b": 1}}')
+    assert not fits(vocabulary, grammar_of(schema), '{"a": {"c": 1}}')
+    assert not fits(vocabulary, grammar_of(schema), '{"x": 1}')
+    assert fits(vocabulary, grammar_of(schema | {"additionalProperties": True}), '{"x": 1}')

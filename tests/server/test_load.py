@@ -111,6 +111,14 @@ def test_a_server_that_is_to_end_answers_first(home):
         assert server.wait(20) == 0
 
 
+def test_an_address_that_is_taken_is_one_line(live):
+    command = [sys.executable, "-m", "puna", "serve", "--port", str(live.port)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"puna: serving at 127.0.0.1:{live.port}: Address already in use; --port")
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def free_port():
     import socket
 

@@ -186,3 +186,10 @@ def test_a_model_that_was_deleted_while_loaded_hinders_no_list(live):
     assert running.status == 200
     assert [model["details"] for model in running.json["models"] if model["name"] == "second:latest"] == [{}]
     live("POST", "/api/generate", {"model": "second", "keep_alive": 0})
+
+
+@pytest.mark.parametrize("length", [-4, "many", 1.5, True])
+def test_a_context_that_makes_no_sense_is_refused_by_its_name(live, length):
+    reply = chat(live, options={"num_ctx": length})
+    assert reply.status == 400
+    assert "num_ctx" in reply.json["error"]

@@ -82,6 +82,7 @@ def test_vectors_come_as_numbers_or_base64(live):
         {"messages": []},
         {"messages": [{"role": "user", "content": 5}]},
         {"n": 0},
+        {"max_tokens": -5},
         {"stop": [1]},
         {"top_p": 7},
         {"reasoning_effort": "extreme"},

@@ -114,7 +114,7 @@ def grammar_of(form: Any) -> str:
             return LLMatcher.grammar_from_lark(_text(form, "grammar"))
         if kind == "gbnf":
             return LLMatcher.grammar_from_lark(gbnf_to_lark.gbnf_to_lark(_text(form, "grammar")))
-        return LLMatcher.grammar_from_json_schema(json.dumps(form), overrides=SPACE)
+        return LLMatcher.grammar_from_json_schema(json.dumps(closed(form)), overrides=SPACE)
     except ValueError as error:
         raise RequestError(f"format: {_reason(str(error))}") from error
 
@@ -131,6 +131,34 @@ def led_by(rules: str, grammar: str) -> str:
     """The grammar in the place of `@answer` in the rules of a Lark grammar."""
     grammars = json.loads(grammar)["grammars"]
     return json.dumps({"grammars": [{"lark_grammar": rules}, grammars[0] | {"name": "answer"}, *grammars[1:]]})
+
+
+def closed(schema: Any) -> Any:
+    """A schema whose objects have the properties that it lists and no others, unless it says that they may.
+
+    That is what people mean who list them; and a model that may go on with properties of its own often does, for ever.
+    What `allOf` puts together is left as it is.
+    """
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    parts = {name: _closed_part(name, part) for name, part in schema.items()}
+    listed = isinstance(schema.get("properties"), Mapping) and not OPEN & set(schema)
+    return parts | ({"additionalProperties": False} if listed else {})
+
+
+def _closed_part(name: str, part: Any) -> Any:
+    if name in PLAIN:
+        return part
+    named = name in ("properties", "$defs", "definitions") and isinstance(part, Mapping)
+    return {key: closed(value) for key, value in part.items()} if named else closed(part)
+
+
+OPEN = {"additionalProperties", "patternProperties", "allOf", "$ref", "unevaluatedProperties"}
+"""Keywords beside which the properties that are listed are not all there may be."""
+PLAIN = ("allOf", "const", "enum", "default", "examples")
+"""Keywords whose values are no schemas, or are to be left as they are."""
 
 
 def _text(form: Mapping[str, Any], name: str) -> str:

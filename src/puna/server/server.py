@@ -43,9 +43,9 @@ class Server:
             raise Refused(400, "model is required")
         entry = await asyncio.to_thread(catalog.entry, ask.model)
         opened = await asyncio.to_thread(catalog.opened, str(entry.name), entry.digest)
-        length = (ask.options or {}).get("num_ctx") or 0
+        length = _context_length(ask)
         most = opened.metadata.get(f"{opened.metadata.get('general.architecture')}.context_length") or length
-        length = min(int(length), int(most))
+        length = min(length, int(most))
         size = await asyncio.to_thread(catalog.expected_bytes, opened, self.settings, length)
         return Wanted(entry.name.short, entry.digest, size, length)
 
@@ -112,6 +112,14 @@ class Server:
                     return
             except Untaken:
                 continue
+
+
+def _context_length(ask: Addressed) -> int:
+    """What a request says it needs, 0 where it says nothing."""
+    length = (ask.options or {}).get("num_ctx")
+    if length is not None and (type(length) is not int or length < 0):
+        raise Refused(400, f"option 'num_ctx' is {length!r}; a whole number above 0 would work")
+    return length or 0
 
 
 def keep_alive(ask: Addressed) -> float | None:

@@ -122,6 +122,8 @@ def to_generate(ask: Completion, prompt: str | list[int]) -> Generate:
 def _options(ask: Sampled, most: int | None) -> dict[str, Any]:
     if ask.n is not None and not 1 <= ask.n <= MOST_CHOICES:
         raise Refused(400, f"n is {ask.n}; 1 to {MOST_CHOICES} would work")
+    if most is not None and most < 1:
+        raise Refused(400, f"max_tokens is {most}; 1 or more would work")
     given = {
         "num_predict": most,
         "seed": ask.seed,
