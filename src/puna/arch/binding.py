@@ -54,6 +54,18 @@ def graph_of(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored], blo
     return outputs_of(arch, hp, bind(arch, hp, tensors), blocks)[0]
 
 
+def whole_graph(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored], blocks: int = 1) -> Tensor:
+    """The same; of an encoder-decoder one graph of both, whose encoder reads the tokens that the decoder says."""
+    if arch.encoder is None:
+        return graph_of(arch, hp, tensors, blocks)
+    network, specs = bind(arch, hp, tensors), arch.caches(hp)
+    states, batch = cache.states(specs, blocks * cache.BLOCK, 1, F32), cache.batch(blocks, cache.reaches(specs))
+    own = cache.states(arch.encoder.caches(hp), blocks * cache.BLOCK, 1, F32, name="encoder")
+    _, read = arch.encoder.forward(network, hp, batch, own, states)
+    written = iter(read)
+    return arch.forward(network, hp, batch, [next(written) if kv.spec.read else kv for kv in states])
+
+
 def outputs_of(arch: Architecture, hp: Hparams, network: Any, blocks: int = 1) -> list[Tensor]:
     """That graph of a bound network; then, of an encoder beside a decoder, hidden states and what it leaves for it."""
     specs = arch.caches(hp)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.create.verify.sides import Side
-from puna.create.verify.stages import Stage
+from puna.create.verify.stages import DECODER, Stage
 from puna.errors import BackendError, ModelError, TemplateError
 
 Array = NDArray[Any]
@@ -38,8 +38,8 @@ def open_transformers(source: Side, ids: Sequence[int]) -> Transformers:
         model = made.from_pretrained(str(source.directory), local_files_only=True, **plain).eval()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"verifying: transformers cannot load {source.label}: {error}") from error
-    blocks = _blocks(model, source.hparams().n_blocks)
-    return Transformers(f"transformers {library.__version__} in float32", source.directory, _run(model, blocks, ids))
+    states = _run(model, _blocks_of(model, source), ids)
+    return Transformers(f"transformers {library.__version__} in float32", source.directory, states)
 
 
 def memory(source: Side) -> int:
@@ -50,15 +50,14 @@ def memory(source: Side) -> int:
 class Transformers:
     """What it computed (a `running.Truth`), and its tokenizer; `name` with its version."""
 
-    def __init__(self, name: str, directory: Path, states: Sequence[Array]) -> None:
+    def __init__(self, name: str, directory: Path, states: Mapping[int, Array]) -> None:
         self.name = name
-        self._states = states  # before the first block, after each, and the model's output
+        self._states = states  # after each block, by its number; ENTERED and OUTPUT
         self._tokenizer = _tokenizer(directory)
 
     def gives(self, place: int, stage: Stage) -> list[Array | None]:
         """Hidden states, or the output; what else a stage gives is not known."""
-        index = stage.blocks[-1] + 1 if stage.blocks else 0 if stage.name == "embedding" else -1
-        known = self._states[index]
+        known = self._states[stage.blocks[-1] if stage.blocks else ENTERED if stage.name == "embedding" else OUTPUT]
         fits = len(stage.main) == 1 and known.shape[-1] == stage.outputs[stage.main[0]].shape[-1]
         return [known if fits and i in stage.main else None for i in range(len(stage.gives))]
 
@@ -119,6 +118,16 @@ def _tokenizer(directory: Path) -> Any:
         return None
 
 
+def _blocks_of(model: Any, source: Side) -> dict[int, Any]:
+    """The model's blocks by their numbers, those of an encoder before those of its decoder."""
+    hp = source.hparams()
+    if source.arch.encoder is None:
+        return dict(enumerate(_blocks(model, hp.n_blocks)))
+    count = sum(spec.read for spec in source.arch.caches(hp))
+    decoder = _blocks(model.get_decoder(), count)
+    return dict(enumerate(_blocks(model.get_encoder(), hp.n_blocks))) | dict(enumerate(decoder, DECODER))
+
+
 def _blocks(model: Any, count: int) -> Any:
     """The list of the model's blocks: the one nearest to the top that has as many."""
     found = [
@@ -131,29 +140,42 @@ def _blocks(model: Any, count: int) -> Any:
     return min(found, key=lambda entry: entry[:2])[2]
 
 
-def _run(model: Any, blocks: Any, ids: Sequence[int]) -> list[Array]:
-    """Hidden states before the first block and after each, (tokens, hidden), and the model's output."""
+ENTERED, OUTPUT = -2, -1
+"""The numbers of what comes before the first block, and of what the model gives."""
+
+
+def _run(model: Any, blocks: Mapping[int, Any], ids: Sequence[int]) -> dict[int, Array]:
+    """Hidden states before the first block and after each, (tokens, hidden), and the model's output.
+
+    A decoder behind an encoder says the same tokens; what it reads is the encoder's last state.
+    """
     torch = importlib.import_module("torch")
     states: dict[int, Array] = {}
 
     def entered(module: Any, args: Any, kwargs: Any) -> None:
-        states[0] = _array(args[0] if args else kwargs["hidden_states"])
+        states[ENTERED] = _array(args[0] if args else kwargs["hidden_states"])
 
     def left(place: int, module: Any, args: Any, output: Any) -> None:
-        states[place + 1] = _array(output[0] if isinstance(output, tuple) else output)
+        states[place] = _array(output[0] if isinstance(output, tuple) else output)
 
+    said = torch.tensor([list(ids)])
+    more = {"decoder_input_ids": said} if DECODER in blocks else {}
     hooks = [blocks[0].register_forward_pre_hook(entered, with_kwargs=True)]
-    hooks += [block.register_forward_hook(partial(left, i)) for i, block in enumerate(blocks)]
+    hooks += [block.register_forward_hook(partial(left, i)) for i, block in blocks.items()]
     try:
         with torch.no_grad():
-            output = model(input_ids=torch.tensor([list(ids)]))
+            output = model(input_ids=said, **more)
     finally:
         for hook in hooks:
             hook.remove()
-    last = output.logits if hasattr(output, "logits") else output.last_hidden_state
-    for i in range(len(blocks)):
-        states.setdefault(i + 1, states[i])  # a block that was passed over
-    return [*(states[i] for i in range(len(blocks) + 1)), _array(last)]
+    before = ENTERED
+    for i in blocks:
+        states.setdefault(i, states[before])  # a block that was passed over
+        before = i
+    if more:
+        states[max(i for i in blocks if i < DECODER)] = _array(output.encoder_last_hidden_state)
+    states[OUTPUT] = _array(output.logits if hasattr(output, "logits") else output.last_hidden_state)
+    return states
 
 
 def _array(tensor: Any) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna import cache
-from puna.arch.binding import graph_of
+from puna.arch.binding import whole_graph
 from puna.arch.hparams import Hparams
 from puna.backends.base import Backend, Bounds
 from puna.create.verify import measures
@@ -48,7 +48,7 @@ class Staged:
 
     def __post_init__(self) -> None:
         self.tensors: Mapping[str, Stored] = as_float(self.side.tensors) if self.floats else self.side.tensors
-        output = graph_of(self.side.arch, self.hparams, self.tensors, -(-len(self.ids) // cache.BLOCK))
+        output = whole_graph(self.side.arch, self.hparams, self.tensors, -(-len(self.ids) // cache.BLOCK))
         self.stages = cut(output, self.hparams.hidden_size)
 
     @property

@@ -74,6 +74,9 @@ def inputs(ids: list[int], reaches: Iterable[int]) -> dict[str, NDArray[np.int32
         "positions": place,
         "sequence": np.zeros(count, np.int32),
         "lengths": np.array([count], np.int32),
+        "read_slots": place,  # of an encoder-decoder, whose encoder reads the same tokens
+        "read_table": table,
+        "read_lengths": np.array([count], np.int32),
         "outputs": place,
         "types": np.zeros(count, np.int32),
         "state_from": np.array([-1], np.int32),

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from puna.graph import Tensor, input_
 from puna.graph.tensor import topological
 
-_BLOCK = re.compile(r"(?:enc\.)?blk\.(\d+)\.")
+_BLOCK = re.compile(r"(enc\.|dec\.)?blk\.(\d+)\.")
+DECODER = 1 << 16
+"""The number of the first block of a decoder that stands behind an encoder."""
 _LEAVES = frozenset({"input", "weight", "state", "constant"})
 
 Places = Mapping[Tensor, int]
@@ -40,7 +42,7 @@ class Stage:
 def block_of(weight: str) -> int | None:
     """The block that a tensor belongs to by its GGUF name; None for one of the whole model."""
     match = _BLOCK.match(weight)
-    return int(match[1]) if match else None
+    return int(match[2]) + (DECODER if match[1] == "dec." else 0) if match else None
 
 
 def cut(output: Tensor, hidden_size: int) -> list[Stage]:
@@ -144,4 +146,6 @@ def _main(gives: Sequence[Tensor], output: Tensor, hidden_size: int) -> tuple[in
 def _name(places: Sequence[int], blocks: Sequence[int]) -> str:
     if not blocks:
         return "embedding" if places[0] == 0 else "output"
-    return f"block {blocks[0]}" if len(blocks) == 1 else f"blocks {blocks[0]}-{blocks[-1]}"
+    part = "decoder " if blocks[0] >= DECODER else ""
+    first, last = blocks[0] % DECODER, blocks[-1] % DECODER
+    return f"{part}block {first}" if len(blocks) == 1 else f"{part}blocks {first}-{last}"

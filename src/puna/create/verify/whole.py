@@ -138,9 +138,6 @@ class Job:
 
     def _forward(self, source: Side) -> Iterator[Check]:
         """Run both sides; where the model cannot be built, that is what is found."""
-        if self.model.arch.encoder:
-            yield Check("blocks", UNABLE, "what an encoder reads and a decoder answers is not run stage by stage")
-            return
         try:
             hp = self.model.hparams()
             ids = tokens_of(source, TEXT if self.text is None else self.text, min(self.tokens, hp.context_length))
