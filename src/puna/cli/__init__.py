@@ -18,6 +18,9 @@ from puna.errors import PunaError
 COMMANDS = {
     "run": "Chat with a model, or answer one prompt.",
     "serve": "Serve models to clients of Ollama's, OpenAI's and Anthropic's APIs.",
+    "ps": "List the models a server has loaded.",
+    "stop": "Unload a model from a server.",
+    "embed": "Print vectors of texts.",
     "create": "Make a model from a Modelfile.",
     "convert": "Convert a checkpoint to one GGUF file.",
     "merge": "Fold LoRA adapters into their base.",

@@ -1,0 +1,179 @@
+"""Commands that ask a running server: the tiny model on a live one, and servers that answer badly."""
+
+import json
+import socket
+import threading
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+import puna as library
+from puna.cli.ps import until
+from puna.cli.remote import Server, find_server, server_address
+from puna.errors import ModelNotFound, PunaError, RequestError
+from puna.server.settings import Settings
+from server.conftest import Live
+
+
+@pytest.fixture
+def live(stored, monkeypatch):
+    """A server with the model `tiny`, where commands look for one."""
+    server = Live(Settings())
+    monkeypatch.setenv("PUNA_HOST", f"127.0.0.1:{server.port}")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def nobody(monkeypatch):
+    """An address where nothing listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PUNA_HOST", f"127.0.0.1:{taken.getsockname()[1]}")
+        yield
+
+
+@pytest.fixture
+def answering():
+    """A server that takes one request and answers with these bytes; gives it, and what it was asked."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    asked = []
+
+    def begin(reply, **more):
+        def serve():
+            connection, _ = listener.accept()
+            with connection:
+                asked.append(connection.recv(65536))
+                connection.sendall(reply)
+
+        threading.Thread(target=serve).start()
+        return Server("127.0.0.1", listener.getsockname()[1], **more), asked
+
+    yield begin
+    listener.close()
+
+
+def test_a_loaded_model_is_listed_until_it_is_stopped(puna, live):
+    live("POST", "/api/generate", {"model": "tiny", "keep_alive": "90m"})
+    head, row = puna("ps").out.splitlines()
+    assert head.split() == ["NAME", "ID", "SIZE", "CONTEXT", "UNTIL"]
+    assert row.startswith("tiny")
+    assert row.split()[-5:] == ["256", "1", "hour", "from", "now"]
+    assert puna("stop", "tiny:latest") == (0, "", "")
+    assert len(puna("ps").out.splitlines()) == 1
+
+
+def test_what_is_not_loaded_cannot_be_stopped(puna, live):
+    assert puna("stop", "tiny") == (1, "", "puna: tiny: it is not loaded; loaded: none\n")
+
+
+@pytest.mark.parametrize("words", [("ps",), ("stop", "tiny")])
+def test_without_a_server_a_line_says_where_it_would_be(puna, nobody, words):
+    status, out, err = puna(*words)
+    assert (status, out) == (1, "")
+    assert err.startswith("puna: no server listens at 127.0.0.1:")
+    assert err.count("\n") == 1
+
+
+def test_vectors_are_the_same_from_a_server_and_from_this_process(puna, live, tiny):
+    remote = puna("embed", "tiny", "one", "two")
+    here = puna("embed", "--local", "tiny", "one", "two")
+    assert live("GET", "/api/ps").json["models"]  # who computed the first
+    expected = library.load(tiny).embed(["one", "two"])
+    for status, out, err in (remote, here):
+        assert (status, err) == (0, "")
+        np.testing.assert_allclose([json.loads(line) for line in out.splitlines()], expected, atol=1e-5)
+
+
+def test_lines_of_standard_input_are_embedded_without_a_server(puna, nobody, stored):
+    status, out, _ = puna("embed", stored, "--dimensions", "3", typed="one\ntwo\n")
+    assert status == 0
+    assert [len(json.loads(line)) for line in out.splitlines()] == [3, 3]
+
+
+def test_what_only_this_machine_has_is_computed_here(puna, live, tiny):
+    assert puna("embed", tiny, "one").status == 0
+    assert live("GET", "/api/ps").json == {"models": []}
+
+
+def test_no_text_is_a_usage_error(puna, nobody):
+    assert puna("embed", "tiny").status == 2
+
+
+def test_a_line_of_an_answer_comes_at_a_time(live):
+    server = find_server()
+    lines = list(server.stream("/api/generate", {"model": "tiny", "prompt": "\n", "raw": True}))
+    assert "".join(line["response"] for line in lines) == "abcdefghijklmnopqrstuvwxyz"
+    assert [line["done"] for line in lines[-2:]] == [False, True]
+
+
+def test_a_model_that_is_not_there_is_not_found(live):
+    server = find_server()
+    assert [server.has(name) for name in ("tiny", "none", "/no/name")] == [True, False, False]
+    with pytest.raises(ModelNotFound):
+        server.ask("POST", "/api/show", {"model": "none"})
+
+
+def test_where_nothing_listens_there_is_no_server(nobody):
+    assert find_server() is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "server"),
+    [
+        ({}, Server("127.0.0.1", 11434)),
+        ({"OLLAMA_HOST": "0.0.0.0"}, Server("127.0.0.1", 11434)),
+        ({"OLLAMA_HOST": "a:1", "PUNA_HOST": "b:2"}, Server("b", 2)),
+        ({"PUNA_HOST": "https://b", "PUNA_API_KEY": "k"}, Server("b", 443, True, "k")),
+    ],
+)
+def test_variables_say_where_the_server_is(environ, server):
+    assert server_address(environ) == server
+
+
+def test_what_is_no_address_is_named():
+    with pytest.raises(RequestError, match="PUNA_HOST: 'a:b' is no address"):
+        server_address({"PUNA_HOST": "a:b"})
+
+
+def test_an_answer_that_breaks_off_is_an_error(answering):
+    server, _ = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
+    with pytest.raises(PunaError, match="the connection broke"):
+        server.ask("GET", "/api/ps")
+
+
+def test_the_key_is_sent_as_a_bearer(answering):
+    server, asked = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", key="secret")
+    assert server.ask("GET", "/api/ps") == {}
+    assert b"\r\nAuthorization: Bearer secret\r\n" in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "wrong"),
+    [
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 16\r\n\r\n" + b'{"error":"full"}', "full"),
+        (b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n", "status 502"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "not JSON: b'hi'"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n" + b'{"error":"ill"}', "ill"),
+        (b"", "the connection broke"),
+    ],
+)
+def test_what_a_server_does_wrong_is_an_error_that_says_so(answering, reply, wrong):
+    server, _ = answering(reply)
+    with pytest.raises(PunaError, match=wrong):
+        list(server.stream("/api/generate", {}))
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ("2126-01-01T00:00:00Z", "for ever"),
+        ("2026-01-03T01:00:00Z", "2 days from now"),
+        ("2026-01-01T00:05:30Z", "5 minutes from now"),
+        ("2026-01-01T00:00:30Z", "less than a minute from now"),
+        ("2025-12-31T00:00:00Z", "now"),
+    ],
+)
+def test_an_end_is_said_in_its_largest_unit(ends, said):
+    assert until(ends, datetime(2026, 1, 1, tzinfo=UTC)) == said
