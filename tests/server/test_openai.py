@@ -116,3 +116,8 @@ def test_a_request_becomes_the_native_one_that_it_means():
 def test_null_means_not_given(live):
     assert ask(live, stream=None, max_tokens=2, stop=None, n=None).json["choices"][0]["message"]["content"] == "ab"
     assert frames(ask(live, stream=True, max_tokens=2, stream_options={"include_usage": None}))[-1]["choices"]
+
+
+def test_what_is_not_said_of_streaming_is_no():
+    assert translate_request("/v1/completions", {"model": "m", "prompt": "p"})["stream"] is False
+    assert translate_request("/v1/completions", {"model": "m", "prompt": "p", "stream": None})["stream"] is False

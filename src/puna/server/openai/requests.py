@@ -112,7 +112,7 @@ def to_generate(ask: Completion, prompt: str | list[int]) -> Generate:
         prompt=prompt,
         suffix=ask.suffix or "",
         raw=not ask.suffix,
-        stream=ask.stream,
+        stream=bool(ask.stream),
         options={"frequency_penalty": 0.0, "presence_penalty": 0.0} | _options(ask, ask.max_tokens),
         logprobs=counted or None,
         top_logprobs=ask.logprobs if counted else None,
