@@ -1,0 +1,107 @@
+"""The vocabulary of architectures: short names for the graph's ops on declared weights.
+
+It builds nodes and computes nothing, and knows no model.
+"""
+
+from puna.nn.declared import Biased, Weight
+from puna.nn.elements import (
+    at_least,
+    clamp,
+    clamped_swiglu,
+    exp,
+    gelu,
+    gelu_mul,
+    gelu_tanh,
+    relu,
+    relu_squared,
+    root,
+    sigmoid,
+    silu,
+    silu_mul,
+    softcap,
+    softplus,
+    tanh,
+)
+from puna.nn.given import per_layer, per_layer_inputs
+from puna.nn.norms import layer_norm, rms_norm
+from puna.nn.places import Rope, alibi, frequencies, growth, rope
+from puna.nn.products import each_head, embedding, experts, linear, matmul
+from puna.nn.recurring import causal_conv1d, recurrence, way_back
+from puna.nn.remembering import attend, attention, mean_cache, memories, remember, room, sequence_mean
+from puna.nn.routing import (
+    SIGMOID,
+    SOFTMAX,
+    SOFTMAX_OF_CHOSEN,
+    gated_experts,
+    is_among,
+    pick,
+    route,
+    route_sparsely,
+    softmax,
+    top_k,
+    weighed,
+)
+from puna.nn.shapes import concat, flat, heads, repeated, rows, shared_heads, split
+
+__all__ = [
+    "SIGMOID",
+    "SOFTMAX",
+    "SOFTMAX_OF_CHOSEN",
+    "Biased",
+    "Rope",
+    "Weight",
+    "alibi",
+    "at_least",
+    "attend",
+    "attention",
+    "causal_conv1d",
+    "clamp",
+    "clamped_swiglu",
+    "concat",
+    "each_head",
+    "embedding",
+    "exp",
+    "experts",
+    "flat",
+    "frequencies",
+    "gated_experts",
+    "gelu",
+    "gelu_mul",
+    "gelu_tanh",
+    "growth",
+    "heads",
+    "is_among",
+    "layer_norm",
+    "linear",
+    "matmul",
+    "mean_cache",
+    "memories",
+    "per_layer",
+    "per_layer_inputs",
+    "pick",
+    "recurrence",
+    "relu",
+    "relu_squared",
+    "remember",
+    "repeated",
+    "rms_norm",
+    "room",
+    "root",
+    "rope",
+    "route",
+    "route_sparsely",
+    "rows",
+    "sequence_mean",
+    "shared_heads",
+    "sigmoid",
+    "silu",
+    "silu_mul",
+    "softcap",
+    "softmax",
+    "softplus",
+    "split",
+    "tanh",
+    "top_k",
+    "way_back",
+    "weighed",
+]
