@@ -41,6 +41,7 @@ __all__ = [
     "Biased",
     "Blocks",
     "Config",
+    "Decoder",
     "Encoder",
     "Hparams",
     "Names",
@@ -73,6 +74,15 @@ class Blocks(NamedTuple):
 
     prefix: str
     field: str
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Weights of a whole decoder, but for its blocks; without `output` the embedding serves."""
+
+    token_embd: Weight
+    output_norm: Weight
+    output: Weight | None
 
 
 @dataclass(frozen=True)

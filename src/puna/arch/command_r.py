@@ -53,12 +53,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     blk: Sequence[Block]
 
 
@@ -79,9 +76,8 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
 
 def attention(block: Block, hp: Any, x: Tensor, batch: Batch, kv: KV, *, turns: bool = True) -> Tensor:
     """(T, hidden) to (T, hidden); with rotary positions where it `turns`."""
-    q = head_norm(nn.heads(nn.linear(x, block.attn_q), hp.n_heads), block.attn_q_norm, hp)
-    k = head_norm(nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads), block.attn_k_norm, hp)
-    v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
+    q, k, v = nn.qkv(x, block, hp.n_heads, hp.n_kv_heads)
+    q, k = head_norm(q, block.attn_q_norm, hp), head_norm(k, block.attn_k_norm, hp)
     if turns:
         frequencies = nn.frequencies(hp.rope)
         q, k = (nn.rope(y, batch.positions, frequencies, style="pairs", scale=hp.rope.scale) for y in (q, k))

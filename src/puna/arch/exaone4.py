@@ -53,9 +53,8 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
 
 def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor | None, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
-    q = nn.rms_norm(nn.heads(nn.linear(x, block.attn_q), hp.n_heads), block.attn_q_norm, hp.norm_eps)
-    k = nn.rms_norm(nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads), block.attn_k_norm, hp.norm_eps)
-    v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
+    q, k, v = nn.qkv(x, block, hp.n_heads, hp.n_kv_heads)
+    q, k = nn.rms_norm(q, block.attn_q_norm, hp.norm_eps), nn.rms_norm(k, block.attn_k_norm, hp.norm_eps)
     if frequencies is not None:
         q, k = (nn.rope(y, batch.positions, frequencies, style="halves", scale=hp.rope.scale) for y in (q, k))
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)

@@ -68,12 +68,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     blk: Sequence[Block]
 
 
@@ -96,8 +93,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
 
 def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
-    q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
-    k, v = (nn.heads(nn.linear(x, w), hp.n_kv_heads) for w in (block.attn_k, block.attn_v))
+    q, k, v = nn.qkv(x, block, hp.n_heads, hp.n_kv_heads)
     q, k = (nn.rope(y, batch.positions, frequencies, style="halves", scale=hp.rope.scale) for y in (q, k))
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)
 

@@ -54,12 +54,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     blk: Sequence[Block]
 
 
@@ -84,9 +81,7 @@ def attention(
 ) -> Tensor:
     """(T, hidden) to (T, hidden); siblings have another `scale`, or bound the scores."""
     frequencies = nn.frequencies(hp.rope)
-    q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
-    k = nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads)
-    v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
+    q, k, v = nn.qkv(x, block, hp.n_heads, hp.n_kv_heads)
     q, k = (nn.rope(y, batch.positions, frequencies, style="halves", scale=hp.rope.scale) for y in (q, k))
     y = nn.attention(q, k, v, batch, kv, scale=scale, softcap=softcap or 0.0)
     return nn.linear(y, block.attn_output)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from puna import nn
-from puna.arch import llama
+from puna.arch import base, llama
 from puna.arch.base import KV, Batch, Weight
 from puna.graph import Tensor
 
@@ -42,12 +42,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     blk: Sequence[Block]
 
 

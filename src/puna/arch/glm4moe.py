@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from puna import nn
-from puna.arch import llama, mixture
+from puna.arch import base, llama, mixture
 from puna.arch.base import KV, Batch, Config, Weight
 from puna.graph import Tensor
 
@@ -65,12 +65,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     blk: Sequence[Block]
 
 

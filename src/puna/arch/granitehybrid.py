@@ -82,12 +82,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     blk: Sequence[Block]
 
 
@@ -116,8 +113,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
 
 def attention(block: Attention, hp: Hparams, x: Tensor, frequencies: Tensor | None, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
-    q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
-    k, v = (nn.heads(nn.linear(x, w), kv.spec.heads) for w in (block.attn_k, block.attn_v))
+    q, k, v = nn.qkv(x, block, hp.n_heads, kv.spec.heads)
     if frequencies is not None:
         q, k = (nn.rope(y, batch.positions, frequencies, style="pairs", scale=hp.rope.scale) for y in (q, k))
     y = nn.attention(q, k, v, batch, kv, scale=hp.attention_scale or hp.head_dim**-0.5)

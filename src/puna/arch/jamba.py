@@ -78,12 +78,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     blk: Sequence[Block]
 
 
@@ -109,8 +106,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
 
 def attention(block: Attention, hp: Hparams, x: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
-    q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
-    k, v = (nn.heads(nn.linear(x, w), kv.spec.heads) for w in (block.attn_k, block.attn_v))
+    q, k, v = nn.qkv(x, block, hp.n_heads, kv.spec.heads)
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=kv.spec.key_size**-0.5), block.attn_output)
 
 

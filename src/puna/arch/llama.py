@@ -70,12 +70,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     rope_freqs: Weight | None
     blk: Sequence[Block]
 
@@ -105,9 +102,7 @@ def attention(
     block: Any, hp: Any, x: Tensor, frequencies: Tensor | None, batch: Batch, kv: KV, *, scale: float = 0.0
 ) -> Tensor:
     """(T, hidden) to (T, hidden); without frequencies positions turn nothing; a scale of 0 is the usual one."""
-    q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
-    k = nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads)
-    v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
+    q, k, v = nn.qkv(x, block, hp.n_heads, hp.n_kv_heads)
     if frequencies is not None:
         q, k = (nn.rope(y, batch.positions, frequencies, style="pairs", scale=hp.rope.scale) for y in (q, k))
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=scale or hp.head_dim**-0.5), block.attn_output)

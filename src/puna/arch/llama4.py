@@ -99,12 +99,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     rope_freqs: Weight | None
     blk: Sequence[Block]
 
@@ -130,9 +127,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
 
 def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor | None, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
-    q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
-    k = nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads)
-    v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
+    q, k, v = nn.qkv(x, block, hp.n_heads, hp.n_kv_heads)
     if frequencies is not None:
         q, k = (nn.rope(y, batch.positions, frequencies, style="pairs", scale=hp.rope.scale) for y in (q, k))
         q, k = (nn.rms_norm(y, None, hp.norm_eps) for y in (q, k)) if hp.qk_norm else (q, k)

@@ -69,9 +69,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
 
 def attention(block: Block, hp: Hparams, x: Tensor, frequencies: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
-    q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
-    k = nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads)
-    v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
+    q, k, v = nn.qkv(x, block, hp.n_heads, hp.n_kv_heads)
     q, k = (nn.rope(y, batch.positions, frequencies, style="pairs", scale=hp.rope_scale) for y in (q, k))
     if hp.temperature_scale and hp.rope.original_context:
         q = q * nn.growth(batch.positions, hp.rope.original_context, hp.temperature_scale)

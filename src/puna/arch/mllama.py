@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from puna import nn
-from puna.arch import llama
+from puna.arch import base, llama
 from puna.arch.base import KV, Batch, Config, Spec, Weight
 from puna.errors import ModelError
 from puna.graph import Tensor
@@ -77,12 +77,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     rope_freqs: Weight | None
     blk: Sequence[Block]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self
 
 from puna import nn
-from puna.arch import nemotron_h
+from puna.arch import base, nemotron_h
 from puna.arch.base import KV, Batch, Config, Weight
 from puna.graph import Tensor
 
@@ -75,12 +75,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     blk: Sequence[Block]
 
 

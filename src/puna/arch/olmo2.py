@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from puna import nn
-from puna.arch import llama
+from puna.arch import base, llama
 from puna.arch.base import KV, Batch, Config, Spec, Weight
 from puna.errors import ModelError
 from puna.graph import Tensor
@@ -66,12 +66,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     blk: Sequence[Block]
 
 

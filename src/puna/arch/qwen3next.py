@@ -122,12 +122,9 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
-    output_norm: Weight
-    output: Weight | None
     blk: Sequence[Block]
 
 

@@ -55,12 +55,10 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Network:
+class Network(base.Decoder):
     """Weights of the whole model; without `output` the embedding serves."""
 
-    token_embd: Weight
     output_norm: Biased
-    output: Weight | None
     blk: Sequence[Block]
 
 
@@ -81,9 +79,7 @@ def forward(net: Network, hp: Hparams, batch: Batch, cache: Sequence[KV]) -> Ten
 
 def attention(block: Any, hp: Any, x: Tensor, batch: Batch, kv: KV) -> Tensor:
     """(T, hidden) to (T, hidden)."""
-    q = nn.heads(nn.linear(x, block.attn_q), hp.n_heads)
-    k = nn.heads(nn.linear(x, block.attn_k), hp.n_kv_heads)
-    v = nn.heads(nn.linear(x, block.attn_v), hp.n_kv_heads)
+    q, k, v = nn.qkv(x, block, hp.n_heads, hp.n_kv_heads)
     frequencies = nn.frequencies(hp.rope)
     q, k = (nn.rope(y, batch.positions, frequencies, style="halves", scale=hp.rope.scale) for y in (q, k))
     return nn.linear(nn.attention(q, k, v, batch, kv, scale=hp.head_dim**-0.5), block.attn_output)

@@ -25,7 +25,7 @@ from puna.nn.elements import (
 from puna.nn.given import per_layer, per_layer_inputs
 from puna.nn.norms import layer_norm, rms_norm
 from puna.nn.places import Rope, alibi, frequencies, growth, rope
-from puna.nn.products import each_head, embedding, experts, linear, matmul
+from puna.nn.products import each_head, embedding, experts, linear, matmul, qkv
 from puna.nn.recurring import causal_conv1d, recurrence, way_back
 from puna.nn.remembering import attend, attention, mean_cache, memories, remember, room, sequence_mean
 from puna.nn.routing import (
@@ -79,6 +79,7 @@ __all__ = [
     "per_layer",
     "per_layer_inputs",
     "pick",
+    "qkv",
     "recurrence",
     "relu",
     "relu_squared",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from puna.graph import Tensor
 from puna.graph.ops import apply
 from puna.nn.declared import Weight
+from puna.nn.shapes import heads
 
 
 def embedding(ids: Tensor, w: Weight) -> Tensor:
@@ -32,3 +35,9 @@ def each_head(x: Tensor, w: Weight) -> Tensor:
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a @ b over the last two axes."""
     return apply("matmul", a, b)
+
+
+def qkv(x: Tensor, block: Any, count: int, kv_count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries (T, count, D), keys and values (T, kv_count, D) of (T, hidden), by a block's three matrices."""
+    q, k, v = (linear(x, w) for w in (block.attn_q, block.attn_k, block.attn_v))
+    return heads(q, count), heads(k, kv_count), heads(v, kv_count)
