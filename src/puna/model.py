@@ -43,8 +43,9 @@ def load(
 ) -> Model:
     """Open a model: a name in the store, a .gguf file (any shard of several) or a checkpoint directory.
 
-    `backend`: auto, cpu, numpy. `kv_type`: f32, f16, q8_0. `adapters`: LoRA adapters (GGUF files or PEFT directories)
-    to run it with besides its own, each a path or a path and a factor. Weights are taken in when they are first needed.
+    `backend`: auto, cpu, numpy, with a device or not (cpu:avx2). `kv_type`: f32, f16, q8_0. `adapters`: LoRA
+    adapters (GGUF files or PEFT directories) to run it with besides its own, each a path or a path and a factor.
+    Weights are taken in when they are first needed.
     Raises ModelNotFound, FormatError, ModelError, BackendError.
     """
     require_types(
@@ -113,6 +114,12 @@ class Model:
     def backend(self) -> str:
         """The name of the backend that runs it."""
         return self._runtime.backend.name
+
+    @property
+    def backend_choice(self) -> str:
+        """The name of the backend that runs it, and why it was taken if nobody asked for it."""
+        why = self._runtime.choice.why
+        return self.backend + (f" ({why})" if why else "")
 
     @property
     def encoder(self) -> bool:

@@ -23,6 +23,7 @@ from puna.reranking import HEADS
 if TYPE_CHECKING:
     from puna.arch.base import Architecture, Hparams
     from puna.backends.base import Backend, Progress, Weights
+    from puna.backends.choosing import Choice
     from puna.engine.adapters import Grafted
     from puna.engine.embedder import Embedder
     from puna.engine.engine import Engine
@@ -149,7 +150,16 @@ class Runtime:
         """The backend that was asked for."""
         from puna.backends import open_backend
 
-        return open_backend(self._backend_name, threads=self._threads)
+        return open_backend(self.choice.name, threads=self._threads)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The name of the backend, and why it is that one if nobody asked for it."""
+        from puna.backends.choosing import Choice, choose
+
+        if self._backend_name != "auto":
+            return Choice(self._backend_name, "")
+        return choose(self.expected_bytes)
 
     @cached_property
     def _weights(self) -> Weights:

@@ -140,6 +140,10 @@ def test_run_gives_figures_when_asked(puna, stored):
     )
 
 
+def test_figures_say_why_a_backend_was_taken_that_nobody_asked_for(puna, stored):
+    assert re.search(r"backend \w+ \(.+\)\n", puna("run", stored, "hi", "--verbose").err)
+
+
 def test_run_says_the_system_message(puna, home, tiny):
     template = "{{ .System }}/{{ .Prompt }}\n"
     (home / "Modelfile").write_text(f'FROM {tiny}\nTEMPLATE """{template}"""\nPARAMETER num_predict 1\n')

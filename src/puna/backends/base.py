@@ -35,6 +35,17 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """Something a backend runs on: the name it is asked for by, what it is, and its memory in bytes (0: not said)."""
+
+    name: str
+    what: str
+    memory: int = 0
+    free: int = 0
+    accelerates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes that a program takes, known before they are taken: the arena of intermediate values, and the states."""
 

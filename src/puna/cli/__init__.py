@@ -26,6 +26,7 @@ COMMANDS = {
     "merge": "Fold LoRA adapters into their base.",
     "new-arch": "Begin an architecture that is not known yet.",
     "verify": "Check that a converted model computes what its source does.",
+    "backends": "List what can compute here: backends, devices, memory, ops.",
     "bench": "Measure how fast a model, the kernels and this machine are.",
     "imatrix": "Measure which weights of a model matter, from a text.",
     "pull": "Fetch a model.",

@@ -104,7 +104,7 @@ class Chat:
         if said and (cut := cut_short(said[-1], self.model, self.options)):
             print(f"{cut}; /clear begins anew", file=sys.stderr)
         if self.verbose and said and said[-1].stats:
-            print(figures(said[-1].stats, self.model.backend), end="\n\n", file=sys.stderr)
+            print(figures(said[-1].stats, self.model.backend_choice), end="\n\n", file=sys.stderr)
 
     def _conversation(self) -> list[dict[str, str]]:
         return [*([{"role": "system", "content": self.system}] if self.system else []), *self.messages]

@@ -19,8 +19,22 @@ dtype_option = click.option(
     show_default=True,
     help="What the matrices of a checkpoint become.",
 )
+
+
+def known_backend(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The name of a backend, with a device behind it or not; a usage error for any other."""
+    if value.split(":")[0] not in BACKENDS:
+        raise click.BadParameter(f"{value!r} is not one of {', '.join(map(repr, BACKENDS))}")
+    return value
+
+
 backend_option = click.option(
-    "--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="What computes."
+    "--backend",
+    callback=known_backend,
+    metavar=f"[{'|'.join(BACKENDS)}][:DEVICE]",
+    default="auto",
+    show_default=True,
+    help="What computes; `puna backends` lists the devices.",
 )
 threads_option = click.option(
     "-t", "--threads", type=click.IntRange(1), help="Threads; else $PUNA_THREADS, or one for each core."

@@ -22,7 +22,7 @@ KV_TYPES = ("f32", "f16", "q8_0")  # the engine's, which is not imported for hel
 @threads_option
 @click.option("--context-length", type=click.IntRange(1), help="Positions of context.")
 @click.option("--kv-type", type=click.Choice(KV_TYPES), default="f16", show_default=True, help="Type of the K/V cache.")
-@click.option("--verbose", is_flag=True, help="Print figures after the answer.")
+@click.option("--verbose", is_flag=True, help="Print figures after the answer, and why this backend.")
 def command(
     model: str,
     prompt: tuple[str, ...],
@@ -76,7 +76,7 @@ def command(
     if cut := cut_short(last, loaded, options):
         click.echo(f"puna: {cut}; --context-length sets another", err=True)
     if verbose and last and last.stats:
-        click.echo(figures(last.stats, loaded.backend), err=True)
+        click.echo(figures(last.stats, loaded.backend_choice), err=True)
 
 
 def piped() -> list[str]:

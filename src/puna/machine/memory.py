@@ -16,12 +16,21 @@ def free_memory(meminfo: Path = MEMINFO, root: Path = cgroup.ROOT, own: Path = c
     return min([_available(meminfo), *_left(root, own)])
 
 
+def machine_memory(meminfo: Path = MEMINFO) -> int:
+    """Bytes that the machine has; 0 where it does not say."""
+    return _figure(meminfo, "MemTotal") or 0
+
+
 def _available(meminfo: Path) -> int:
+    return _figure(meminfo, "MemAvailable") or UNKNOWN
+
+
+def _figure(meminfo: Path, name: str) -> int | None:
     try:
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        return int(lines["MemAvailable"].split()[0]) * 1024
+        return int(lines[name].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        return UNKNOWN
+        return None
 
 
 def _left(root: Path, own: Path) -> list[int]:

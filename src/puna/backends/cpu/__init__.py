@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import puna.backends.cpu._native as native  # in this form an absent module is named by the error
 from puna.backends import numpy as definition
-from puna.backends.base import Bounds, Progress
+from puna.backends.base import Bounds, Device, Progress
 from puna.backends.cpu import emit_core, emit_experts, emit_fused  # noqa: F401 - the emit files fill the table
 from puna.backends.cpu.program import Program
 from puna.backends.cpu.supports import supports
@@ -15,6 +15,7 @@ from puna.dtypes import Stored
 from puna.errors import BackendError
 from puna.graph.lower import lower
 from puna.graph.tensor import Tensor
+from puna.machine.memory import UNKNOWN, free_memory, machine_memory
 from puna.machine.threads import default_threads
 
 MOST_THREADS = 512
@@ -65,6 +66,13 @@ class CpuBackend:
         return Program(lowered[:count], weights, bounds, self._pool, self.isa, lowered[count:], kept)
 
 
-def open_backend(threads: int | None = None, isa: str = "auto") -> CpuBackend:
-    """The backend; `isa` is one of `_native.isas()`, or auto: the best that this machine runs."""
-    return CpuBackend(threads, isa)
+def open_backend(threads: int | None = None, isa: str = "") -> CpuBackend:
+    """The backend; `isa` is one of `_native.isas()`, or nothing: the best that this machine runs."""
+    return CpuBackend(threads, isa or "auto")
+
+
+def devices() -> list[Device]:
+    """The instruction sets that this machine runs, by which the processor may be asked for: the best first."""
+    total, free = machine_memory(), free_memory()
+    known = 0 if free == UNKNOWN else free
+    return [Device(isa, f"this processor's {isa}", total, known) for isa in reversed(native.isas())]
