@@ -102,7 +102,7 @@ def test_a_sequence_says_the_same_alone_and_among_seventeen(model, isa):
 def test_a_sequence_that_lost_its_blocks_says_the_same(model, isa, monkeypatch):
     lost, give_up = [], Scheduler._preempt
     monkeypatch.setattr(Scheduler, "_preempt", lambda self, s: lost.append(s.computed) or give_up(self, s))
-    crowd, _ = engine(model, isa, blocks=9)
+    crowd, _ = engine(model, isa, blocks=6)
     assert said(crowd, prompts())[0] == alone(model, isa)
     assert max(lost) > 0  # what was computed again
 

@@ -94,7 +94,7 @@ def test_what_only_kept_conversations_hold_is_spare():
     assert memory.spare() == 1
     memory.keep(list(range(3 * BLOCK)), mine)
     assert memory.spare() == 4
-    memory.reuse(list(range(2 * BLOCK)))
+    memory.begin(memory.find(list(range(2 * BLOCK))))
     assert memory.spare() == 2
 
 
@@ -219,8 +219,8 @@ def test_memory_of_sequences_that_come_and_go_is_all_given_back():
         for sequence in several:
             engine.cancel(sequence)
     memory = engine._scheduler.memory
-    for kept in [*memory.kept]:
-        memory._forget(kept)
+    for node in [*memory.tree.nodes]:
+        memory.forget(node)
     assert (sorted(memory.states.free), memory.states.holders) == ([0, 1, 2, 3, 4], [0] * 5)
     assert (sorted(memory.blocks.free), memory.blocks.holders) == ([*range(6)], [0] * 6)
 

@@ -22,8 +22,8 @@ def in_use(engine, reach):
 def given_back(engine):
     """Whether nobody holds anything once what is kept is forgotten."""
     memory = engine._scheduler.memory
-    for kept in [*memory.kept]:
-        memory._forget(kept)
+    for node in [*memory.tree.nodes]:
+        memory.forget(node)
     pools = [memory.blocks, memory.states, *memory.windows.values()]
     return all(pool.holders == [0] * pool.count and sorted(pool.free) == [*range(pool.count)] for pool in pools)
 
@@ -50,9 +50,9 @@ def test_a_crowd_says_what_histories_say_and_nobody_reads_what_is_gone(windows, 
 )
 def test_a_sequence_holds_its_window_however_far_it_runs(reach, tokens, most):
     engine, _ = engine_of(context=2048, blocks=32, tokens=tokens, windows=[(reach, 32)])
-    engine._scheduler.memory._hold_place = lambda held, at: None  # nothing to resume from
+    engine._scheduler.memory._hold_place = lambda *args: None  # nothing to resume from
     used, first = [], engine._scheduler.memory.advance
-    engine._scheduler.memory.advance = lambda *args: (used.append(in_use(engine, reach)), first(*args))
+    engine._scheduler.memory.advance = lambda *args, **more: (used.append(in_use(engine, reach)), first(*args, **more))
     prompt = prompt_of(700)
     sequence = engine.submit(prompt, SAMPLING, limit=600)
     while not sequence.ended:
@@ -92,11 +92,11 @@ def test_an_answer_that_is_taken_back_goes_on_from_the_last_whole_block_of_its_p
     assert [step for step in model.steps if step != [1]] == [[400], [16], [16]]  # a place takes no step of its own
 
 
-def test_what_is_shorter_than_its_window_is_resumed_anywhere():
+def test_what_is_shorter_than_its_window_is_resumed_behind_any_block():
     engine, _ = engine_of(context=1024, blocks=16, tokens=512, windows=[(512, 16)])
     prompt = prompt_of(300)
     list(engine.tokens(engine.submit(prompt, SAMPLING, limit=20)))
-    for beginning, cached in ((200, 200), (170, 170)):
+    for beginning, cached in ((200, 192), (170, 128)):
         other = [*prompt[:beginning], 3, 4]
         sequence = engine.submit(other, SAMPLING, limit=5)
         assert [c.token for c in engine.tokens(sequence)] == expected(other, 5, SAMPLING)
@@ -172,7 +172,8 @@ def test_places_in_the_midst_of_a_prompt_give_way_before_the_ends_of_conversatio
     talk(engine, [prompt_of(150)], limit=2)
     talk(engine, [prompt_of(7000, seed=1)], limit=2)  # on the way are three places, of two blocks each
     memory = engine._scheduler.memory
-    assert [list(kept.places) for kept in memory.kept] == [[128, 151], [6144, 6976, 7001]]
+    places = [sorted(node.places)[0] for node in memory.tree.nodes if node.places]
+    assert places == [151, 128, 7001, 6976, 2048]
 
 
 def test_the_conversation_that_was_not_needed_for_longest_gives_way():
@@ -180,13 +181,13 @@ def test_the_conversation_that_was_not_needed_for_longest_gives_way():
     for text in ([1] * 128, [2] * 128, [3] * 128):
         held = Held()
         assert memory.extend(held, 128)
-        memory.advance(held, 128)
+        memory.advance(held, 128, text)
         memory.keep(text, held)
-    shared, length = memory.reuse([1] * 128 + [9])
-    assert length == 128
-    memory.release(shared)
-    assert memory.extend(held, 6 * BLOCK)
-    assert [kept.tokens[0] for kept in memory.kept] == [1]
+    found = memory.find([1] * 128 + [9])
+    assert found.length == 128
+    memory.release(memory.begin(found))
+    assert memory.extend(Held(), 6 * BLOCK)
+    assert [node.tokens[0] for node in memory.tree.nodes] == [1, 1]
 
 
 def test_memory_of_sequences_that_are_cancelled_is_all_given_back():

@@ -234,13 +234,12 @@ class Engine:
         with self._lock:
             self._take_out()
             memory, held = self._scheduler.memory, Held(text=self._text(text))
-            running = [sequence.held for sequence in self._scheduler.running]
             try:
                 size = self._runner.limits.tokens if last else self._runner.limits.outputs
                 out = np.empty((1 if last else len(tokens), self._runner.width), np.float32)
                 for start in range(0, len(tokens), size):
                     chunk = tokens[start : start + size]
-                    if not memory.extend(held, start + len(chunk), running):
+                    if not memory.extend(held, start + len(chunk)):
                         raise RequestError("the cache is taken by running sequences; finish or cancel them first")
                     self._read(held, start)
                     step = [part(chunk, start, held)]

@@ -1,10 +1,15 @@
-"""What sequences hold of a model's memory, by number, and what a finished one left: not who else holds it."""
+"""What sequences hold of a model's memory, by number: not who else holds it."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from puna.cache import BLOCK
+
+if TYPE_CHECKING:
+    from puna.engine.tree import Node
 
 NONE = -1
 """The number of no slot."""
@@ -28,40 +33,27 @@ class Row:
 
 
 @dataclass(slots=True)
-class Place:
-    """What is needed to go on behind some tokens: blocks by reach, and the slot of a memory."""
-
-    windows: dict[int, Row]
-    state: int
-
-
-@dataclass(slots=True)
 class Held:
     """What a sequence holds.
 
     `blocks` of all positions, and `windows` by reach. `state`: the slot of its memory now; `after`: of that behind the
-    step under way. `places` by how many tokens they stand for, rising. `text`: tokens that an encoder reads for it, and
-    `read` the blocks of them.
+    step under way. `text`: tokens that an encoder reads for it, and `read` the blocks of them. `key` is of texts whose
+    beginnings it may share; of its blocks `shared` are in the tree, the last of them in `node`, and its latest place is
+    behind `placed` tokens.
     """
 
     blocks: list[int] = field(default_factory=list)
     windows: dict[int, Row] = field(default_factory=dict)
     state: int = NONE
     after: int = NONE
-    places: dict[int, Place] = field(default_factory=dict)
     text: tuple[int, ...] = ()
     read: list[int] = field(default_factory=list)
+    key: Hashable = None
+    node: Node | None = None
+    shared: int = 0
+    placed: int = 0
 
     def lacks(self, positions: int) -> int:
         """How many more blocks of all positions it would have with so many of them."""
         tokens, text = -(-positions // BLOCK) - len(self.blocks), -(-len(self.text) // BLOCK) - len(self.read)
         return max(tokens, 0) + text
-
-
-@dataclass(slots=True, eq=False)
-class Kept:
-    """What a finished sequence left: `tokens` whose K/V are in `blocks`, and places, at least one."""
-
-    tokens: list[int]
-    blocks: list[int]
-    places: dict[int, Place]

@@ -1,60 +1,70 @@
-"""Who holds which memory of a model, and what finished sequences left behind for reuse.
+"""Who holds which memory of a model, and what is there for others to begin with.
 
-Positions lie in blocks, which several sequences may hold whose tokens up to a block's end are the same. What only reads
-the latest positions has pools of its own, where blocks out of reach are let go of. Memory per sequence is in slots; it
-stands for one number of tokens and cannot be taken back. So what one needs to go on from some *places*, besides blocks
-of all positions, is held for others: blocks within reach, and a slot, in whose stead the next step takes another.
+Positions lie in blocks, which several sequences may hold whose tokens up to a block's end are the same: whole ones are
+in a tree as soon as they are computed. What only reads the latest positions has pools of its own, where blocks out of
+reach are let go of. Memory per sequence is in slots; it stands for one number of tokens and cannot be taken back. So
+what one needs to go on from some *places*, besides blocks of all positions, is held for others: blocks within reach,
+and a slot, in whose stead the next step takes another.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from puna.cache import BLOCK
-from puna.engine.held import NONE, Held, Kept, Place, Row
+from puna.engine.held import NONE, Held, Row
 from puna.engine.pool import Pool
-
-PLACES = 8
-"""What one sequence holds at most; the earliest gives way."""
+from puna.engine.tree import Node, Place, Tree, alike
 
 ENDS = 2
-"""The places of a sequence that are worth most: its prompt's end, and its own, which a running one has yet to reach."""
+"""The places of a conversation that are worth most: its last prompt's end, and its own."""
+
+
+class Found(NamedTuple):
+    """What stands for the first `length` of some tokens: all up to `node`, and the `place` that they go on from."""
+
+    node: Node
+    length: int
+    place: Place
 
 
 class Memory:
     """`blocks` of BLOCK positions, as many as `windows` says by reach, and `states` slots, 0 for a model without.
 
-    Kept conversations give way to others.
+    What no sequence holds gives way to others, what was needed last at last.
     """
 
     def __init__(self, blocks: int, states: int = 0, windows: Mapping[int, int] = {}) -> None:
         self.blocks = Pool(blocks)
         self.states = Pool(states)
         self.windows = {reach: Pool(count) for reach, count in windows.items()}
-        self.kept: list[Kept] = []  # the one that was needed last is the last
+        self.tree = Tree()
 
-    def extend(self, held: Held, positions: int, running: Iterable[Held] = ()) -> bool:
-        """Make room for a step up to `positions`; False, and nothing taken, if there is not enough.
+    @property
+    def by_place(self) -> bool:
+        """Whether one can go on from places only."""
+        return bool(self.windows or self.states.count)
 
-        Kept conversations give way, and places of them and of what is `running`.
-        """
+    def extend(self, held: Held, positions: int) -> bool:
+        """Make room for a step up to `positions`; False, and nothing taken, if there is not enough."""
         count = -(-positions // BLOCK)
         if self._settle(held) and count <= len(held.blocks):
             return True
-        while len(self.blocks.free) < held.lacks(positions) and self.kept:
-            self._forget(self.kept[0])
-        if len(self.blocks.free) < held.lacks(positions):
-            return False
+        while len(self.blocks.free) < held.lacks(positions):
+            node = next((node for node in self.tree.nodes if self.blocks.holders[node.block] == 1), None)
+            if node is None:
+                return False
+            self.forget(node)
         rows = [(pool, held.windows.setdefault(reach, Row()).numbers) for reach, pool in self.windows.items()]
-        holders: list[Held | Kept] = [*self.kept, *running, held]
         while any(len(pool.free) < count - len(numbers) for pool, numbers in rows):
-            if not self._give_way(holders):
+            if not self._give_way():
                 return False
         while not self._settle(held):
             if self.states.free:
                 held.after = self.states.take()
-            elif not self._give_way(holders):
+            elif not self._give_way():
                 return False
         for pool, numbers in [(self.blocks, held.blocks), *rows]:
             numbers += [pool.take() for _ in range(count - len(numbers))]
@@ -67,46 +77,78 @@ class Memory:
             held.after = held.state
         return held.after != NONE or not self.states.count
 
-    def _give_way(self, holders: Sequence[Held | Kept]) -> bool:
-        """Let go of a place: the earliest of the first that has any, but before that, those that are no ends."""
-        midst = (holder for holder in holders if len(holder.places) > ENDS - isinstance(holder, Held))
-        holder = next(midst, None) or next((holder for holder in holders if holder.places), None)
-        if holder is None:
+    def _give_way(self) -> bool:
+        """Let go of the place that was not needed for longest; before that, of those in the midst of texts."""
+        placed = [(node, at, place) for node in self.tree.nodes for at, place in node.places.items()]
+        node, at, _ = next((each for each in placed if each[2].midst), None) or next(iter(placed), (None, 0, None))
+        if node is None:
             return False
-        self._drop(holder, next(iter(holder.places)))
-        if isinstance(holder, Kept) and not holder.places:
-            self._forget(holder)
+        self._drop(node, at)
+        for each in [*node.upwards()]:  # from which nobody can go on
+            if each.children or each.places or self.blocks.holders[each.block] > 1:
+                break
+            self.forget(each)
         return True
 
-    def _drop(self, holder: Held | Kept, at: int) -> None:
-        place = holder.places.pop(at)
+    def _drop(self, node: Node, at: int) -> None:
+        place = node.places.pop(at)
         for reach, row in place.windows.items():
             self.windows[reach].release(row.live)
         if place.state != NONE:
             self.states.release([place.state])
 
-    def advance(self, held: Held, computed: int, mark: int = 0) -> None:
-        """Note that a step is done and `computed` tokens are; hold a place at `mark` of them, if that is not 0."""
+    def forget(self, node: Node) -> None:
+        """Let go of what nothing goes on from."""
+        for at in [*node.places]:
+            self._drop(node, at)
+        self.blocks.release([node.block])
+        self.tree.remove(node)
+
+    def advance(
+        self, held: Held, computed: int, tokens: Sequence[int] = (), mark: int = 0, *, midst: bool = False
+    ) -> None:
+        """Note that a step is done and `computed` tokens are; others may share what stands for `tokens`.
+
+        Hold a place behind `mark` of them, a whole number of blocks, if that is not 0.
+        """
         if held.after not in (NONE, held.state):
             if held.state != NONE:
                 self.states.release([held.state])
             held.state = held.after
         held.after = NONE
-        if mark:
-            self._hold_place(held, mark)
+        if tokens and not held.text:
+            self._share(held, tokens, computed)
+        if mark and held.node:
+            self._hold_place(held.node.at(mark), held, mark, midst)
         for reach, row in held.windows.items():
             first = _first(reach, computed - 1)
             self.windows[reach].release(row.numbers[row.first : first])
             row.first = max(row.first, first)
 
-    def _hold_place(self, held: Held, at: int) -> None:
+    def _share(self, held: Held, tokens: Sequence[int], computed: int) -> None:
+        """Put blocks that are full into the tree; take those that it has in their stead."""
+        first = held.shared
+        for i in range(first, computed // BLOCK):
+            parent, said = held.node or self.tree.root(held.key), tuple(tokens[i * BLOCK : (i + 1) * BLOCK])
+            node = parent.children.get(said)
+            if node is None:
+                node = self.tree.add(parent, said, held.blocks[i])
+                self.blocks.hold([node.block])
+            elif node.block != held.blocks[i]:  # somebody else computed the same
+                self.blocks.hold([node.block])
+                self.blocks.release([held.blocks[i]])
+                held.blocks = [*held.blocks[:i], node.block, *held.blocks[i + 1 :]]
+            held.node, held.shared = node, i + 1
+        if held.node and held.shared > first:
+            self.tree.touch(held.node)
+
+    def _hold_place(self, node: Node, held: Held, at: int, midst: bool = False) -> None:
         """Hold what is needed to go on behind so many tokens, or one less; a slot stands for all that are computed."""
-        if at in held.places:
+        held.placed = at
+        if at in node.places:
             return
-        if len(held.places) == PLACES:
-            self._drop(held, next(iter(held.places)))
         windows = {reach: row.cut(_first(reach, at - 1), -(-at // BLOCK)) for reach, row in held.windows.items()}
-        held.places[at] = Place(windows, held.state)
+        node.places[at] = Place(windows, held.state, midst)
         self._hold(windows, held.state)
 
     def _hold(self, windows: Mapping[int, Row], state: int) -> None:
@@ -116,16 +158,15 @@ class Memory:
             self.states.hold([state])
 
     def spare(self) -> int:
-        """How many blocks are free, or would be if kept conversations gave way."""
-        return _spare(self.blocks, (block for kept in self.kept for block in kept.blocks))
+        """How many blocks are free, or would be if what no sequence holds gave way."""
+        return _spare(self.blocks, (node.block for node in self.tree.nodes))
 
     def room_for(self, wanted: Sequence[tuple[Held, int]]) -> bool:
-        """Whether all these could have so many positions at once, if kept conversations and places gave way."""
+        """Whether all these could have so many positions at once, if what no sequence holds and places gave way."""
         counts = [(held, -(-positions // BLOCK)) for held, positions in wanted]
         if sum(held.lacks(positions) for held, positions in wanted) > self.spare():
             return False
-        holders: list[Held | Kept] = [*self.kept, *(held for held, _ in wanted)]
-        places = [place for holder in holders for place in holder.places.values()]
+        places = [place for node in self.tree.nodes for place in node.places.values()] if self.windows else []
         for reach, pool in self.windows.items():
             most = -(-reach // BLOCK) + 1
             rows = [(held.windows.get(reach, Row()), count) for held, count in counts]
@@ -141,72 +182,85 @@ class Memory:
         self.blocks.release([*held.blocks, *held.read])
         for reach, row in held.windows.items():
             self.windows[reach].release(row.live)
-        for at in [*held.places]:
-            self._drop(held, at)
         held.blocks, held.windows, held.state, held.after, held.read = [], {}, NONE, NONE, []
+        held.node, held.shared, held.placed = None, 0, 0
 
-    def keep(self, tokens: list[int], held: Held) -> None:
+    def keep(self, tokens: Sequence[int], held: Held) -> None:
         """Hold for later what a finished sequence holds; `tokens` are those that were computed.
 
         Not after a text that an encoder read: the same tokens mean something else after another one.
         """
         if tokens and not held.text:
-            self._hold_place(held, len(tokens))
-            blocks = held.blocks[: -(-len(tokens) // BLOCK)]
-            self.blocks.hold(blocks)
-            self.kept.append(Kept(tokens, blocks, held.places))
-            held.places = {}
+            self._share(held, tokens, len(tokens))
+            node, rest = held.node or self.tree.root(held.key), tuple(tokens[held.shared * BLOCK :])
+            if rest:
+                block = held.blocks[held.shared]
+                if rest not in node.children:
+                    self.tree.add(node, rest, block)
+                    self.blocks.hold([block])
+                node = node.children[rest]
+            if self.by_place:
+                self._hold_place(node, held, len(tokens))
+                _devalue(node)
+            self.tree.touch(node)
         self.release(held)
 
-    def _forget(self, kept: Kept) -> None:
-        self.kept.remove(kept)
-        self.blocks.release(kept.blocks)
-        for at in [*kept.places]:
-            self._drop(kept, at)
+    def find(self, tokens: Sequence[int], key: Hashable = None) -> Found:
+        """What already stands for a beginning of `tokens`: whole blocks, and behind them a part of one.
 
-    def reuse(self, tokens: Sequence[int]) -> tuple[Held, int]:
-        """What already stands for a beginning of `tokens`, and how many tokens that is.
-
-        A kept conversation that mostly goes on is taken over with its last, partly filled blocks; of one that merely
-        begins alike, whole blocks are shared, and the memory that stands for as many tokens.
+        That part, if it is most of what a conversation ended with, will be taken from that.
         """
-        offers = [(*self._offer(kept, tokens), kept) for kept in self.kept]
-        length, at, taken, kept = max(offers, default=(0, 0, False, None), key=lambda offer: offer[0])
-        if kept is None or length == 0:
-            return Held(), 0
-        place, count = kept.places[at], -(-length // BLOCK)
+        node = self.tree.walk(tokens, key)
+        rest = tokens[node.end : node.end + BLOCK]
+        ends = [(alike(child.tokens, rest), child) for child in node.children.values() if self._may_be_taken(child)]
+        count, last = max(ends, default=(0, node), key=lambda end: end[0])
+        last, common = (last, node.end + count) if count and 2 * count >= len(last.tokens) else (node, node.end)
+        if not self.by_place:
+            return Found(last, common, Place({}))
+        beyond = () if self.states.count else node.below()  # where a memory is of no use
+        places = [(at, place, each is last) for each in (*last.upwards(), *beyond) for at, place in each.places.items()]
+        usable = [(_usable(at, place, common if within else node.end), place) for at, place, within in places]
+        length, place = max(usable, default=(0, Place({})), key=lambda each: each[0])
+        return Found(last.at(length) if length else node, length, place)
+
+    def _may_be_taken(self, node: Node) -> bool:
+        return not node.children and self.blocks.holders[node.block] == 1
+
+    def begin(self, found: Found, key: Hashable = None) -> Held:
+        """What a sequence holds that begins with what was found."""
+        node, length, place = found
+        if not length:
+            return Held(key=key)
+        count = -(-length // BLOCK)
         windows = {reach: row.cut(0, count) for reach, row in place.windows.items()}
-        held = Held(kept.blocks[:count], windows, place.state)
+        path = [*node.upwards()]
+        held = Held([each.block for each in reversed(path)], windows, place.state, key=key, placed=length)
         self.blocks.hold(held.blocks)
         self._hold(windows, place.state)
-        if taken:
-            held.places = {at: kept.places.pop(at) for at in [*kept.places] if at <= length}
-            self._forget(kept)
-        else:
-            self.kept.remove(kept)
-            self.kept.append(kept)
-        return held, length
+        self.tree.touch(node)
+        if length % BLOCK:
+            self.forget(node)
+            path = path[1:]
+        held.node, held.shared = next(iter(path), None), len(path)
+        return held
 
-    def _offer(self, kept: Kept, tokens: Sequence[int]) -> tuple[int, int, bool]:
-        """With how many tokens of a kept conversation others can begin, from which place, and if they take it over."""
-        common = common_prefix(kept.tokens, tokens)
-        length, at = self._furthest(kept, common)
-        if length % BLOCK and 2 * length >= len(kept.tokens) and self.blocks.holders[kept.blocks[length // BLOCK]] == 1:
-            return length, at, True
-        return *self._furthest(kept, common, BLOCK), False
 
-    def _furthest(self, kept: Kept, most: int, unit: int = 1) -> tuple[int, int]:
-        """Behind how many tokens one can go on, a multiple of `unit`, and from which place; 0 for nowhere.
+def _usable(at: int, place: Place, most: int) -> int:
+    """How many of `most` tokens one can go on behind from a place, 0 for none; a memory stands for its own alone."""
+    length = min(at, most)
+    held = all(_first(reach, length) >= row.first for reach, row in place.windows.items())
+    return length if held and (place.state == NONE or length == at) else 0
 
-        A memory stands for its place only; blocks within reach also for earlier tokens, as far as they are held.
-        """
-        found = (0, 0)
-        for at, place in kept.places.items():
-            length = min(at, most) // unit * unit
-            held = all(_first(reach, length) >= row.first for reach, row in place.windows.items())
-            if held and (place.state == NONE or length == at):
-                found = max(found, (length, at))
-        return found
+
+def _devalue(node: Node) -> None:
+    """Of a conversation's own places only the last ones are more than others."""
+    places: list[Place] = []
+    for each in node.upwards():
+        if len(each.children) > 1:
+            break
+        places += reversed(each.places.values())
+    for place in places[ENDS:]:
+        place.midst = True
 
 
 def _first(reach: int, position: int) -> int:
@@ -217,11 +271,3 @@ def _first(reach: int, position: int) -> int:
 def _spare(pool: Pool, numbers: Iterable[int]) -> int:
     """How many are free, or would be if as many holders of these let go as they are named."""
     return len(pool.free) + sum(pool.holders[number] == count for number, count in Counter(numbers).items())
-
-
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many leading tokens are equal."""
-    limit = min(len(a), len(b))
-    if list(a[:limit]) == list(b[:limit]):
-        return limit
-    return next(i for i in range(limit) if a[i] != b[i])

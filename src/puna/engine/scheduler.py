@@ -2,19 +2,21 @@
 
 Sequences are admitted in order of arrival, the first always, others where their tokens have room. When blocks run out
 the youngest gives up its own and waits to be computed again; its tokens and its sampler stay, so its text does not
-change. Places from which a text like theirs could go on are held on the way, and where sequences have memory of their
-own, steps end there.
+change. Who begins like one that is being read waits for that, and goes on from there: it would have come after it.
+Places from which a text like theirs could go on are held on the way, and where sequences have memory of their own,
+steps end there.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from puna.cache import BLOCK
 from puna.engine.memory import Memory
 from puna.engine.sequence import Sequence
+from puna.engine.tree import blocks_alike
 
 FAR = 2048
 """Tokens of a prompt from one place to the next, at least; and as many windows, which a place holds one of."""
@@ -34,10 +36,11 @@ class Scheduler:
     def plan(self) -> list[tuple[Sequence, int]]:
         """Sequences with how many of their pending tokens to compute now; blocks for them are allotted."""
         self._admit()
+        self._begin()
         room, step = self.max_tokens, []
         for sequence in sorted(self.running, key=lambda s: s.pending > 1):
             count = self._until_mark(sequence, min(sequence.pending, room))
-            if count == 0 or sequence not in self.running:
+            if count == 0 or sequence.awaits or sequence not in self.running:
                 continue
             if self._allot(sequence, sequence.computed + count):
                 step.append((sequence, count))
@@ -45,34 +48,68 @@ class Scheduler:
         return [(s, n) for s, n in step if s in self.running]
 
     def _until_mark(self, sequence: Sequence, count: int) -> int:
-        """No more tokens than up to where a memory may be held: a prompt's last whole block, or the end of others."""
+        """No more tokens than up to where a place will be held that is for one number of them."""
         end = sequence.computed + count
         mark = min(end, (sequence.prompt_length - 1) // BLOCK * BLOCK) // BLOCK * BLOCK
-        return mark - sequence.computed if self.memory.states.count and mark > sequence.computed else count
+        marks = self._awaited(sequence) if self.memory.by_place else []
+        marks += [mark] if self.memory.states.count else []
+        return min([end, *(at for at in marks if at > sequence.computed)]) - sequence.computed
 
     def advance(self, sequence: Sequence, count: int) -> None:
         """Note that `count` tokens more are computed; where a prompt ends, and on the way, hold a place."""
         sequence.computed += count
-        self.memory.advance(sequence.held, sequence.computed, self._mark(sequence, count))
+        mark, midst = self._mark(sequence, count) if self.memory.by_place else (0, False)
+        self.memory.advance(sequence.held, sequence.computed, sequence.tokens, mark, midst=midst)
 
-    def _mark(self, sequence: Sequence, count: int) -> int:
-        """Where, within the latest `count` tokens, to hold a place; 0 for nowhere."""
+    def _mark(self, sequence: Sequence, count: int) -> tuple[int, bool]:
+        """Where, within the latest `count` tokens, to hold a place, and if it is in the midst; 0 for nowhere."""
+        if sequence.computed in self._awaited(sequence):
+            return sequence.computed, False
         last = (sequence.prompt_length - 1) // BLOCK * BLOCK
         at = min(sequence.computed, last) // BLOCK * BLOCK
         if at <= sequence.computed - count or (self.memory.states.count and at != sequence.computed):
-            return 0
+            return 0, False
         far = max([FAR, *(WINDOWS * reach for reach in self.memory.windows)])
-        return at if at == last or at - max(sequence.held.places, default=0) >= far else 0
+        return (at if at == last or at - sequence.held.placed >= far else 0), at != last
+
+    def _awaited(self, sequence: Sequence) -> list[int]:
+        """Behind how many tokens of a sequence others wait for it."""
+        return [s.awaits[1] for s in self.running if s.awaits and s.awaits[0] is sequence]
+
+    def _begin(self) -> None:
+        """Give sequences that have nothing what stands for their beginning, unless one before them comes to more."""
+        for i, sequence in enumerate(self.running):
+            if sequence.held.blocks or sequence.held.text or self._waits(sequence):
+                continue
+            beginning, key = sequence.tokens[:-1], sequence.held.key
+            found = self.memory.find(beginning, key)
+            sequence.awaits = self._ahead(self.running[:i], beginning, key, found.length)
+            if sequence.awaits:
+                continue
+            sequence.held, sequence.computed = self.memory.begin(found, key), found.length
+            sequence.cached = sequence.cached or sequence.computed
+
+    def _ahead(
+        self, others: Iterable[Sequence], beginning: list[int], key: Hashable, least: int
+    ) -> tuple[Sequence, int] | None:
+        """Who will have computed most of a beginning, and how much; None if that is no more than `least`."""
+        reading = [s for s in others if s.pending > 1 and s.held.key == key and not s.held.text]
+        shared = [(s, blocks_alike(s.tokens, beginning)) for s in reading]
+        coming = [(s, count) for s, count in shared if count > max(least, s.computed)]
+        return max(coming, default=None, key=lambda each: each[1])
+
+    def _waits(self, sequence: Sequence) -> bool:
+        """Whether what a sequence waits for is still to come."""
+        first, count = sequence.awaits or (None, 0)
+        if first not in self.running or first.computed >= count:
+            sequence.awaits = None
+        return sequence.awaits is not None
 
     def _admit(self) -> None:
         while self.waiting and len(self.running) < self.max_sequences:
             if self.running and not self._room_for(self.waiting[0]):
                 return  # its prompt would be computed in part, and given up again
-            sequence = self.waiting.popleft()
-            if not sequence.held.blocks and not sequence.held.text:
-                sequence.held, sequence.computed = self.memory.reuse(sequence.tokens[:-1])
-                sequence.cached = sequence.cached or sequence.computed
-            self.running.append(sequence)
+            self.running.append(self.waiting.popleft())
 
     def _room_for(self, sequence: Sequence) -> bool:
         """Whether its tokens have room beside those of all that run."""
@@ -80,7 +117,7 @@ class Scheduler:
 
     def _allot(self, sequence: Sequence, positions: int) -> bool:
         """Blocks for `positions`, taken from younger sequences if need be; False if it must wait itself."""
-        while not self.memory.extend(sequence.held, positions, (s.held for s in self.running)):
+        while not self.memory.extend(sequence.held, positions):
             youngest = self.running[-1]
             self._preempt(youngest)
             if youngest is sequence:
@@ -91,6 +128,9 @@ class Scheduler:
         self.running.remove(sequence)
         self.memory.release(sequence.held)
         sequence.computed = 0
+        for other in (sequence, *self.running):
+            if other is sequence or (other.awaits and other.awaits[0] is sequence):
+                other.awaits = None
         self.waiting.appendleft(sequence)
 
     def restart(self, sequences: Iterable[Sequence]) -> None:

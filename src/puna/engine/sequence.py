@@ -23,6 +23,7 @@ class StopReason(Enum):
 class Sequence:
     """What tokens `tokens[:computed]` came to is in `held`; `choices` waits for the caller.
 
+    It `awaits` that another one has computed so many tokens, with which both begin.
     `limit` bounds the generated tokens; `stop_ids` end it and are not part of the text.
     """
 
@@ -35,6 +36,7 @@ class Sequence:
     computed: int = 0
     cached: int = 0
     held: Held = field(default_factory=Held)
+    awaits: tuple[Sequence, int] | None = None
     choices: deque[Choice] = field(default_factory=deque)
     reason: StopReason | None = None
     submitted: float = field(init=False)
