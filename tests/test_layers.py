@@ -18,7 +18,7 @@ _FILES = "formats quants machine dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 # Modules: a model as its user holds it, where both roads meet.
-_MODEL = "rendering verifying model answering deciding prompting reranking runtime opened generation"
+_MODEL = "rendering verifying model answering deciding embedding prompting reranking runtime opened generation"
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server worker bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
@@ -28,16 +28,17 @@ LAYERS = {
     "parsing": f"rendering model template {_FILES}",
     "rendering": f"model opened store template {_FILES}",
     "verifying": f"opened create store {_FILES}",
-    "model": f"answering deciding runtime prompting reranking opened generation {_ROADS} {_RUN} {_FILES}",
+    "model": f"answering deciding embedding runtime prompting reranking opened generation {_ROADS} {_RUN} {_FILES}",
     "answering": f"runtime generation engine template tokenizer {_FILES}",
     "deciding": f"engine tokenizer {_FILES}",
-    "runtime": f"reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
+    "runtime": f"embedding reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
     "prompting": "opened tokenizer template errors",
     "reranking": "tokenizer errors",
     "opened": f"create store {_FILES}",
     "generation": "engine template tokenizer errors",
-    "create": f"store tokenizer template {_RUN} {_FILES}",
+    "create": f"embedding store tokenizer template {_RUN} {_FILES}",
     "engine": f"store tokenizer {_RUN} {_FILES}",  # token ids: no templates, no HTTP
+    "embedding": "tokenizer errors",
     "store": f"{_FILES}",
     "tokenizer": f"{_FILES}",
     "template": "errors",  # messages and text: no tokens, no models

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from puna.answering import Answering
 from puna.arguments import require_types
+from puna.embedding import Encoded, encode_texts
 from puna.errors import ModelError, PromptTooLong, RequestError, TemplateError
 from puna.generation import Answer, parse_options
 from puna.opened import Opened, open_model
@@ -253,35 +254,72 @@ class Model:
     # ---- embeddings -------------------------------------------------------------------------------------------------
 
     def embed(
-        self, texts: str | Sequence[str | Sequence[int]], *, dimensions: int | None = None, truncate: bool = False
+        self,
+        texts: str | Sequence[str | Sequence[int]],
+        *,
+        dimensions: int | None = None,
+        truncate: bool = False,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        normalize: bool | None = None,
     ) -> NDArray[np.float32]:
-        """Embeddings of unit length: float32 (len(texts), dim), cut to `dimensions` where that is asked for.
+        """Embeddings: float32 (len(texts), dim), cut to `dimensions` where that is asked for.
 
+        Before each text comes the model's prompt of that name (`prompts`), or `prompt` as it is, else the model's
+        default, if it has one. Vectors have unit length, unless the model's files say otherwise, or `normalize` does.
         A text may be token ids, which are taken as they are. One that does not fit raises PromptTooLong, or with
-        `truncate` loses its end.
+        `truncate` loses its end. RequestError for an unknown prompt, or more dimensions than there are.
         """
+        return self.embedded(self.embedding_tokens(texts, truncate, prompt_name, prompt), dimensions, normalize)
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """What the model wants before texts that it embeds, by name."""
+        return self._runtime.embedding.prompts
+
+    def prompt_for(self, input_type: str) -> str | None:
+        """The name of the prompt for a kind of text, as Cohere and others call it; None where there is none for it.
+
+        RequestError for a kind that is unknown.
+        """
+        return self._runtime.embedding.prompt_for(input_type)
+
+    @property
+    def similarity(self) -> str | None:
+        """How the model's files say that embeddings are compared: cosine, dot, euclidean or manhattan."""
+        return self._runtime.embedding.similarity
+
+    def embedding_tokens(
+        self,
+        texts: str | Sequence[str | Sequence[int]],
+        truncate: bool = False,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+    ) -> Encoded:
+        """The token ids that `embed` runs for texts; arguments and errors as there."""
         self._check_reads_nothing("embed")
         if self._runtime.ranks:
             raise RequestError("embed: this model has a classifier that scores pairs of texts; use rerank()")
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        tokens = [self._fitted(text, truncate) for text in texts]
-        width = self._runtime.embedder.width
-        if dimensions is not None and not 0 < dimensions <= width:
-            raise RequestError(f"embed: dimensions is {dimensions}; this model gives 1 to {width}")
-        if not tokens:
-            return np.empty((0, dimensions or width), np.float32)
-        vectors = self._runtime.embedder.embed(tokens)[:, :dimensions]
+        given = [texts] if isinstance(texts, str) else [t if isinstance(t, str) else self._checked(t) for t in texts]
+        said = self._runtime.embedding
+        room = min(self.context_length, said.max_length or self.context_length)
+        encoded = encode_texts(said, self.tokenizer, given, prompt_name, prompt, room if truncate else 0)
+        if long := [ids for ids in encoded.tokens if len(ids) > room]:
+            raise PromptTooLong(len(long[0]), room, said.max_length or self.hparams.context_length, truncate=True)
+        return encoded
+
+    def embedded(
+        self, given: Encoded, dimensions: int | None = None, normalize: bool | None = None
+    ) -> NDArray[np.float32]:
+        """The vectors of token ids; the rest is as of `embed`."""
+        embedder = self._runtime.embedder
+        if dimensions is not None and not 0 < dimensions <= embedder.width:
+            raise RequestError(f"embed: dimensions is {dimensions}; this model gives 1 to {embedder.width}")
+        vectors = embedder.embed(given.tokens, skips=given.skips)[:, :dimensions]
+        if not (self._runtime.embedding.normalize if normalize is None else normalize):
+            return vectors
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
-
-    def _fitted(self, text: str | Sequence[int], truncate: bool) -> list[int]:
-        ids = self.tokenizer.encode(text) if isinstance(text, str) else self._checked(text)
-        if len(ids) <= self.context_length:
-            return ids
-        if not truncate:
-            raise PromptTooLong(len(ids), self.context_length, self.hparams.context_length, truncate=True)
-        end = [self.tokenizer.eos_id] if ids[-1] == self.tokenizer.eos_id else []
-        return ids[: self.context_length - len(end)] + [i for i in end if i is not None]
 
     # ---- pairs of texts ---------------------------------------------------------------------------------------------
 

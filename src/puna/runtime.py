@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from puna.arch.binding import read_hparams
 from puna.create.structure import find_built_like
 from puna.dtypes import DTYPES
+from puna.embedding import Embedding, embedding_of
 from puna.errors import GraphError, ModelError
 from puna.formats.gguf_kinds import no_model
 from puna.opened import Opened
@@ -201,7 +202,7 @@ class Runtime:
         specs = self.arch.caches(self.hparams)
         each = sum(spec.sequence_bytes for spec in specs)
         near = [] if hidden else reaches(specs)  # whoever wants hidden states has tables of its own
-        kind = {"encoder": self.encoder, "texts": self.reads}
+        kind = {"encoder": self.encoder, "hidden": hidden, "texts": self.reads}
         return limits(self.context_length, SEQUENCES, **kind, sequence_bytes=each, reaches=near)
 
     def _compiled(self, size: Limits, **options: Any) -> Runner:
@@ -210,7 +211,8 @@ class Runtime:
         grafted = self._grafted
         parts = (self.arch, self.hparams, grafted.tensors, self.backend, self._weights, size)
         with self._naming_source():
-            return Runner(*parts, kv_type=self._kv_type, changes=grafted.changes, **options)
+            kept = "f32" if options.get("hidden") else self._kv_type  # vectors are exact, and nothing of it is kept
+            return Runner(*parts, kv_type=kept, changes=grafted.changes, **options)
 
     @property
     def engine(self) -> Engine:
@@ -241,7 +243,13 @@ class Runtime:
 
     @cached_property
     def _made_embedder(self) -> Embedder:
-        from puna.engine.embedder import POOLS, RANK, Embedder, pooling
+        from puna.engine.embedder import Embedder
 
-        pooled = POOLS[RANK] if self.ranks else pooling(self.opened.metadata, self.arch.name, self.encoder)
-        return Embedder(self._runner(hidden=not self.encoder), pooled)
+        modes = ("cls",) if self.ranks else self.embedding.modes or (("mean",) if self.encoder else ("lasttoken",))
+        return Embedder(self._runner(hidden=not self.encoder), modes)
+
+    @cached_property
+    def embedding(self) -> Embedding:
+        """How texts are to be embedded, as the file says it."""
+        with self._naming_source():
+            return embedding_of(self.opened.metadata, self.arch.name)

@@ -19,7 +19,7 @@ from puna import arch as archs
 from puna.arch.base import Architecture, Hparams
 from puna.arch.binding import bind, check_sizes, check_vocabulary, outputs_of
 from puna.arch.transform import Transform
-from puna.create.config import DENSE, class_of, read_config
+from puna.create.config import class_of, read_config
 from puna.create.config_values import check_sizes_of, reading_config
 from puna.create.digest import digest_of, files_of
 from puna.create.general import PHI3_TOKENS, is_misnamed, model_name, size_label
@@ -29,6 +29,7 @@ from puna.create.origins import origins
 from puna.create.policy import PACKED, policy
 from puna.create.prequantized import plain_config, unpack
 from puna.create.rwkv import is_rwkv, open_rwkv
+from puna.create.sentences import DENSE, metadata_of
 from puna.create.source import find_files
 from puna.create.tensors import Constant, Converted, passes
 from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
@@ -222,7 +223,7 @@ def _check(arch: Architecture, hp: Hparams, config: Mapping[str, Any], tensors: 
         net = bind(arch, hp, tensors)
     except ModelError as error:
         raise ModelError(f"{error}{_in_checkpoint(arch, str(error))}") from error
-    tied = config.get("tie_word_embeddings") or config.get("pooling_type")  # what embeds does not predict tokens
+    tied = config.get("tie_word_embeddings") or "pooling_type" in config  # what embeds does not predict tokens
     if "lm_head" in arch.hf_names and not tied and "output.weight" not in tensors:
         raise ConversionError(f"{arch.name}: there is no tensor 'lm_head.weight' and no 'tie_word_embeddings': true")
     try:
@@ -273,7 +274,8 @@ def _metadata(
         "general.quantization_version": 2,
         "general.file_type": FILE_TYPE_IDS[_main_type(tensors).name],
     }
-    return {**general, **hp.to_gguf(arch.name), **vocabulary}
+    pooling = {f"{arch.name}.pooling_type": config["pooling_type"]} if config.get("pooling_type") else {}
+    return {**general, **pooling, **hp.to_gguf(arch.name), **vocabulary, **metadata_of(root, hp.context_length)}
 
 
 def _main_type(tensors: Mapping[str, Stored]) -> DType:

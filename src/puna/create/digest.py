@@ -25,7 +25,7 @@ FILES = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("spiece.model", "sentencepiece.bpe.model", "spm.model", "tiktoken.model"),
     *("vocab.json", "vocab.txt", "merges.txt", "tekken.json", "chat_template.jinja", "chat_template.json"),
-    *("modules.json", "adapter_config.json"),
+    *("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "adapter_config.json"),
 )
 """Files that the output depends on besides weights; *.tiktoken, rwkv_vocab_*.txt and nested config.json
 files are found by their form."""

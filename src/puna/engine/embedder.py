@@ -3,84 +3,94 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from puna.cache import BLOCK
 from puna.engine.runner import Part, Runner
-from puna.errors import ModelError, RequestError
+from puna.errors import RequestError
 
 F32 = NDArray[np.float32]
-Pool = Callable[[F32], F32]
+Pool = Callable[[F32, int], F32]
+"""From hidden states (tokens, width), and how many of the first are not pooled, to a vector."""
 
-RANK = 4
-"""The pooling type of a classifier's scores."""
 
-POOLS: dict[int, Pool] = {
-    1: lambda hidden: np.asarray(hidden.mean(0, dtype=np.float32)),
-    2: lambda hidden: hidden[0],
-    3: lambda hidden: hidden[-1],
-    RANK: lambda scores: scores[0],
+def _weighted(hidden: F32, skip: int) -> F32:
+    """The mean by positions, which count from 1; tokens after those that are left out keep theirs."""
+    weights = np.arange(skip + 1, len(hidden) + 1, dtype=np.float32)
+    return np.asarray(weights @ hidden[skip:] / weights.sum(), np.float32)
+
+
+POOLS: Mapping[str, Pool] = {
+    "mean": lambda hidden, skip: np.asarray(hidden[skip:].mean(0, dtype=np.float32)),
+    "cls": lambda hidden, skip: hidden[skip],
+    "lasttoken": lambda hidden, skip: hidden[-1],
+    "max": lambda hidden, skip: np.asarray(hidden[skip:].max(0)),
+    "mean_sqrt_len_tokens": lambda hidden, skip: np.asarray(
+        hidden[skip:].sum(0, dtype=np.float32) / np.float32((len(hidden) - skip) ** 0.5)
+    ),
+    "weightedmean": _weighted,
 }
-"""By GGUF's `pooling_type`: mean, first token, last token; of a classifier, what it says of the first."""
-
-
-def pooling(metadata: Mapping[str, Any], arch: str, encoder: bool) -> Pool:
-    """How a model's hidden states become one vector; unsaid, the mean for encoders and the last token for decoders."""
-    kind = metadata.get(f"{arch}.pooling_type") or (1 if encoder else 3)
-    if kind not in POOLS:
-        raise ModelError(f"{arch}: pooling type {kind} is unknown; known: 1 mean, 2 first, 3 last token, 4 scores")
-    return POOLS[int(kind)]
+"""By their names in puna.embedding."""
 
 
 class Embedder:
-    """Runs texts through a Runner whose output is hidden states."""
+    """Runs texts through a Runner whose output is hidden states; `modes` of pooling, whose vectors are joined."""
 
-    def __init__(self, runner: Runner, pool: Pool) -> None:
+    def __init__(self, runner: Runner, modes: Sequence[str]) -> None:
         self._runner = runner
-        self._pool = pool
+        self._pools = [POOLS[mode] for mode in modes]
         self._lock = threading.Lock()
 
     @property
     def width(self) -> int:
         """Elements of a vector."""
-        return self._runner.width
+        return self._runner.width * len(self._pools)
 
-    def embed(self, texts: Sequence[list[int]], types: Sequence[list[int]] = ()) -> F32:
-        """One vector for each list of token ids: (len(texts), width). `types` of the tokens; none: all are 0."""
+    def embed(self, texts: Sequence[list[int]], types: Sequence[list[int]] = (), skips: Sequence[int] = ()) -> F32:
+        """One vector for each list of token ids: (len(texts), width), in their order.
+
+        `types` of the tokens; none: all are 0. `skips`: how many of the first tokens of each text are not pooled.
+        """
         if empty := [i for i, ids in enumerate(texts) if not ids]:
             raise RequestError(f"embed: text {empty[0]} has no tokens; at least one is needed")
         out = np.empty((len(texts), self.width), np.float32)
-        place = 0
-        with self._lock:
-            for group in self._groups(texts):
-                kinds = [kind for each in types[place : place + len(group)] for kind in each]
-                for states in self._hidden(group, kinds):
-                    out[place] = self._pool(states)
-                    place += 1
+        for group in self._groups([len(ids) for ids in texts]):
+            kinds = [kind for place in group for kind in types[place]] if types else []
+            with self._lock:
+                hidden = self._hidden([texts[place] for place in group], kinds)
+            for place, states in zip(group, hidden, strict=True):
+                skip = min(skips[place], len(states) - 1) if skips else 0
+                out[place] = np.concatenate([pool(states, skip) for pool in self._pools])
         return out
 
-    def _groups(self, texts: Sequence[list[int]]) -> Iterator[list[list[int]]]:
-        """Texts in order, as many at once as fit in one step; one that is longer is by itself."""
+    def _groups(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Places of texts that make up a step: the longest that is left, then the longest that still fits, and so on.
+
+        A text that is longer than a step is by itself.
+        """
         size = self._runner.limits
         most = min(size.sequences, size.states) if self._runner.recurrent else size.sequences
-        group: list[list[int]] = []
-        for ids in texts:
-            full = sum(map(len, group)) + len(ids) > size.outputs or len(group) == most
-            if group and full:
-                yield group
-                group = []
-            group.append(ids)
-        yield group
+        left = sorted(range(len(lengths)), key=lengths.__getitem__)
+        while left:
+            group = [left.pop()]
+            room, blocks = size.outputs - lengths[group[0]], size.slots // BLOCK - _blocks(lengths[group[0]])
+            while len(group) < most:
+                fitting = bisect_right(left, min(room, blocks * BLOCK), key=lengths.__getitem__)
+                if not fitting:
+                    break
+                group.append(left.pop(fitting - 1))
+                room, blocks = room - lengths[group[-1]], blocks - _blocks(lengths[group[-1]])
+            yield group
 
     def _hidden(self, group: list[list[int]], types: list[int]) -> list[F32]:
         """Hidden states (tokens, width) of each text, its cache in blocks of its own."""
         size, parts, first = self._runner.limits, [], 0
         for place, ids in enumerate(group):
-            blocks = list(range(first, first - (-len(ids) // BLOCK)))
+            blocks = list(range(first, first + _blocks(len(ids))))
             parts.append(Part(ids, 0, blocks, place))
             first += len(blocks)
         if len(group) == 1:
@@ -95,3 +105,8 @@ class Embedder:
     def _rows(self, parts: list[Part], types: list[int]) -> F32:
         count = sum(len(part.tokens) for part in parts)
         return self._runner.run(parts, list(range(count)), types)[0].copy()
+
+
+def _blocks(length: int) -> int:
+    """How many blocks of the cache a text takes."""
+    return -(-length // BLOCK)

@@ -42,14 +42,16 @@ def limits(
     sequences: int,
     *,
     encoder: bool = False,
+    hidden: bool = False,
     texts: bool = False,
     sequence_bytes: int = 0,
     reaches: Iterable[int] = (),
 ) -> Limits:
     """Program sizes for `sequences` at once that share room for four contexts (or fewer, if they are fewer).
 
-    There is as much room again where an encoder reads `texts`. Blocks that read the latest positions only, of
-    `reaches`, have less room where that is enough. Where a sequence has `sequence_bytes` of memory besides its
+    Of an `encoder`, or where `hidden` states are wanted, a step gives rows of all its tokens. There is as much room
+    again where an encoder reads `texts`. Blocks that read the latest positions only, of `reaches`, have less room where
+    that is enough. Where a sequence has `sequence_bytes` of memory besides its
     positions, there are twice as many memories, so that conversations can be resumed, but no more than STATES has room
     for, which may bound sequences too.
     """
@@ -61,7 +63,7 @@ def limits(
         slots=slots,
         states=min(2 * sequences, max(STATES // sequence_bytes, FEW)) if sequence_bytes else 0,
         tokens=tokens,
-        outputs=tokens if encoder else min(ROWS, tokens),
+        outputs=tokens if encoder or hidden else min(ROWS, tokens),
         sequences=sequences,
         table=table,
         windows={reach: count for reach, count in windows.items() if count < slots},

@@ -64,11 +64,18 @@ class Generate(Answering, kw_only=True, omit_defaults=True, tag="generate", tag_
 
 
 class Embed(Addressed, kw_only=True, omit_defaults=True, tag="embed", tag_field="ask"):
-    """Vectors of texts, or of token ids as they are."""
+    """Vectors of texts, or of token ids as they are; other fields are as of `puna.Model.embed`.
+
+    `input_type`: the kind of text in other APIs' words, which the model may have a prompt for.
+    """
 
     input: list[str | list[int]]
     truncate: bool = True
     dimensions: int | None = None
+    prompt_name: str | None = None
+    prompt: str | None = None
+    input_type: str | None = None
+    normalize: bool = True
 
 
 class Rerank(Addressed, kw_only=True, omit_defaults=True, tag="rerank", tag_field="ask"):

@@ -57,10 +57,12 @@ def _options(ask: Chat | Generate) -> dict[str, Any]:
 
 def embed(model: Model, ask: Embed) -> dict[str, Any]:
     """Vectors as float32 bytes, row after row, and how many tokens were read."""
-    vectors = model.embed(ask.input, dimensions=ask.dimensions, truncate=ask.truncate)
-    counts = (len(model.tokenizer.encode(text) if isinstance(text, str) else text) for text in ask.input)
-    tokens = sum(min(count, model.context_length) for count in counts)
-    return {"rows": len(vectors), "data": vectors.tobytes(), "tokens": tokens}
+    name = ask.prompt_name
+    if name is None and ask.prompt is None and ask.input_type is not None:
+        name = model.prompt_for(ask.input_type)
+    encoded = model.embedding_tokens(ask.input, ask.truncate, name, ask.prompt)
+    vectors = model.embedded(encoded, ask.dimensions, ask.normalize)
+    return {"rows": len(vectors), "data": vectors.tobytes(), "tokens": sum(map(len, encoded.tokens))}
 
 
 def rerank(model: Model, ask: Rerank) -> dict[str, Any]:

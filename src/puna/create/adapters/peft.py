@@ -20,7 +20,7 @@ from typing import Any
 
 from puna.arch.base import Architecture, Target
 from puna.create.adapters.pairs import Module, Pairs, transformed
-from puna.create.config import read_json
+from puna.create.json_files import read_json
 from puna.dtypes import F32, Stored
 from puna.errors import ConversionError
 from puna.formats.lora import Adapter

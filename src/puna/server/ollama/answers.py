@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from starlette.responses import Response
 
 from puna.generation import Chunk, Logprob, Stats
@@ -28,11 +30,15 @@ class Embedding(Addressed, kw_only=True):
 
 
 class EmbedRequest(Addressed, kw_only=True):
-    """`input` is a text or a list of texts."""
+    """`input` is a text or a list of texts; what follows `dimensions` Ollama's own request does not have."""
 
     input: Any = None
     truncate: bool | None = None
     dimensions: int | None = None
+    prompt_name: str | None = None
+    prompt: str | None = None
+    input_type: str | None = None
+    normalize: bool | None = None
 
 
 async def chat(call: Call, ask: Chat) -> Response:
@@ -187,7 +193,7 @@ async def embed(call: Call, ask: EmbedRequest) -> Response:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise Refused(400, "invalid input type; a text or a list of texts would work")
     begin = time.perf_counter_ns()
-    vectors, tokens = await vectors_of(call, ask, texts, ask.truncate is not False, ask.dimensions)
+    vectors, tokens = await vectors_of(call, ask, texts, ask.truncate is not False, ask.dimensions, beside(ask))
     figures = {"total_duration": time.perf_counter_ns() - begin, "load_duration": 1, "prompt_eval_count": tokens}
     return json_reply({"model": ask.model, "embeddings": vectors.tolist()} | figures)
 
@@ -201,11 +207,22 @@ async def embeddings(call: Call, ask: Embedding) -> Response:
     return json_reply({"embedding": vectors[0].tolist()})
 
 
+def beside(ask: Struct) -> dict[str, Any]:
+    """What a request says of prompts and of vectors' length, as `Embed` has it."""
+    names = ("prompt_name", "prompt", "input_type", "normalize")
+    return {name: value for name in names if (value := getattr(ask, name)) is not None}
+
+
 async def vectors_of(
-    call: Call, ask: Addressed, texts: list[Any], truncate: bool, dimensions: int | None = None
+    call: Call,
+    ask: Addressed,
+    texts: list[Any],
+    truncate: bool,
+    dimensions: int | None = None,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[np.ndarray[Any, np.dtype[np.float32]], int]:
-    """Vectors of texts or token ids, float32 (len(texts), dim), and how many tokens were read."""
-    common: dict[str, Any] = {"model": ask.model, "keep_alive": ask.keep_alive, "options": ask.options}
+    """Vectors of texts or token ids, float32 (len(texts), dim), and how many tokens were read; `more` of `beside`."""
+    common: dict[str, Any] = {"model": ask.model, "keep_alive": ask.keep_alive, "options": ask.options, **more}
     value = await call.server.value(Embed(input=texts, truncate=truncate, dimensions=dimensions, **common), call.client)
     return np.frombuffer(value["data"], np.float32).reshape(value["rows"], -1), value["tokens"]
 

@@ -14,7 +14,7 @@ from puna.server import catalog
 from puna.server.anthropic import models as anthropic
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused
-from puna.server.ollama.answers import vectors_of
+from puna.server.ollama.answers import beside, vectors_of
 from puna.server.openai.requests import Embeddings
 from puna.server.wire import json_reply
 from puna.worker.requests import Addressed
@@ -29,7 +29,9 @@ async def embeddings(call: Call, ask: Embeddings) -> Response:
         supported = f"Supported values: {list(FORMATS)}."
         raise Refused(400, f"Invalid value for 'encoding_format' = {ask.encoding_format}. {supported}")
     texts = _texts(ask.input)
-    vectors, tokens = await vectors_of(call, Addressed(model=ask.model), texts, True, ask.dimensions)
+    vectors, tokens = await vectors_of(
+        call, Addressed(model=ask.model), texts, ask.truncate is not False, ask.dimensions, beside(ask)
+    )
     data = [{"object": "embedding", "embedding": _written(row, form), "index": i} for i, row in enumerate(vectors)]
     counts = {"prompt_tokens": tokens, "total_tokens": tokens}
     return json_reply({"object": "list", "data": data, "model": ask.model, "usage": counts})

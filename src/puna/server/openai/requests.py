@@ -62,13 +62,18 @@ class Completion(Sampled, kw_only=True):
 
 
 class Embeddings(Struct, kw_only=True):
-    """A request for vectors."""
+    """A request for vectors. OpenAI's own has nothing after `user`."""
 
     model: str = ""
     input: Any = None
     dimensions: int | None = None
     encoding_format: str | None = None
     user: str | None = None
+    prompt_name: str | None = None
+    prompt: str | None = None
+    input_type: str | None = None
+    normalize: bool | None = None
+    truncate: bool | None = None
 
 
 MOST_CHOICES = 32
