@@ -321,6 +321,33 @@ class Model:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
+    # ---- beginnings -------------------------------------------------------------------------------------------------
+
+    def save_prefix(
+        self, path: str | PathLike[str], prompt: str | Sequence[int] | Sequence[Message | Mapping[str, Any]]
+    ) -> int:
+        """Compute what a text, token ids or messages come to, and write it to a file; gives how many tokens those are.
+
+        Whoever begins with these tokens, once `load_prefix` has read the file, goes on from there as if they had been
+        computed. Messages are rendered without the beginning of an answer. RequestError for an encoder or an
+        encoder-decoder, PromptTooLong.
+        """
+        self._check_generates()
+        self._check_reads_nothing("save_prefix")
+        tokens = self._tokens(prompt, add_generation_prompt=False)
+        self._runtime.save_prefix(path, tokens)
+        return len(tokens)
+
+    def load_prefix(self, path: str | PathLike[str]) -> list[int]:
+        """Read what `save_prefix` wrote; gives its tokens.
+
+        RequestError names what differs: architecture, kv_type, adapters, backend or weights; FormatError for what is
+        no such file.
+        """
+        self._check_generates()
+        self._check_reads_nothing("load_prefix")
+        return self._runtime.load_prefix(path)
+
     # ---- pairs of texts ---------------------------------------------------------------------------------------------
 
     def rerank(
@@ -372,10 +399,10 @@ class Model:
         self._check_reads_nothing("decide")
         return decide(self._runtime.engine, self.tokenizer, self._tokens(prompt), choices)
 
-    def _tokens(self, prompt: Any) -> list[int]:
+    def _tokens(self, prompt: Any, **more: Any) -> list[int]:
         """Of a text, of token ids, or of messages as the model's template renders them."""
         if not isinstance(prompt, str) and prompt and not isinstance(prompt[0], int):
-            prompt = self.render(prompt)
+            prompt = self.render(prompt, **more)
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else self._checked(prompt)
 
     # ---- importance -------------------------------------------------------------------------------------------------

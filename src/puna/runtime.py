@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
 from puna.arch.binding import read_hparams
@@ -180,6 +181,24 @@ class Runtime:
     def observer(self, limits: Limits, observe: Callable[[Tensor], Sequence[Tensor]]) -> Runner:
         """A runner for batches of these `limits` whose outputs are what `observe` finds in the graph."""
         return self._compiled(limits, observe=observe)
+
+    def save_prefix(self, path: str | PathLike[str], tokens: Sequence[int]) -> None:
+        """Write what stands for `tokens` to a file, see puna.engine.prefix."""
+        from puna.engine.prefix import save_prefix
+
+        save_prefix(self.engine, path, tokens, self._about)
+
+    def load_prefix(self, path: str | PathLike[str]) -> list[int]:
+        """Take what a file has of a beginning; its tokens."""
+        from puna.engine.prefix import load_prefix
+
+        return load_prefix(self.engine, path, self._about)
+
+    @property
+    def _about(self) -> dict[str, str]:
+        """What K/V and memories depend on, by name."""
+        adapters = ", ".join(f"{path.name} x {factor:g}" for path, factor in self.opened.adapters)
+        return {"architecture": self.arch.name, "kv_type": self._kv_type, "adapters": adapters or "none"}
 
     def expected_bytes(self) -> int:
         """What weights and cache come to when all of the cache is in use; read from headers, nothing is loaded."""

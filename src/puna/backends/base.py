@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,32 @@ class Program(Protocol):
 
     def run(self, inputs: Inputs) -> list[Array]:
         """Run once: arrays by input name in, one array an output back, which holds until the next run."""
+        ...
+
+
+@runtime_checkable
+class Portable(Program, Protocol):
+    """A program whose states can be taken out, to be put back into a program of the same `layout` and graph.
+
+    A state is made of units, each `size` entries of its first axis: positions, or memories of sequences.
+    """
+
+    @property
+    def layout(self) -> str:
+        """What the order and the values of states depend on besides the graph."""
+        ...
+
+    @property
+    def kept(self) -> Mapping[str, Any]:
+        """Its states by name, and those of the program that it is beside."""
+        ...
+
+    def fetch(self, name: str, size: int, units: Sequence[int]) -> Array:
+        """What a state has in some units: bytes (groups, len(units), bytes of one in a group)."""
+        ...
+
+    def put(self, name: str, size: int, units: Sequence[int], data: Array) -> None:
+        """Leave what was fetched in a state's units."""
         ...
 
 

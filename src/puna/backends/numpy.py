@@ -302,6 +302,7 @@ class Program:
         states = [n for n in self._order if n.op == "state"]
         self._own = {n.name: np.zeros(concrete(n.shape, {}), np.float32) for n in states if n.name not in others}
         self.kept = {**others, **self._own}
+        self.layout = "numpy"
 
     @cached_property
     def memory(self) -> Memory:
@@ -314,6 +315,18 @@ class Program:
     def states(self) -> list[Array]:
         """The values of each state."""
         return list(self._own.values())
+
+    def fetch(self, name: str, size: int, units: Sequence[int]) -> Array:
+        """What a state has in some units: see puna.backends.base.Portable."""
+        return self._units(name, size)[:, units]
+
+    def put(self, name: str, size: int, units: Sequence[int], data: Array) -> None:
+        """Leave what was fetched in a state's units."""
+        self._units(name, size)[:, units] = data
+
+    def _units(self, name: str, size: int) -> Array:
+        state = self.kept[name]
+        return state.reshape(1, len(state) // size, -1).view(np.uint8)
 
     def run(self, inputs: Inputs) -> list[Array]:
         """Every node in turn."""

@@ -6,13 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from puna.cache import BLOCK
-from puna.engine.held import Held
+from puna.engine.held import Held, Row
 from puna.engine.memory import Memory
 from puna.engine.runner import Limits, Part, Runner
 from puna.engine.sampler import Choice, Sampler, Sampling
@@ -251,6 +252,50 @@ class Engine:
                         out[start : start + size] = self._runner.step(step, list(range(len(chunk))))
                     memory.advance(held, start + len(chunk))
                 return out
+            finally:
+                memory.release(held)
+
+    # ---- what stands for a text -------------------------------------------------------------------------------------
+
+    @property
+    def runner(self) -> Runner:
+        """What it runs sequences on."""
+        return self._runner
+
+    @property
+    def reads(self) -> bool:
+        """Whether an encoder reads texts for its sequences."""
+        return self._reader is not None
+
+    def compute(self, tokens: list[int]) -> None:
+        """Have tokens computed for who begins with them, beside all that runs."""
+        for _ in self.tokens(self.submit(tokens, Sampling(temperature=0.0), limit=1)):
+            pass
+
+    def hold(self, tokens: list[int]) -> Held | None:
+        """What stands for all of `tokens`, unchanged until it is given to `keep`; None where it is not there."""
+        with self._lock:
+            memory = self._scheduler.memory
+            found = memory.find(tokens)
+            return memory.begin(found) if found.length == len(tokens) else None
+
+    def keep(self, tokens: list[int], held: Held) -> None:
+        """Take back what was held."""
+        with self._lock:
+            self._scheduler.memory.keep(tokens, held)
+
+    @contextmanager
+    def taking(self, tokens: list[int], windows: dict[int, Row]) -> Iterator[Held]:
+        """Room for what stands for `tokens`, which the caller fills; whoever begins with them goes on from it then."""
+        with self._lock:
+            self._take_out()
+            memory, held = self._scheduler.memory, Held(windows=windows)
+            try:
+                if not memory.extend(held, len(tokens)):
+                    raise RequestError("the cache is taken by running sequences; finish or cancel them first")
+                memory.advance(held, len(tokens))
+                yield held
+                memory.keep(tokens, held)
             finally:
                 memory.release(held)
 

@@ -14,7 +14,7 @@ from puna.arch.base import Architecture, Hparams
 from puna.arch.binding import bind
 from puna.backends.base import Backend, Bounds, Memory, Program, Weights
 from puna.cache import BLOCK
-from puna.dtypes import DTYPES, Stored
+from puna.dtypes import DTYPES, DType, Stored
 from puna.errors import ModelError, RequestError
 from puna.graph import Tensor
 from puna.graph.adapt import LowRank, Place, adapt
@@ -76,6 +76,7 @@ class Runner:
         if kv_type not in KV_TYPES:
             raise RequestError(f"kv_type '{kv_type}' is unknown; known: {', '.join(KV_TYPES)}")
         specs = arch.caches(hp)
+        _check_kept(specs, DTYPES[kv_type.upper()])
         reaches = cache.reaches(specs)
         states = cache.states(specs, limits.slots, limits.states, DTYPES[kv_type.upper()], limits.windows)
         output = arch.forward(bind(arch, hp, tensors), hp, cache.batch(limits.table, reaches), states)
@@ -84,6 +85,12 @@ class Runner:
         bounds = Bounds(T=limits.tokens, O=limits.outputs, S=limits.sequences)
         self.limits = limits
         self.recurrent = any(spec.recurrent for spec in specs)
+        self.states = {
+            node.name: None if node in kv.recurrent else kv.spec.reach if kv.spec.reach in limits.windows else 0
+            for kv in states
+            for node in (*kv.kept, *kv.recurrent)
+        }
+        """Their reach, of those in blocks of their own; 0: in blocks of all positions; None: memories."""
         self.best = backend.best
         self.width = int(output.shape[-1])  # type: ignore[arg-type]  # only the first axis is symbolic
         self._program = backend.compile(observe(output) if observe else [output], weights, bounds)
@@ -149,6 +156,15 @@ class Runner:
             for table in self._tables.values():
                 self._inputs |= table.views(tokens, sequences)
         return self._inputs
+
+
+def _check_kept(specs: Sequence[cache.Spec], kind: DType) -> None:
+    sizes = {size for spec in specs if not spec.encoder for size in (spec.key_size, spec.value_size)}
+    if wrong := [size for size in sizes if size % kind.block_size]:
+        raise ModelError(
+            f"kv_type '{kind.name.lower()}' keeps {kind.block_size} values at a time, and this model's heads have "
+            f"{wrong[0]}; f16 works"
+        )
 
 
 class _Table:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from puna.backends.base import Array, Bounds, Inputs, Memory
 from puna.backends.cpu import _native
+from puna.backends.cpu.fuse import SLOTS
 from puna.backends.cpu.lowering import Kept, Lowering
 from puna.backends.cpu.steps import Phase, Step, phases
 from puna.backends.cpu.views import Storage
@@ -97,6 +98,8 @@ class Program:
         stride = max(s.own.size for s in self.schedules)
         own = _native.zeros(max(1, stride) * pool.size)
         self.kept = {**others, **lowering.kept}
+        self.layout = f"cpu {_native.isas()[-1] if isa == 'auto' else isa}"
+        self._shapes = {node.name: cast("tuple[int, ...]", node.shape) for node in lowering.states}
         self.states: list[Array] = [array for name, (array, _) in lowering.kept.items() if name not in others]
         self.memory = Memory(self._arena.nbytes + own.nbytes, sum(array.nbytes for array in self.states))
         self._outputs = [self._output(lowering, node, i) for i, node in enumerate(outputs)]
@@ -146,6 +149,19 @@ class Program:
         ]
         self._forms = [(a.dtype, a.shape, a.flags.c_contiguous) for a in arrays]
         return arrays
+
+    def fetch(self, name: str, size: int, units: Sequence[int]) -> Array:
+        """What a state has in some units: see puna.backends.base.Portable."""
+        return self._units(name, size)[:, units]
+
+    def put(self, name: str, size: int, units: Sequence[int], data: Array) -> None:
+        """Leave what was fetched in a state's units."""
+        self._units(name, size)[:, units] = data
+
+    def _units(self, name: str, size: int) -> Array:
+        """A view of a state's bytes: (groups, units, bytes); where it is in pages, each head's lie together."""
+        (array, order), (slots, *more) = self.kept[name], self._shapes[name]
+        return array.reshape(1 if order == SLOTS else more[0], slots // size, -1)
 
     @property
     def seconds(self) -> float:
