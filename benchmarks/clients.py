@@ -6,7 +6,6 @@ Bare sockets, as an HTTP library would take more of the machine than the server 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -15,10 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 HOST = "127.0.0.1"
-WORDS = (
-    "the a river of light over stone and water runs to sea where small boats carry grain salt iron wool from north "
-    "to south while people count days by bells that ring in towers built long ago for kings who never saw them done"
-).split()
+TALE = """the a river of light over stone and water runs to sea where small boats carry grain salt iron wool from north
+to south while people count days by bells that ring in towers built long ago for kings who never saw them done"""
+WORDS = TALE.split()
 SYSTEM = 430
 """Words of the system prompt that conversations share, about as many tokens."""
 SIZES = {"short": 20, "shared": 60, "long": 1450}
@@ -55,8 +53,8 @@ def text(number: int, words: int) -> str:
 
 def mixed(count: int, seed: int, weights: Sequence[int] = (5, 3, 2)) -> list[dict[str, Any]]:
     """So many requests of all kinds, for 64 to 128 tokens each; other seeds give other ones."""
-    kinds = itertools.cycle(_spread(dict(zip(SIZES, weights, strict=True))))
-    return [conversation(kind, seed + i, 64 + 64 * (i * 7 % 17) // 16) for i, kind in zip(range(count), kinds)]
+    kinds = list(_spread(dict(zip(SIZES, weights, strict=True))))
+    return [conversation(kinds[i % len(kinds)], seed + i, 64 + 4 * (i * 7 % 17)) for i in range(count)]
 
 
 def _spread(weights: dict[str, int]) -> Iterator[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from puna.errors import PromptTooLong, RequestError
-from puna.generation import Answer, Chunk, Options, Stats, StopText, chunks
+from puna.generation import Answer, Begun, Chunk, Options, Stats, StopText, chunks
 from puna.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Answering:
         if len(tokens) >= runtime.context_length + runtime.reads:  # who reads it needs no room for the answer
             raise PromptTooLong(len(tokens), runtime.context_length, runtime.hparams.context_length)
         constraint = self._constraint(format, parser)
-        return Answer(lambda taken: self._chunks(tokens, options, parser, constraint, taken))
+        return Answer(lambda begun: self._chunks(tokens, options, parser, constraint, begun))
 
     @cached_property
     def _words(self) -> Vocabulary:
@@ -61,20 +61,20 @@ class Answering:
         options: Options,
         parser: Parser | None,
         constraint: Constraint | None,
-        taken: Callable[[Callable[[], None]], None],
-    ) -> Generator[Chunk, None, None]:
-        begun = time.perf_counter()
+        begun: Begun,
+    ) -> Generator[Chunk | None, None, None]:
+        start = time.perf_counter()
         self._runtime.prepare()
         engine = self._runtime.engine
-        waited = time.perf_counter() - begun
+        waited = time.perf_counter() - start
         loading, self._answered = waited if self._answered else self._runtime.load_seconds, True
         stop_ids = () if options.ignore_eos else self._tokenizer.stop_ids
         prompt, text = (self._runtime.start, tokens) if self._runtime.reads else (tokens, [])
         ends: dict[str, Any] = {"limit": options.num_predict, "stop_ids": stop_ids, "constraint": constraint}
         sequence = engine.submit(prompt, options.sampling, text=text, **ends)
-        taken(lambda: engine.cancel(sequence))
+        begun(lambda: engine.cancel(sequence), lambda: engine.wait(sequence))
         try:
-            last = yield from chunks(engine.tokens(sequence), self._tokenizer, StopText(options.stop), parser)
+            last = yield from chunks(engine.ready(sequence), self._tokenizer, StopText(options.stop), parser)
         finally:
             engine.cancel(sequence)
         reason = sequence.reason.value if last.done_reason is None and sequence.reason else "stop"

@@ -78,20 +78,32 @@ class Chunk:
         return f"Chunk({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
-class Answer(Iterator[Chunk]):
-    """Chunks as they come, from `begin`, which is given a function that takes the way to end what it has begun.
+Begun = Callable[[Callable[[], None], Callable[[], None]], None]
 
-    Closing it ends the generation; so does `cancel`, which any thread may call.
+
+class Answer(Iterator[Chunk]):
+    """Chunks as they come, from `begin`, which gives None where there are none yet.
+
+    It is given a function that takes the ways to end what it has begun and to wait for more. Closing it ends the
+    generation; so does `cancel`, which any thread may call.
     """
 
-    def __init__(self, begin: Callable[[Callable[[Callable[[], None]], None]], Generator[Chunk, None, None]]) -> None:
+    def __init__(self, begin: Callable[[Begun], Generator[Chunk | None, None, None]]) -> None:
         self._lock = threading.Lock()
         self._end: Callable[[], None] | None = None
+        self._wait: Callable[[], None] = lambda: None
         self._cancelled = False
         self._chunks = begin(self._begun)
 
     def __next__(self) -> Chunk:
-        return next(self._chunks)
+        while (chunk := next(self._chunks)) is None:
+            self._wait()
+        return chunk
+
+    def ready(self) -> Iterator[Chunk]:
+        """The chunks that are there, for who computes steps of the model by itself; more may come after the next."""
+        while (chunk := next(self._chunks, None)) is not None:
+            yield chunk
 
     def close(self) -> None:
         """End it, from the thread that reads it."""
@@ -104,9 +116,9 @@ class Answer(Iterator[Chunk]):
         if end:
             end()
 
-    def _begun(self, end: Callable[[], None]) -> None:
+    def _begun(self, end: Callable[[], None], wait: Callable[[], None]) -> None:
         with self._lock:
-            self._end, cancelled = end, self._cancelled
+            self._end, self._wait, cancelled = end, wait, self._cancelled
         if cancelled:
             end()
 
@@ -210,16 +222,19 @@ class StopText:
 
 
 def chunks(
-    choices: Iterator[Choice], tokenizer: Tokenizer, stop: StopText, parser: Parser | None = None
-) -> Generator[Chunk, None, Chunk]:
+    choices: Iterator[Choice | None], tokenizer: Tokenizer, stop: StopText, parser: Parser | None = None
+) -> Generator[Chunk | None, None, Chunk]:
     """Chunks of whole characters up to a stop string; returns what is left, with reason "stop" if one was met.
 
-    A `parser` tells thinking and tool calls from content.
+    A `parser` tells thinking and tool calls from content. Where there is no choice yet, there is no chunk: None.
     """
     stream = tokenizer.stream(special=False, keep=parser.format.markup if parser else ())
     ids: list[int] = []
     logprobs: list[Logprob] = []
     for choice in choices:
+        if choice is None:
+            yield None
+            continue
         text = stop.push(stream.push(choice.token))
         ids.append(choice.token)
         logprobs += _logprobs(choice, tokenizer)

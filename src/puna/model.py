@@ -188,6 +188,10 @@ class Model:
         parser = self.open_parser(messages, tools=tools, think=think, prompt=prompt)
         return self._answer(self.tokenizer.encode(prompt), parser, format, options)
 
+    def step(self) -> None:
+        """Compute a step for all answers under way, for who reads them by `Answer.ready`; others have no need to."""
+        self._runtime.engine.step()
+
     def open_parser(
         self,
         messages: Sequence[Message | Mapping[str, Any]] = (),

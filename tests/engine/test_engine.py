@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from engine.stand_ins import SAMPLING, answer_to, engine_of, expected, prompt_of, talk, told
+from engine.stand_ins import SAMPLING, VOCAB, answer_to, engine_of, expected, prompt_of, talk, told
 from puna.cache import BLOCK
 from puna.engine.held import Held
 from puna.engine.memory import Memory
@@ -261,3 +261,13 @@ def test_a_sequence_that_another_thread_cancels_ends_for_who_reads_it():
     thread.join()
     assert list(tokens) == []
     assert sequence.reason is StopReason.CANCELLED
+
+
+def test_a_sequence_for_which_no_token_can_be_chosen_ends_alone():
+    engine, _ = engine_of()
+    wrong = engine.submit(prompt_of(3), Sampling(logit_bias=((VOCAB, 1.0),)))
+    right = engine.submit(prompt_of(4), SAMPLING, limit=5)
+    assert [choice.token for choice in engine.tokens(right)] == expected(prompt_of(4), 5, SAMPLING)
+    with pytest.raises(RequestError, match=f"token {VOCAB} is none of"):
+        list(engine.tokens(wrong))
+    assert wrong.reason is StopReason.FAILED

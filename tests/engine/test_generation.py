@@ -74,8 +74,8 @@ def test_a_wrong_option_is_named(options, words):
 def test_an_answer_that_is_cancelled_before_it_begins_ends_as_soon_as_it_does():
     ended = []
 
-    def begin(taken):
-        taken(lambda: ended.append("ended"))
+    def begin(begun):
+        begun(lambda: ended.append("ended"), lambda: None)
         yield Chunk(done=True, done_reason="cancelled" if ended else "stop")
 
     answer = Answer(begin)
@@ -83,11 +83,30 @@ def test_an_answer_that_is_cancelled_before_it_begins_ends_as_soon_as_it_does():
     assert [chunk.done_reason for chunk in answer] == ["cancelled"]
 
 
+def test_an_answer_that_has_nothing_yet_waits_for_who_reads_it_and_says_so_to_who_does_not_wait():
+    came = []
+
+    def begin(begun):
+        begun(lambda: None, lambda: came.append("a step"))
+        yield Chunk("a")
+        while not came:
+            yield None
+        yield Chunk("b")
+
+    assert "".join(chunk.text for chunk in Answer(begin)) == "ab"
+    came.clear()
+    answer = Answer(begin)
+    assert [chunk.text for chunk in answer.ready()] == ["a"]
+    assert [chunk.text for chunk in answer.ready()] == []
+    came.append("a step")
+    assert [chunk.text for chunk in answer.ready()] == ["b"]
+
+
 def test_an_answer_under_way_is_cancelled_once_more_by_nobody_who_comes_late():
     ended = []
 
-    def begin(taken):
-        taken(lambda: ended.append("ended"))
+    def begin(begun):
+        begun(lambda: ended.append("ended"), lambda: None)
         yield Chunk("a")
         yield Chunk("b")
 

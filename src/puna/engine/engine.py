@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -166,17 +166,29 @@ class Engine:
 
     def tokens(self, sequence: Sequence) -> Iterator[Choice]:
         """The sequence's tokens as they come. Asking for one advances every sequence; leaving early cancels."""
+        with closing(self.ready(sequence)) as ready:
+            for choice in ready:
+                if choice is None:
+                    self.wait(sequence)
+                else:
+                    yield choice
+
+    def ready(self, sequence: Sequence) -> Generator[Choice | None, None, None]:
+        """The sequence's tokens, and None for each time that there are none yet; leaving early cancels.
+
+        What went wrong with the sequence is raised where it ended.
+        """
         try:
-            while self._came(sequence):
-                yield sequence.choices.popleft()
+            while sequence.choices or not sequence.ended:
+                yield sequence.choices.popleft() if sequence.choices else None
+            if sequence.failure:
+                raise sequence.failure
         finally:
             self.cancel(sequence)
 
-    def _came(self, sequence: Sequence) -> bool:
-        """Whether a token more came, by a step of this thread's unless another one is at it; False at the end."""
-        while not sequence.choices:
-            if sequence.ended:
-                return False
+    def wait(self, sequence: Sequence) -> None:
+        """Until the sequence has tokens or ends, by steps of this thread's unless another one is at them."""
+        while not sequence.choices and not sequence.ended:
             with self._turn:
                 if self._stepping:
                     self._turn.wait()
@@ -188,7 +200,6 @@ class Engine:
                 with self._turn:
                     self._stepping = False
                     self._turn.notify_all()
-        return True
 
     def step(self) -> None:
         """Compute and sample once for all sequences that are ready."""
@@ -216,7 +227,7 @@ class Engine:
                 self._scheduler.advance(sequence, count)
             for sequence, row in zip(ready, logits, strict=True):
                 if sequence.reason is None:  # not cancelled meanwhile
-                    sequence.accept(sequence.sampler.choose(row, sequence.tokens))
+                    sequence.choose(row)
                 if sequence.reason is not None:
                     self._scheduler.finish(sequence)
 

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from puna.engine.held import Held
 from puna.engine.sampler import Choice, Sampler
 
@@ -17,6 +20,7 @@ class StopReason(Enum):
     STOP = "stop"  # an end-of-generation token, or the caller's stop string
     LENGTH = "length"  # as many tokens as were asked for, or the context is full
     CANCELLED = "cancelled"
+    FAILED = "failed"  # no token could be chosen; `failure` says why
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +43,7 @@ class Sequence:
     awaits: tuple[Sequence, int] | None = None
     choices: deque[Choice] = field(default_factory=deque)
     reason: StopReason | None = None
+    failure: Exception | None = None
     submitted: float = field(init=False)
     first_token: float = 0.0
     last_token: float = 0.0
@@ -66,6 +71,13 @@ class Sequence:
     def pending(self) -> int:
         """Tokens that are not computed yet: the prompt's rest, or the one just chosen."""
         return len(self.tokens) - self.computed
+
+    def choose(self, logits: NDArray[np.float32]) -> None:
+        """Take the token that its sampler chooses; what goes wrong there ends this sequence and no other."""
+        try:
+            self.accept(self.sampler.choose(logits, self.tokens))
+        except Exception as error:
+            self.failure, self.reason = error, StopReason.FAILED
 
     def accept(self, choice: Choice) -> None:
         """Take a sampled token, and those that a constraint wants after it; an end token or the limit ends it."""

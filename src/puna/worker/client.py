@@ -11,10 +11,10 @@ from typing import Any
 
 from puna.generation import Chunk
 from puna.worker.protocol import (
-    LENGTH,
     Cancel,
     Ended,
     Failed,
+    Frames,
     Given,
     Job,
     Load,
@@ -31,6 +31,9 @@ Said = Prompted | Chunk | dict[str, Any]
 
 LOAD_SECONDS = 300.0
 """How long loading may take."""
+
+READ = 1 << 18
+"""Bytes that are read at once."""
 
 
 class Failure(Exception):
@@ -52,10 +55,11 @@ class Untaken(Failure):
 class Client:
     """A worker that is ready. When its process ends, every job under way fails, and so does every later one."""
 
-    def __init__(self, process: asyncio.subprocess.Process, ready: Ready) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, ready: Ready, frames: Frames) -> None:
         self.ready = ready
         self.pid = process.pid
         self._process = process
+        self._frames = frames
         self._numbers = itertools.count(1)
         self._jobs: dict[int, asyncio.Queue[Said | Failure | None]] = {}
         self._ended = False
@@ -108,9 +112,10 @@ class Client:
 
     async def _read(self) -> None:
         """Hands what comes to who waits for it, until the process ends."""
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                self._hear(from_worker.decode(await _frame(self._process)))
+        with suppress(ConnectionError):
+            while data := await self._process.stdout.read(READ):  # type: ignore[union-attr]
+                for body in self._frames.push(data):
+                    self._hear(from_worker.decode(body))
         self._ended = True
         await self._process.wait()
         for heard in self._jobs.values():
@@ -143,9 +148,10 @@ async def start(model: str, options: Mapping[str, Any], *, seconds: float = LOAD
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # Ctrl-C in a terminal goes to the server alone
     )
+    frames = Frames()
     try:
         process.stdin.write(frame(Load(model, dict(options))))  # type: ignore[union-attr]
-        first = from_worker.decode(await asyncio.wait_for(_frame(process), seconds))
+        first = from_worker.decode(await asyncio.wait_for(_first(process, frames), seconds))
         if not isinstance(first, Ready):
             raise _failure(first)
     except BaseException as error:
@@ -155,10 +161,10 @@ async def start(model: str, options: Mapping[str, Any], *, seconds: float = LOAD
         if isinstance(error, TimeoutError):
             late = f"loading {model} took more than {seconds:.0f} s; PUNA_LOAD_TIMEOUT allows more"
             raise Failure("LoadTimeout", late) from error
-        if isinstance(error, asyncio.IncompleteReadError | ConnectionError):
+        if isinstance(error, ConnectionError):
             raise _died(process) from error
         raise
-    return Client(process, first)
+    return Client(process, first, frames)
 
 
 def _failure(message: Any) -> Failure:
@@ -167,10 +173,12 @@ def _failure(message: Any) -> Failure:
     return Failure("Bug", f"the model's process began with {type(message).__name__}")
 
 
-async def _frame(process: asyncio.subprocess.Process) -> bytes:
-    stream = process.stdout
-    size = int.from_bytes(await stream.readexactly(LENGTH), "little")  # type: ignore[union-attr]
-    return await stream.readexactly(size)  # type: ignore[union-attr]
+async def _first(process: asyncio.subprocess.Process, frames: Frames) -> bytes:
+    """The first message, behind which nothing comes until there is a job."""
+    while data := await process.stdout.read(READ):  # type: ignore[union-attr]
+        if found := frames.push(data):
+            return found[0]
+    raise ConnectionError
 
 
 def _died(process: asyncio.subprocess.Process) -> Failure:

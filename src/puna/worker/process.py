@@ -1,4 +1,4 @@
-"""The worker's end of the line: `python -m puna.worker.process`, one model, a thread for each job.
+"""The worker's end of the line: `python -m puna.worker.process`, one model, a thread for each job, one for answers.
 
 Frames come on standard input and leave on what was standard output; whatever else prints goes to standard error. The
 process ends when its input does, so it never outlives the server.
@@ -10,22 +10,21 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
-from puna.errors import PromptTooLong, PunaError, RequestError
+from puna.errors import RequestError
 from puna.worker import tasks
+from puna.worker.answers import Answers, failed
 from puna.worker.protocol import (
     Cancel,
     Ended,
-    Failed,
     FromWorker,
     Given,
     Job,
     Load,
     Prompted,
     Ready,
-    Spoken,
     frame,
     read_frame,
     to_worker,
@@ -37,12 +36,20 @@ if TYPE_CHECKING:
     from puna.model import Model
 
 
-class Worker:
-    """Jobs on one open model. Answers are written as they come, by the threads that make them."""
+PREPARING = 2
+"""Prompts that are made at once; more would keep the answers under way from going on."""
+SWITCH_SECONDS = 0.5e-3
+"""How long one thread may keep the others waiting."""
 
-    def __init__(self, model: Model, write: Callable[[FromWorker], None]) -> None:
+
+class Worker:
+    """Jobs on one open model: values are written by the threads that make them, answers begun there as they come."""
+
+    def __init__(self, model: Model, write: Callable[[Iterable[FromWorker]], None]) -> None:
         self._model = model
         self._write = write
+        self._answers = Answers(model.step, write)
+        self._preparing = threading.Semaphore(PREPARING)
         self._lock = threading.Lock()
         self._cancelled: dict[int, Callable[[], None] | None] = {}  # of jobs under way: how to end each
 
@@ -61,25 +68,27 @@ class Worker:
 
     def _run(self, job: Job) -> None:
         try:
-            for message in self._messages(job):
-                self._write(message)
+            if isinstance(job.ask, Chat | Generate) and type(job.ask) not in tasks.VALUES:
+                self._answer(job.number, job.ask)
+                return
+            value = tasks.VALUES[type(job.ask)](self._model, job.ask)
+            self._write([Given(job.number, value), Ended(job.number)])
         except Exception as error:
-            self._write(failed(job.number, error))
-        else:
-            self._write(Ended(job.number))
-        finally:
-            with self._lock:
-                self._cancelled.pop(job.number, None)
+            self._write([failed(job.number, error)])
+        self._forget(job.number)
 
-    def _messages(self, job: Job) -> Iterator[FromWorker]:
-        if not isinstance(job.ask, Chat | Generate) or type(job.ask) in tasks.VALUES:
-            yield Given(job.number, tasks.VALUES[type(job.ask)](self._model, job.ask))
-            return
-        prompt, answer = tasks.answer(self._model, job.ask)
-        yield Prompted(job.number, prompt.tokens, prompt.dropped)
-        if self._may_run(job.number, answer):
-            for chunk in answer:
-                yield Spoken(job.number, chunk)
+    def _answer(self, number: int, ask: Chat | Generate) -> None:
+        with self._preparing:
+            if number not in self._cancelled:
+                return
+            prompt, answer = tasks.answer(self._model, ask)
+        self._write([Prompted(number, prompt.tokens, prompt.dropped)])
+        if self._may_run(number, answer):
+            self._answers.begin(number, answer, self._forget)
+
+    def _forget(self, number: int) -> None:
+        with self._lock:
+            self._cancelled.pop(number, None)
 
     def _may_run(self, number: int, answer: Answer) -> bool:
         """Whether a job was not cancelled yet; from now on cancelling ends its answer."""
@@ -90,18 +99,6 @@ class Worker:
             return True
 
 
-def failed(number: int, error: Exception) -> Failed:
-    """What went wrong, for who asked; what is no error of Puna's is also printed here, with its traceback."""
-    if isinstance(error, PromptTooLong):
-        return Failed(number, "PromptTooLong", str(error), {"tokens": error.tokens, "limit": error.limit})
-    if isinstance(error, PunaError):
-        return Failed(number, type(error).__name__, str(error))
-    if isinstance(error, MemoryError):
-        return Failed(number, "MemoryError", "out of memory; a smaller model or a shorter context may fit")
-    sys.excepthook(type(error), error, error.__traceback__)
-    return Failed(number, "Bug", f"{type(error).__name__} inside the model's process; its log has the traceback")
-
-
 def main() -> None:
     """Reads frames until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle, which closes the pipes
@@ -109,15 +106,16 @@ def main() -> None:
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     write = _writer(sink)
+    sys.setswitchinterval(SWITCH_SECONDS)
     load = to_worker.decode(read_frame(source) or b"")
     if not isinstance(load, Load):
         raise RequestError(f"worker: the first message is {type(load).__name__}; Load works")
     try:
         model = _opened(load)
     except Exception as error:
-        write(failed(0, error))
+        write([failed(0, error)])
         return
-    write(Ready(model.context_length, model.encoder, model.backend))
+    write([Ready(model.context_length, model.encoder, model.backend)])
     serve(source, Worker(model, write))
     os._exit(0)  # threads may be in the middle of a step
 
@@ -140,11 +138,11 @@ def serve(source: BinaryIO, worker: Worker) -> None:
                 worker.cancel(number)
 
 
-def _writer(sink: BinaryIO) -> Callable[[FromWorker], None]:
+def _writer(sink: BinaryIO) -> Callable[[Iterable[FromWorker]], None]:
     lock = threading.Lock()
 
-    def write(message: FromWorker) -> None:
-        data = memoryview(frame(message))
+    def write(messages: Iterable[FromWorker]) -> None:
+        data = memoryview(b"".join(map(frame, messages)))
         with lock:
             while data:
                 data = data[sink.write(data) :]

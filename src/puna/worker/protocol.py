@@ -99,6 +99,26 @@ def frame(message: ToWorker | FromWorker) -> bytes:
     return len(body).to_bytes(LENGTH, "little") + body
 
 
+class Frames:
+    """Cuts what comes into the messages' bytes."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def push(self, data: bytes) -> list[bytes]:
+        """The messages that `data` completes."""
+        self._held += data
+        found, at = [], 0
+        while len(self._held) - at >= LENGTH:
+            end = at + LENGTH + int.from_bytes(self._held[at : at + LENGTH], "little")
+            if end > len(self._held):
+                break
+            found.append(bytes(self._held[at + LENGTH : end]))
+            at = end
+        del self._held[:at]
+        return found
+
+
 def read_frame(stream: BinaryIO) -> bytes | None:
     """The next message's bytes; None where the stream has ended."""
     head = stream.read(LENGTH)
