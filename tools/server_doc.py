@@ -31,7 +31,10 @@ number; more wait, every client in turn, and beyond a bound they are told to com
 client that leaves ends its answer. SIGTERM and Ctrl-C let requests under way end first.
 
 A prompt that does not fit the context is refused with both counts. With `"truncate": true` the oldest messages go
-(or the prompt's beginning), and the answer says how much: `"dropped": {"messages": 2}`.
+(or the prompt's beginning), and the answer says how much: `"dropped": {"messages": 2}`. An answer that fills the
+context ends with reason `length`. With `"shift": true`, which Ollama's clients need not say to Ollama but say here, it
+goes on without half of what follows the first `num_keep` tokens (4; -1: the prompt), and says how many it dropped; what
+is left is computed again, which takes as long as a prompt of its length.
 
 `format` is `"json"`, a JSON Schema, or a grammar: `{"type": "regex", "pattern": ...}`, `{"type": "lark", "grammar":
 ...}`, `{"type": "gbnf", "grammar": ...}`. What a model thinks before its answer is not held to it.

@@ -71,6 +71,8 @@ class Answering:
         stop_ids = () if options.ignore_eos else self._tokenizer.stop_ids
         prompt, text = (self._runtime.start, tokens) if self._runtime.reads else (tokens, [])
         ends: dict[str, Any] = {"limit": options.num_predict, "stop_ids": stop_ids, "constraint": constraint}
+        if options.shift:
+            ends["keep"] = options.num_keep if options.num_keep >= 0 else len(prompt)
         sequence = engine.submit(prompt, options.sampling, text=text, **ends)
         begun(lambda: engine.cancel(sequence), lambda: engine.wait(sequence))
         try:
@@ -89,4 +91,5 @@ def _stats(sequence: Sequence, load_seconds: float) -> Stats:
         prompt_seconds=max(sequence.first_token - sequence.submitted, 0.0),
         tokens=sequence.generated,
         seconds=sequence.last_token - sequence.first_token,
+        dropped_tokens=sequence.dropped,
     )

@@ -21,7 +21,8 @@ class Stats:
     """Figures of one generation; seconds of the prompt run from submission to the first token.
 
     `load_seconds` of the first answer is how long the model took until it was ready, which may have gone on while the
-    prompt was typed or became tokens; of others, how long they waited: next to nothing.
+    prompt was typed or became tokens; of others, how long they waited: next to nothing. `dropped_tokens` made room for
+    others when the context was full and shifted.
     """
 
     load_seconds: float
@@ -30,6 +31,7 @@ class Stats:
     prompt_seconds: float
     tokens: int
     seconds: float
+    dropped_tokens: int = 0
 
     @property
     def prompt_rate(self) -> float:
@@ -123,22 +125,32 @@ class Answer(Iterator[Chunk]):
             end()
 
 
+NUM_KEEP = 4
+"""Tokens at the beginning that a shift leaves, if nothing else is said: models lean on them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Generate options: what the sampler needs, and when to end. `num_predict` below 0: until the context is full."""
+    """Generate options: what the sampler needs, and when to end. `num_predict` below 0: until the context is full.
+
+    With `shift` a full context loses half of what follows its first `num_keep` tokens (below 0: the prompt) and goes
+    on; what is left is computed again, as a prompt would be.
+    """
 
     sampling: Sampling = field(default_factory=Sampling)
     num_predict: int = -1
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    shift: bool = False
+    num_keep: int = NUM_KEEP
 
 
 SAMPLING = {f.name for f in fields(Sampling)}
 LOAD_TIME = {"num_ctx": "context_length", "num_thread": "threads", "num_batch": "", "num_gpu": "", "main_gpu": "",
-             "use_mmap": "", "num_keep": "", "draft_num_predict": ""}  # fmt: skip
+             "use_mmap": "", "draft_num_predict": ""}  # fmt: skip
 """Options of Ollama's that concern loading, with the argument of `puna.load` that does the same ("": nothing to do)."""
 
-KNOWN = sorted({*SAMPLING, "num_predict", "stop", "ignore_eos", "logprobs"})
+KNOWN = sorted({*SAMPLING, "num_predict", "stop", "ignore_eos", "logprobs", "shift", "num_keep"})
 
 
 def parse_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Options:
@@ -156,13 +168,20 @@ def parse_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Opti
         sampling.setdefault("top_logprobs", 0)
     if "logit_bias" in sampling:
         sampling["logit_bias"] = _bias(sampling["logit_bias"])
-    return Options(Sampling(**sampling), _count(merged), _stops(merged), bool(merged.get("ignore_eos")))
+    return Options(
+        Sampling(**sampling),
+        _count(merged, "num_predict", -1, "-1 for no limit"),
+        _stops(merged),
+        ignore_eos=bool(merged.get("ignore_eos")),
+        shift=bool(merged.get("shift")),
+        num_keep=_count(merged, "num_keep", NUM_KEEP, "-1 for the prompt"),
+    )
 
 
-def _count(options: Mapping[str, Any]) -> int:
-    count = options.get("num_predict", -1)
+def _count(options: Mapping[str, Any], name: str, default: int, below: str) -> int:
+    count = options.get(name, default)
     if not isinstance(count, int) or isinstance(count, bool):
-        raise RequestError(f"option 'num_predict' is {count!r}; it must be a whole number, or -1 for no limit")
+        raise RequestError(f"option '{name}' is {count!r}; it must be a whole number, or {below}")
     return count
 
 

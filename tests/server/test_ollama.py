@@ -46,6 +46,17 @@ def test_the_oldest_turns_go_where_truncation_is_asked_for_and_the_answer_says_s
     assert answer["dropped"] == {"messages": 2}  # an answer does not stay without its question
 
 
+def test_a_full_context_ends_the_answer_unless_it_may_shift(live):
+    ask = {"model": "tiny", "prompt": "a", "raw": True, "stream": False}
+    options = {"ignore_eos": True, "num_predict": 300}
+    ended = live("POST", "/api/generate", {**ask, "options": options}).json
+    assert (ended["done_reason"], ended["eval_count"], "dropped" in ended) == ("length", 255, False)
+    shifted = live("POST", "/api/generate", {**ask, "shift": True, "options": options}).json
+    assert (shifted["done_reason"], shifted["eval_count"]) == ("length", 300)
+    assert shifted["dropped"] == {"tokens": 126}  # half of 256 less the first 4
+    assert len(live("POST", "/api/generate", {**ask, "shift": False, "options": options}).json["response"]) > 200
+
+
 def test_a_prompt_is_shown_and_not_answered(live):
     ask = {"model": "tiny", "_debug_render_only": True}
     shown = live("POST", "/api/chat", {**ask, "messages": HELLO}).json

@@ -31,6 +31,8 @@ CHUNK = 512
 ROWS = 64
 """Rows of logits in one step at most; it bounds the memory for a large vocabulary."""
 
+ENDLESS = 10
+"""Contexts that an answer may fill which drops what is old."""
 
 STATES = 1 << 30
 """Bytes that memories of sequences may take, running and kept ones together, if that is enough for a few."""
@@ -113,9 +115,12 @@ class Engine:
         stop_ids: Iterable[int] = (),
         constraint: Constraint | None = None,
         text: Iterable[int] = (),
+        keep: int | None = None,
     ) -> Sequence:
         """A new sequence after the prompt `tokens`; `limit` < 0 generates until the context is full.
 
+        With `keep` a full context goes on from so many first tokens and the later half of the others, until as many as
+        ENDLESS contexts are generated.
         `text` is what an encoder reads for it, where the model has one beside a decoder. RequestError for an empty
         prompt or text; PromptTooLong where the prompt leaves no room for a token, or the text is longer than a context.
         """
@@ -125,10 +130,10 @@ class Engine:
         room = self.context_length - len(prompt)
         if room < 1:
             raise PromptTooLong(len(prompt), self.context_length)
-        limit = room if limit < 0 else min(limit, room)
-        sequence = Sequence(
-            prompt, Sampler(sampling, self._runner.best, constraint), limit, frozenset(stop_ids), self._clock
-        )
+        most = room if keep is None else ENDLESS * self.context_length
+        limit = most if limit < 0 else min(limit, most)
+        sampler = Sampler(sampling, self._runner.best, constraint)
+        sequence = Sequence(prompt, sampler, limit, frozenset(stop_ids), self._clock, keep)
         sequence.held.text = self._text(text)
         with self._lock:
             if limit == 0:
@@ -230,6 +235,8 @@ class Engine:
                     sequence.choose(row)
                 if sequence.reason is not None:
                     self._scheduler.finish(sequence)
+                elif len(sequence.tokens) >= self.context_length:
+                    self._scheduler.shift(sequence, self.context_length)
 
     def _read(self, held: Held, computed: int) -> None:
         """Have the encoder read a sequence's text before its first step."""

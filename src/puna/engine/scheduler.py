@@ -133,6 +133,12 @@ class Scheduler:
                 other.awaits = None
         self.waiting.appendleft(sequence)
 
+    def shift(self, sequence: Sequence, context_length: int) -> None:
+        """Make room in a full context; what stays of it is computed again, but for what it begins with."""
+        self.memory.keep(sequence.tokens[: sequence.computed], sequence.held)
+        sequence.shift(context_length)
+        sequence.computed = 0
+
     def restart(self, sequences: Iterable[Sequence]) -> None:
         """After a step that broke off: what it has left of these sequences' memory is not to be gone on from."""
         if self.memory.states.count:

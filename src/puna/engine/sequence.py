@@ -28,7 +28,8 @@ class Sequence:
     """What tokens `tokens[:computed]` came to is in `held`; `choices` waits for the caller.
 
     It `awaits` that another one has computed so many tokens, with which both begin.
-    `limit` bounds the generated tokens; `stop_ids` end it and are not part of the text.
+    `limit` bounds the generated tokens; `stop_ids` end it and are not part of the text. When the context is full its
+    first `keep` tokens stay, and some that follow are `dropped`; None: it ends.
     """
 
     tokens: list[int]
@@ -36,7 +37,9 @@ class Sequence:
     limit: int
     stop_ids: frozenset[int]
     clock: Callable[[], float]
+    keep: int | None = None
     prompt_length: int = field(init=False)
+    dropped: int = 0
     computed: int = 0
     cached: int = 0
     held: Held = field(default_factory=Held)
@@ -65,7 +68,7 @@ class Sequence:
     @property
     def generated(self) -> int:
         """Tokens chosen so far."""
-        return len(self.tokens) - self.prompt_length
+        return len(self.tokens) + self.dropped - self.prompt_length
 
     @property
     def pending(self) -> int:
@@ -90,6 +93,14 @@ class Sequence:
                 self._take(Choice(token, None if choice.logprob is None else 0.0))
         if constraint.complete and not self.ended:
             self.reason = StopReason.STOP
+
+    def shift(self, context_length: int) -> None:
+        """Drop half of what follows the first tokens, which stay, so that a token more has room in a context."""
+        keep = min(self.keep or 0, context_length - 2)
+        while len(self.tokens) >= context_length:
+            count = max((len(self.tokens) - keep) // 2, 1)
+            del self.tokens[keep : keep + count]
+            self.dropped += count
 
     def _take(self, choice: Choice) -> None:
         self.last_token = self.clock()

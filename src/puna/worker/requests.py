@@ -27,7 +27,8 @@ class Answering(Addressed, kw_only=True, omit_defaults=True):
     """What generating takes, whatever the prompt.
 
     `think`: True, False or a level, None as the model does by itself. `format`: "json" or a JSON Schema. `truncate`:
-    a prompt that does not fit loses its oldest messages, or its beginning; otherwise it is refused.
+    a prompt that does not fit loses its oldest messages, or its beginning; otherwise it is refused. `shift`: an answer
+    that fills the context goes on without half of what follows the first `num_keep` tokens; otherwise it ends.
     """
 
     stream: bool | None = None

@@ -52,6 +52,8 @@ def _options(ask: Chat | Generate) -> dict[str, Any]:
         _log.warning("option %r is unknown and has no effect", name)
     if ask.logprobs or ask.top_logprobs:
         given |= {"logprobs": True, "top_logprobs": ask.top_logprobs or 0}
+    if ask.shift is not None:
+        given["shift"] = ask.shift
     return {name: value for name, value in given.items() if name in KNOWN or name == "num_ctx"}
 
 

@@ -87,11 +87,11 @@ async def _rendered(call: Call, ask: Chat | Generate) -> Response:
 async def _lines(call: Call, ask: Chat | Generate) -> AsyncGenerator[dict[str, Any], None]:
     """A line for each piece of an answer, and the last one with figures."""
     begin, calls, tokens = time.perf_counter_ns(), 0, list[int]()
-    dropped: dict[str, Any] = {}
+    dropped: dict[str, int] = {}
     async with aclosing(call.server.answer(ask, call.client)) as chunks:
         async for chunk in chunks:
             if isinstance(chunk, Prompted):
-                tokens, dropped = chunk.tokens, {"dropped": chunk.dropped} if chunk.dropped else {}
+                tokens, dropped = chunk.tokens, dict(chunk.dropped)
                 continue
             tokens += chunk.tokens
             if said := _pieces(chunk, calls):
@@ -99,7 +99,10 @@ async def _lines(call: Call, ask: Chat | Generate) -> AsyncGenerator[dict[str, A
                 yield _head(ask) | _said(ask, said) | _logprobs(chunk.logprobs) | {"done": False}
             if chunk.done:
                 context = {"context": tokens} if isinstance(ask, Generate) and not ask.raw else {}
-                end = {"done": True, "done_reason": chunk.done_reason} | context | dropped
+                if chunk.stats and chunk.stats.dropped_tokens:
+                    dropped["tokens"] = dropped.get("tokens", 0) + chunk.stats.dropped_tokens
+                missing = {"dropped": dropped} if dropped else {}
+                end = {"done": True, "done_reason": chunk.done_reason} | context | missing
                 figures = _figures(chunk.stats, time.perf_counter_ns() - begin) if chunk.stats else {}
                 yield _head(ask) | _said(ask, {"content": ""}) | end | figures
 
