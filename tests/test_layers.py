@@ -18,11 +18,11 @@ _FILES = "formats quants machine dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 # Modules: a model as its user holds it, where both roads meet.
-_MODEL = "rendering verifying model answering deciding embedding prompting reranking runtime opened generation"
+_MODEL = "rendering verifying model answering deciding embedding prompting reranking runtime facts opened generation"
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server worker bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
-    "server": f"puna worker runtime opened generation create store template {_FILES}",  # headers: it computes nothing
+    "server": f"puna worker runtime facts opened generation create store template {_FILES}",  # computes nothing
     "worker": f"model generation template {_FILES}",  # one model in a process
     "bench": f"runtime opened engine {_RUN} {_FILES}",  # token ids: no text
     "parsing": f"rendering model template {_FILES}",
@@ -34,6 +34,7 @@ LAYERS = {
     "runtime": f"embedding reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
     "prompting": "opened tokenizer template errors",
     "reranking": "tokenizer errors",
+    "facts": f"opened template {_FILES}",
     "opened": f"create store {_FILES}",
     "generation": "engine template tokenizer errors",
     "create": f"embedding store tokenizer template {_RUN} {_FILES}",
@@ -70,7 +71,7 @@ LIBRARIES = {
     "mlx": "backends",
     "llama_cpp": "bench",
     "llguidance": "engine",
-    "msgspec": "server worker",
+    "msgspec": "cli server worker",
     "numpy": f"server bench {_ARRAYS}",
     "onnx": "backends",
     "onnxruntime": "backends",

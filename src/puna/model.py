@@ -449,7 +449,7 @@ class Model:
 
     def _check_generates(self) -> None:
         if self.encoder:
-            raise RequestError(f"'{self.arch}' is an encoder: it does not generate; embed() gives its embeddings")
+            raise RequestError(f"'{self.arch}' is an encoder: it gives embeddings, not answers; embed() does")
 
     def _checked(self, tokens: Sequence[int]) -> list[int]:
         ids, size = [int(t) for t in tokens], self._runtime.vocab_size

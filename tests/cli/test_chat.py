@@ -6,7 +6,9 @@ import pytest
 
 import puna as library
 from puna.cli.answer import echoed
+from puna.cli.asking import Asking
 from puna.cli.chat import Chat
+from puna.cli.partners import Local, Running
 from puna.generation import Chunk
 from puna.template import ToolCall
 
@@ -35,7 +37,8 @@ def talk(model, capsys):
                 raise line
             return line
 
-        chat = Chat(model, {"temperature": 0}, ask=ask, **settings)
+        partner = Local("tiny", model) if isinstance(model, library.Model) else model
+        chat = Chat(partner, Asking({"temperature": 0}), ask=ask, **settings)
         chat.loop()
         return chat, *capsys.readouterr()
 
@@ -88,11 +91,10 @@ def test_parameters_are_set_and_shown(talk):
         ("/set parameter heat 1", "PARAMETER heat: no such option"),
         ("/set parameter top_p 3", "option 'top_p' is 3.0"),
         ("/set parameter top_k many", "PARAMETER top_k: 'many' does not fit"),
-        ("/set parameter num_ctx 5", "'num_ctx' belongs to loading"),
         ("/set verbos", "closest: /set verbose"),
         ("/shwo", "closest: /show"),
         ("/xyzzy", "there are help, ?, bye"),
-        ("/show", "there are summary"),
+        ("/show", "there are info, license"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_the_loop_goes_on(talk, line, words):
@@ -107,7 +109,7 @@ def test_the_system_message_is_set_and_shown(talk):
         "/show system", "/set system be kind", "/show system", '/set system """a', 'b"""', "/show system"
     )
     assert out == "There is no system message.\nbe kind\na\nb\n"
-    assert chat.system == "a\nb"
+    assert chat.asking.system == "a\nb"
 
 
 def test_the_template_and_a_summary_are_shown(talk):
@@ -142,7 +144,7 @@ def test_ctrl_c_at_the_prompt_tells_how_to_end(talk):
 class Interrupted:
     """A model whose second answer is stopped by Ctrl-C."""
 
-    backend = "none"
+    name, facts, running = "none", {}, Running("none", 0)
 
     def __init__(self):
         self.asked = []
@@ -150,8 +152,8 @@ class Interrupted:
     def prepare(self):
         raise library.errors.ModelError("said again when a question is asked")
 
-    def chat(self, messages, **options):
-        self.asked.append(messages)
+    def answer(self, ask):
+        self.asked.append(ask)
         yield Chunk("one ")
         if len(self.asked) == 2:
             raise KeyboardInterrupt

@@ -187,7 +187,7 @@ def test_an_encoder_is_refused_in_one_line(puna, home):
 
     more = {"bert__" + k: v for k, v in {"block_count": 1, "context_length": 64, "embedding_length": 64}.items()}
     more |= {"bert__feed_forward_length": 96, "bert__attention__head_count": 1}
-    more |= {"bert__attention__layer_norm_epsilon": 1e-12}
+    more |= {"bert__attention__layer_norm_epsilon": 1e-12, "bert__pooling_type": 1}
     path = write_tiny(home / "bert.gguf", general__architecture="bert", **more)
     status, _, err = puna("run", path, "hi")
     assert (status, err.count("\n")) == (1, 1)

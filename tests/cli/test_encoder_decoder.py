@@ -22,12 +22,15 @@ def test_run_answers_the_prompt_as_it_is_and_counts_it(puna, t5):
 
 @pytest.mark.parametrize(
     ("words", "wrong"),
-    [(("hi", "--system", "x"), "it takes no system message"), ((), "a conversation needs a chat model")],
+    [
+        (("hi", "--system", "x"), "the model answers a prompt as it is, and there is a message of role system"),
+        (("--system", "x"), "no prompt"),
+    ],
 )
 def test_what_is_no_single_prompt_is_refused(puna, t5, words, wrong):
     status, out, err = puna("run", t5, *words)
-    assert (status, out) == (1, "")
-    assert f"'t5' answers a prompt as it is: {wrong}" in err
+    assert (status, out) == (1 if "hi" in words else 2, "")
+    assert wrong in err
 
 
 def test_verify_holds_the_blocks_of_encoder_and_decoder(puna, t5, home):

@@ -1,6 +1,7 @@
 """Commands that ask a running server: the tiny model on a live one, and servers that answer badly."""
 
 import json
+import re
 import socket
 import threading
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ import pytest
 
 import puna as library
 from puna.cli.ps import until
-from puna.cli.remote import Server, find_server, server_address
+from puna.cli.remote import Server, find_host, find_server, server_address
 from puna.errors import ModelNotFound, PunaError, RequestError
 from puna.server.settings import Settings
 from server.conftest import Live
@@ -110,7 +111,7 @@ def test_a_line_of_an_answer_comes_at_a_time(live):
 
 def test_a_model_that_is_not_there_is_not_found(live):
     server = find_server()
-    assert [server.has(name) for name in ("tiny", "none", "/no/name")] == [True, False, False]
+    assert [bool(server.digest(name)) for name in ("tiny", "none", "/no/name")] == [True, False, False]
     with pytest.raises(ModelNotFound):
         server.ask("POST", "/api/show", {"model": "none"})
 
@@ -177,3 +178,83 @@ def test_what_a_server_does_wrong_is_an_error_that_says_so(answering, reply, wro
 )
 def test_an_end_is_said_in_its_largest_unit(ends, said):
     assert until(ends, datetime(2026, 1, 1, tzinfo=UTC)) == said
+
+
+RUN = ("run", "tiny", "hi")
+
+
+def loaded(live):
+    return [model["name"] for model in live("GET", "/api/ps").json["models"]]
+
+
+def test_run_says_the_same_through_a_server_and_here(puna, live):
+    for more in ((), ("--raw",), ("--system", "be kind"), ("-p", "num_predict=5"), ("--context-length", "40")):
+        remote = puna(*RUN, *more)
+        assert loaded(live) == ["tiny:latest"]
+        assert remote == puna(*RUN, *more, "--local")
+        assert remote.out.startswith("abcde"[: 5 if "--raw" not in more else 0])
+
+
+def test_figures_are_the_same_but_for_time_and_place(puna, live):
+    asked = ("run", "tiny", "q" * 80)
+    puna(*asked)
+    there, here = (re.sub(r" +\d+\.\d+", " _", puna(*asked, "--verbose", *more).err) for more in ((), ("--local",)))
+    assert there == (
+        f"load _ s   backend cpu at {find_server()}\n"
+        "prompt _ s   99 tokens, 96 of them cached, _ tokens/s\n"
+        "answer _ s   27 tokens, _ tokens/s\n"
+    )
+    assert here == there.replace(f" at {find_server()}", "").replace("96 of", "0 of")
+
+
+@pytest.mark.parametrize("words", [("--local",), ("--backend", "cpu"), ("-t", "1"), ("--kv-type", "f32")])
+def test_what_concerns_this_process_computes_in_it(puna, live, words):
+    assert puna(*RUN, *words).out == "abcdefghijklmnopqrstuvwxyz\n"
+    assert loaded(live) == []
+
+
+def test_what_the_server_does_not_have_runs_here_and_verbose_says_so(puna, live, tiny, home):
+    assert puna("run", tiny, "hi", "-p", "temperature=0").out == "abcdefghijklmnopqrstuvwxyz\n"
+    library.create("other", f"FROM {tiny}\n")
+    assert find_host("other", {"PUNA_HOST": f"127.0.0.1:{live.port}"}) == (find_server(), ())
+    assert find_host("none", {"PUNA_HOST": f"127.0.0.1:{live.port}"})[1][0].endswith("has no model 'none'")
+    assert loaded(live) == []
+
+
+def test_another_model_of_that_name_is_not_taken_for_ours(live, monkeypatch, tiny):
+    usual = {"OLLAMA_HOST": f"127.0.0.1:{live.port}"}
+    assert find_host("tiny", usual) == (find_server(), ())
+    monkeypatch.setattr(Server, "digest", lambda server, model: "0" * 64)
+    server, (note,) = find_host("tiny", usual)
+    assert server is None
+    assert "has another model 'tiny'" in note
+    assert find_host("tiny", {"PUNA_HOST": f"127.0.0.1:{live.port}"})[0] == find_server()
+
+
+def test_a_server_that_is_not_puna_is_asked_where_it_is_named(answering, tiny):
+    usual, _ = answering(b"HTTP/1.1 404 Not Found\r\nContent-Length: 18\r\n\r\n404 page not found")
+    server, (note,) = find_host("tiny", {"OLLAMA_HOST": str(usual)})
+    assert server is None
+    assert note.startswith(f"what listens at {usual} is not Puna")
+
+
+def test_a_format_holds_an_answer_of_a_server_too(puna, live):
+    schema = '{"type": "object", "properties": {"a": {"enum": [1]}}, "required": ["a"], "additionalProperties": false}'
+    for more in ((), ("--local",)):
+        assert json.loads(puna(*RUN, "--format", schema, *more).out) == {"a": 1}
+    assert puna(*RUN, "--format", "{").err.startswith("puna: format: ")
+
+
+@pytest.mark.parametrize("words", [("--think",), ("--think=high",)])
+def test_a_model_that_cannot_think_is_not_made_to(puna, live, words):
+    for more in ((), ("--local",)):
+        status, out, err = puna("run", *words, "tiny", "hi", *more)
+        assert (status, out) == (1, "")
+        assert "'tiny' does not support thinking" in err
+
+
+def test_a_server_keeps_a_model_as_long_as_run_says(puna, live):
+    puna(*RUN, "--keepalive", "3h")
+    assert puna("ps").out.splitlines()[1].split()[-4:] == ["2", "hours", "from", "now"]
+    puna(*RUN, "--keepalive", "0")
+    assert loaded(live) == []

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from puna.facts import capabilities
 from puna.opened import Opened
-from puna.server.catalog import capabilities
 
 TOOLS = "{{ if .Tools }}{{ .Tools }}{{ end }}{{ .Prompt }}"
 

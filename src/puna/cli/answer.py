@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
 if TYPE_CHECKING:
+    from puna.cli.partners import Partner
     from puna.generation import Chunk, Stats
-    from puna.model import Model
 
 
-def echoed(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+def echoed(chunks: Iterable[Chunk], *, thinking: bool = True) -> Iterator[Chunk]:
     """The chunks, each written to stdout as it passes: thinking dimmed, and on a terminal only; calls as JSON lines."""
-    terminal = sys.stdout.isatty()
+    shown = thinking and sys.stdout.isatty()
     thinking = within_line = False
     for chunk in chunks:
-        if chunk.thinking and terminal:
+        if chunk.thinking and shown:
             write(f"{DIM}{chunk.thinking}{PLAIN}")
             thinking = True
         if (chunk.text or chunk.tool_calls) and thinking:
@@ -45,14 +45,26 @@ def write(text: str) -> None:
         raise OSError(error.errno, error.strerror, "writing the answer") from error
 
 
-def cut_short(last: Chunk | None, model: Model, options: Mapping[str, Any]) -> str | None:
+def cut_short(last: Chunk | None, partner: Partner, options: Mapping[str, Any]) -> str | None:
     """What to say of an answer that ended because the context is full; None where it ended as was asked for."""
     if last is None or last.done_reason != "length" or last.stats is None:
         return None
-    asked = int({**model.opened.params, **options}.get("num_predict", -1))
+    asked = int({**parameters(partner.facts), **options}.get("num_predict", -1))
     if 0 <= asked <= last.stats.tokens:
         return None
-    return f"the answer is cut short: the context of {model.context_length} positions is full"
+    positions = partner.running.context_length
+    positions = min(positions, int(options.get("num_ctx") or positions))
+    return f"the answer is cut short: the context of {positions} positions is full"
+
+
+def parameters(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's own options, from the lines that `/api/show` has for them."""
+    options: dict[str, Any] = {}
+    for line in facts.get("parameters", "").splitlines():
+        name, _, text = line.partition(" ")
+        value = json.loads(text)
+        options[name] = [*options.get(name, ()), value] if name == "stop" else value
+    return options
 
 
 def figures(stats: Stats, backend: str) -> str:

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from puna.cli.answer import cut_short, echoed, figures
+from puna.cli.answer import cut_short, echoed, figures, parameters
+from puna.cli.show import parameter_lines
 from puna.errors import PunaError, RequestError
 
 if TYPE_CHECKING:
+    from puna.cli.asking import Asking
+    from puna.cli.partners import Partner
     from puna.generation import Chunk
-    from puna.model import Model
 
 T = TypeVar("T")
 
@@ -27,7 +29,7 @@ HELP = '''\
 /set parameter NAME VALUE   an option, as in a Modelfile
 /set system TEXT            the system message
 /set verbose | quiet        figures after each answer, or none
-/show info | template | system | parameters
+/show info | license | modelfile | parameters | system | template
 /clear                      forget the conversation
 /bye                        end (or Ctrl-D)
 """                         begins and ends text of several lines
@@ -35,27 +37,26 @@ Ctrl-C                      stops an answer'''
 
 
 class Chat:
-    """A conversation with `model`. `ask` gives the line typed behind a prompt; EOFError ends, Ctrl-C may interrupt."""
+    """A conversation. `ask` gives the line typed behind a prompt; EOFError ends it, Ctrl-C may interrupt."""
 
     def __init__(
         self,
-        model: Model,
-        options: dict[str, Any],
+        partner: Partner,
+        asking: Asking,
         *,
-        system: str | None = None,
         verbose: bool = False,
+        hide_thinking: bool = False,
         ask: Callable[[str], str] | None = None,
     ) -> None:
-        self.model = model
-        self.options = options
-        self.system = system
+        self.partner = partner
+        self.asking = asking
         self.verbose = verbose
+        self.hide_thinking = hide_thinking
         self.messages: list[dict[str, str]] = []
         self._ask = ask
 
     def loop(self) -> None:
         """Ask and answer until the end; the model loads while the first question is typed."""
-        _ = self.model.backend  # what it has to say about a missing one comes before the first prompt
         self._ask = self._ask or terminal()
         threading.Thread(target=self._load, daemon=True).start()  # last, so that the prompt does not wait for it
         while True:
@@ -74,7 +75,7 @@ class Chat:
 
     def _load(self) -> None:
         with suppress(Exception):  # it comes again, with the first question
-            self.model.prepare()
+            self.partner.prepare()
 
     def _read(self, ask: Callable[[str], str]) -> tuple[str, bool]:
         """One entry, and whether it is plain: not text in quotes, which may begin with a slash."""
@@ -91,7 +92,8 @@ class Chat:
         self.messages.append({"role": "user", "content": text})
         said: list[Chunk] = []
         try:
-            for chunk in echoed(self.model.chat(self._conversation(), **self.options)):
+            answer = self.partner.answer(self.asking.chat(self.messages))
+            for chunk in echoed(answer, thinking=not self.hide_thinking):
                 said.append(chunk)
         except KeyboardInterrupt:
             print(" ...", end="" if said else "\n\n")
@@ -101,13 +103,10 @@ class Chat:
                 self.messages.append({"role": "assistant", "content": "".join(chunk.text for chunk in said)})
             else:
                 self.messages.pop()
-        if said and (cut := cut_short(said[-1], self.model, self.options)):
+        if said and (cut := cut_short(said[-1], self.partner, self.asking.options)):
             print(f"{cut}; /clear begins anew", file=sys.stderr)
         if self.verbose and said and said[-1].stats:
-            print(figures(said[-1].stats, self.model.backend_choice), end="\n\n", file=sys.stderr)
-
-    def _conversation(self) -> list[dict[str, str]]:
-        return [*([{"role": "system", "content": self.system}] if self.system else []), *self.messages]
+            print(figures(said[-1].stats, self.partner.running.backend), end="\n\n", file=sys.stderr)
 
     # ---- commands ---------------------------------------------------------------------------------------------------
 
@@ -134,11 +133,14 @@ class Chat:
 
         name, _, value = text.partition(" ")
         given = {name: value.split() if name == "stop" else parse_option(name, value.strip())}
-        parse_options(self.model.opened.params, self.options | given)  # says what is wrong with a value
-        self.options |= given
+        if name != "num_ctx":
+            parse_options(
+                parameters(self.partner.facts), self.asking.options | given
+            )  # says what is wrong with a value
+        self.asking.options |= given
 
     def _set_system(self, text: str) -> None:
-        self.system = text
+        self.asking.system = text
 
     def _set_verbose(self, text: str) -> None:
         self.verbose = True
@@ -147,16 +149,41 @@ class Chat:
         self.verbose = False
 
     def _show(self, rest: str) -> None:
-        from puna.cli.show import PARTS, parameter_lines
+        print("\n".join(_chosen(SHOWN, rest, "/show ")(self)).rstrip("\n"))
 
-        shown = PARTS | {
-            "info": PARTS["summary"],
-            "template": lambda opened: iter([self.model.template]),
-            "system": lambda opened: iter([self.system or opened.system or "There is no system message."]),
-            "parameters": lambda opened: parameter_lines({**opened.params, **self.options}),
-        }
-        print("\n".join(_chosen(shown, rest, "/show ")(self.model.opened)))
 
+def _info(chat: Chat) -> Iterator[str]:
+    facts = chat.partner.facts
+    known, details = facts["model_info"], facts.get("details", {})
+    arch = known.get("general.architecture")
+    rows = {
+        "name": known.get("general.name"),
+        "architecture": arch,
+        "parameters": details.get("parameter_size"),
+        "quantization": details.get("quantization_level"),
+        "context length": known.get(f"{arch}.context_length"),
+        "embedding length": known.get(f"{arch}.embedding_length"),
+        "tokenizer": known.get("tokenizer.ggml.model"),
+        "can do": ", ".join(facts["capabilities"]),
+        "licence": known.get("general.license"),
+    }
+    yield from (f"{name:18} {value}" for name, value in rows.items() if value)
+
+
+def _stored(name: str, missing: str) -> Callable[[Chat], Iterator[str]]:
+    return lambda chat: iter([chat.partner.facts.get(name) or missing])
+
+
+SHOWN: dict[str, Callable[[Chat], Iterator[str]]] = {
+    "info": _info,
+    "license": _stored("license", "The model has no licence text."),
+    "modelfile": _stored("modelfile", "There is no Modelfile."),
+    "parameters": lambda chat: parameter_lines({**parameters(chat.partner.facts), **chat.asking.options}),
+    "system": lambda chat: iter(
+        [chat.asking.system or chat.partner.facts.get("system") or "There is no system message."]
+    ),
+    "template": _stored("template", "The model has no template."),
+}
 
 COMMANDS: dict[str, Callable[[Chat, str], None]] = {
     **dict.fromkeys(("help", "?"), Chat._help),

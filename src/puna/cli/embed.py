@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
@@ -38,11 +37,11 @@ def vectors(
 ) -> list[list[float]]:
     """A vector of unit length for each text, from a server that has the model, else from this process."""
     from puna.cli.pull import fetched
-    from puna.cli.remote import find_server
+    from puna.cli.remote import find_host
     from puna.model import load
 
-    server = None if local or Path(model).exists() else find_server()
-    if server and server.has(model):
+    server = None if local else find_host(model)[0]
+    if server:
         asked = {"model": model, "input": list(texts), "truncate": truncate}
         asked |= {"dimensions": dimensions, "prompt_name": prompt}
         return list(server.ask("POST", "/api/embed", asked)["embeddings"])

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
-from puna.errors import ModelNotFound, PunaError, RequestError
+from puna.errors import InvalidName, ModelNotFound, PunaError, RequestError, StoreError
+from puna.store.name import ModelName
+from puna.store.reference import is_path
 
 CONNECT_SECONDS = 0.2
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -49,13 +51,21 @@ class Server:
                     raise PunaError(f"{self}: {parsed['error']}")
                 yield parsed
 
-    def has(self, model: str) -> bool:
-        """Whether it has a model by this name."""
+    def digest(self, model: str) -> str | None:
+        """The digest of its model by this name; None where it has none, or this is no name."""
+        found = _by_name(self.ask("GET", "/api/tags").get("models", ()), model)
+        return str(found["digest"]) if found else None
+
+    def loaded(self, model: str) -> Mapping[str, Any] | None:
+        """What `/api/ps` says of the model by this name; None where it is not loaded."""
+        return _by_name(self.ask("GET", "/api/ps").get("models", ()), model)
+
+    def is_puna(self) -> bool:
+        """Whether it is a server of Puna's."""
         try:
-            self.ask("POST", "/api/show", {"model": model})
-        except (ModelNotFound, RequestError):  # or this is no name, but a path
+            return "status" in self.ask("GET", "/health")
+        except PunaError:
             return False
-        return True
 
     def _connection(self) -> HTTPConnection:
         return (HTTPSConnection if self.tls else HTTPConnection)(self.host, self.port)
@@ -82,6 +92,15 @@ class Server:
             raise _lost(self, error) from error
 
 
+def _by_name(models: Iterable[Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | None:
+    """The one among models in Ollama's form that has a name, however that is spelled."""
+    try:
+        name = ModelName.parse(wanted)
+    except InvalidName:
+        return None
+    return next((model for model in models if name.matches(ModelName.parse(model["name"]))), None)
+
+
 ERRORS: dict[int, type[PunaError]] = {400: RequestError, 404: ModelNotFound}
 
 
@@ -93,6 +112,35 @@ def find_server(environ: Mapping[str, str] = os.environ) -> Server | None:
     except OSError:
         return None
     return server
+
+
+def find_host(model: str, environ: Mapping[str, str] = os.environ) -> tuple[Server | None, tuple[str, ...]]:
+    """The server that is to compute for a model, None for this process; and why not the server that there is.
+
+    A server that PUNA_HOST names is taken at its word. The usual one has to be Puna's, and where a model of that name
+    is here as well, it has to be the same.
+    """
+    if is_path(model) or (server := find_server(environ)) is None:
+        return None, ()
+    named = bool(environ.get("PUNA_HOST", "").strip())
+    if not named and not server.is_puna():
+        return None, (f"what listens at {server} is not Puna; PUNA_HOST={server} asks it all the same",)
+    theirs = server.digest(model)
+    if theirs is None:
+        return None, (f"the server at {server} has no model {model!r}",)
+    if not named and _digest_here(model) not in (None, theirs):
+        return None, (f"the server at {server} has another model {model!r}; PUNA_HOST={server} asks for that one",)
+    return server, ()
+
+
+def _digest_here(model: str) -> str | None:
+    """The digest of a model that this machine has by that name."""
+    from puna.store.sources import find_model
+
+    try:
+        return find_model(ModelName.parse(model))[1].digest.removeprefix("sha256:")
+    except (StoreError, ModelNotFound):
+        return None
 
 
 def require_server() -> Server:

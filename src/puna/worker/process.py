@@ -115,7 +115,7 @@ def main() -> None:
     except Exception as error:
         write([failed(0, error)])
         return
-    write([Ready(model.context_length, model.encoder, model.backend)])
+    write([Ready(model.context_length, model.encoder, model.backend_choice)])
     serve(source, Worker(model, write))
     os._exit(0)  # threads may be in the middle of a step
 

@@ -34,6 +34,10 @@ def answer(model: Model, ask: Chat | Generate) -> tuple[Prompt, Answer]:
     options = _options(ask)
     room = min(int(options.pop("num_ctx", 0) or model.context_length), model.context_length)
     prompt = prompt_of(model, ask, room)
+    if room < model.context_length and not model.reads:
+        asked = options.get("num_predict", model.opened.params.get("num_predict", -1))
+        left = room - len(prompt.tokens)
+        options["num_predict"] = left if asked < 0 else min(asked, left)
     return prompt, model.generate(prompt.tokens, parser=_parser(model, ask, prompt.text), format=ask.format, **options)
 
 

@@ -169,6 +169,7 @@ def _figures(stats: Stats, total: int) -> dict[str, int]:
         "total_duration": total,
         "load_duration": nanoseconds(stats.load_seconds),
         "prompt_eval_count": stats.prompt_tokens,
+        "prompt_cached_count": stats.cached_tokens,
         "prompt_eval_duration": nanoseconds(stats.prompt_seconds),
         "eval_count": stats.tokens,
         "eval_duration": nanoseconds(stats.seconds),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from puna import __version__
 from puna.errors import ModelNotFound
+from puna.facts import facts
 from puna.server import catalog
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused
@@ -103,6 +102,7 @@ async def _running(model: Loaded) -> dict[str, Any]:
         "expires_at": datetime.fromtimestamp(ends, UTC).isoformat().replace("+00:00", "Z"),
         "size_vram": 0,
         "context_length": model.worker.ready.context_length,
+        "backend": model.worker.ready.backend,
     }
 
 
@@ -114,42 +114,8 @@ async def show(call: Call, ask: Show) -> Response:
 def _shown(name: str, verbose: bool) -> dict[str, Any]:
     entry = catalog.entry(name)
     opened = catalog.opened(str(entry.name), entry.digest)
-    shown: dict[str, Any] = {
-        "license": "\n".join(opened.licenses),
-        "modelfile": str(opened.modelfile()),
-        "parameters": "\n".join(_parameters(opened.params)),
-        "template": opened.template or str(opened.metadata.get("tokenizer.chat_template") or ""),
-        "system": opened.system or "",
-        "renderer": opened.renderer,
-        "parser": opened.parser,
-        "details": entry.details(),
-        "messages": list(opened.messages),
-        "model_info": {key: _value(value, verbose) for key, value in opened.metadata.items()},
-        "capabilities": catalog.capabilities(opened),
-        "modified_at": entry.manifest.modified.isoformat() if entry.manifest.modified else "",
-        "requires": opened.requires,
-    }
-    if verbose:
-        shown["tensors"] = [
-            {"name": name, "type": tensor.dtype.name, "shape": list(reversed(tensor.shape))}
-            for name, tensor in opened.tensors.items()
-        ]
-    return {key: value for key, value in shown.items() if value not in (None, "", [])}
-
-
-def _parameters(params: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in params.items():
-        for item in value if isinstance(value, list) else [value]:
-            yield f"{name:<30} {json.dumps(item, ensure_ascii=False)}"
-
-
-def _value(value: Any, verbose: bool) -> Any:
-    """A metadata value as JSON has it; of long lists nothing, unless they are asked for."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, (str, int, float, bool)):
-        return value
-    return [_value(item, verbose) for item in value] if verbose else None
+    known = facts(opened, verbose=verbose) | {"details": entry.details()}
+    return known | ({"modified_at": entry.manifest.modified.isoformat()} if entry.manifest.modified else {})
 
 
 async def copy(call: Call, ask: Copy) -> Response:
