@@ -43,7 +43,7 @@ def _parameters(params: Mapping[str, Any]) -> Iterator[str]:
 
 def _value(value: Any, verbose: bool) -> Any:
     """A metadata value as JSON has it; of lists nothing, unless they are asked for."""
-    if not verbose and not isinstance(value, (str, int, float)) and getattr(value, "ndim", 1):
+    if not verbose and not isinstance(value, (str, int, float)) and getattr(value, "ndim", 1) > 0:
         return None
     if hasattr(value, "tolist"):
         value = value.tolist()

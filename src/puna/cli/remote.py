@@ -20,6 +20,8 @@ from puna.store.name import ModelName
 from puna.store.reference import is_path
 
 CONNECT_SECONDS = 0.2
+ANSWER_SECONDS = 5.0
+"""How long what listens may take to say that it is Puna."""
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """What a server listens on that cannot be asked, and what reaches it on this machine."""
 
@@ -36,9 +38,14 @@ class Server:
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
-    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The JSON of an answer; ModelNotFound for 404, PunaError for any other failure, in the server's words."""
-        with closing(self._connection()) as connection:
+    def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, seconds: float | None = None
+    ) -> Any:
+        """The JSON of an answer; ModelNotFound for 404, PunaError for any other failure, in the server's words.
+
+        One that takes longer than `seconds` is a failure.
+        """
+        with closing(self._connection(seconds)) as connection:
             return _parsed(self._came(self._begun(connection, method, path, body).read), self)
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -63,12 +70,12 @@ class Server:
     def is_puna(self) -> bool:
         """Whether it is a server of Puna's."""
         try:
-            return "status" in self.ask("GET", "/health")
+            return "status" in self.ask("GET", "/health", seconds=ANSWER_SECONDS)
         except PunaError:
             return False
 
-    def _connection(self) -> HTTPConnection:
-        return (HTTPSConnection if self.tls else HTTPConnection)(self.host, self.port)
+    def _connection(self, seconds: float | None = None) -> HTTPConnection:
+        return (HTTPSConnection if self.tls else HTTPConnection)(self.host, self.port, timeout=seconds)
 
     def _begun(
         self, connection: HTTPConnection, method: str, path: str, body: Mapping[str, Any] | None
