@@ -36,6 +36,10 @@ context ends with reason `length`. With `"shift": true`, which Ollama's clients 
 goes on without half of what follows the first `num_keep` tokens (4; -1: the prompt), and says how many it dropped; what
 is left is computed again, which takes as long as a prompt of its length.
 
+What many requests begin with is computed once while it is in memory, and reported as cached tokens. To have it after a
+model was unloaded, or the server ended, save it: `PUT /api/prefixes/NAME` with the model and `messages`, and later
+`POST /api/prefixes/NAME/load` with the model. It is refused for another model, or one that is loaded in another way.
+
 `format` is `"json"`, a JSON Schema, or a grammar: `{"type": "regex", "pattern": ...}`, `{"type": "lark", "grammar":
 ...}`, `{"type": "gbnf", "grammar": ...}`. What a model thinks before its answer is not held to it.
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, compile_path
 
-from puna.server import own
+from puna.server import own, prefixes
 from puna.server.access import Access
 from puna.server.anthropic import messages
 from puna.server.endpoints import Call, Endpoint, failed, serve
@@ -24,7 +24,7 @@ from puna.server.server import Server
 from puna.server.settings import Settings
 from puna.server.wire import json_reply
 
-TABLES = (answers, library, making, own, completions, responses, others, messages)
+TABLES = (answers, library, making, own, prefixes, completions, responses, others, messages)
 
 
 async def openapi(call: Call, ask: None) -> Response:

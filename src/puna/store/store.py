@@ -1,8 +1,9 @@
 """The store: one folder of blobs and manifests in Ollama's layout, shared by any number of processes.
 
     <root>/blobs/sha256-<hex>      <root>/manifests/<host>/<namespace>/<model>/<tag>
-    <root>/origins/sha256-<hex>    the path a hard-linked blob came from (Puna's own, as is the next)
+    <root>/origins/sha256-<hex>    the path a hard-linked blob came from (Puna's own, as are the next)
     <root>/downloads/<source>/     what has come of a download that was interrupted
+    <root>/prefixes/               beginnings of prompts that a server has saved
 
 It does not know what is inside a model.
 """

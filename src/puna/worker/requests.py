@@ -118,8 +118,36 @@ class RenderPrompt(Generate, kw_only=True, omit_defaults=True, tag="render_promp
     """What a prompt comes to by the model's template, and its tokens."""
 
 
+class SavePrefix(Addressed, kw_only=True, omit_defaults=True, tag="save_prefix", tag_field="ask"):
+    """Compute what messages, or a prompt as it is, come to, and write it to a file at `path`."""
+
+    path: str
+    prompt: str | list[int] = ""
+    messages: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+
+
+class LoadPrefix(Addressed, kw_only=True, omit_defaults=True, tag="load_prefix", tag_field="ask"):
+    """Go on from what the file at `path` has for who begins with its tokens."""
+
+    path: str
+
+
 class Measure(Struct, kw_only=True, tag="measure", tag_field="ask"):
     """What the process takes now."""
 
 
-Ask = Chat | Generate | Embed | Rerank | Tokenize | Detokenize | Decide | Render | RenderPrompt | Measure
+Ask = (
+    Chat
+    | Generate
+    | Embed
+    | Rerank
+    | Tokenize
+    | Detokenize
+    | Decide
+    | Render
+    | RenderPrompt
+    | SavePrefix
+    | LoadPrefix
+    | Measure
+)

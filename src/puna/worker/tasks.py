@@ -15,10 +15,12 @@ from puna.worker.requests import (
     Detokenize,
     Embed,
     Generate,
+    LoadPrefix,
     Measure,
     Render,
     RenderPrompt,
     Rerank,
+    SavePrefix,
     Tokenize,
 )
 
@@ -105,6 +107,19 @@ def rendered(model: Model, ask: Render | RenderPrompt) -> dict[str, Any]:
     return {"prompt": prompt.text, "tokens": prompt.tokens, "dropped": prompt.dropped}
 
 
+def save_prefix(model: Model, ask: SavePrefix) -> dict[str, Any]:
+    """How many tokens were saved."""
+    prompt: Any = ask.prompt
+    if ask.messages:
+        prompt = model.render(ask.messages, tools=ask.tools, add_generation_prompt=False)
+    return {"tokens": model.save_prefix(ask.path, prompt)}
+
+
+def load_prefix(model: Model, ask: LoadPrefix) -> dict[str, Any]:
+    """How many tokens can be gone on from."""
+    return {"tokens": len(model.load_prefix(ask.path))}
+
+
 def measure(model: Model, ask: Measure) -> dict[str, Any]:
     """Bytes that the process takes."""
     import resource
@@ -120,6 +135,8 @@ VALUES: dict[type, Callable[[Any, Any], dict[str, Any]]] = {
     Decide: decide,
     Render: rendered,
     RenderPrompt: rendered,
+    SavePrefix: save_prefix,
+    LoadPrefix: load_prefix,
     Measure: measure,
 }
 """What gives one value."""
