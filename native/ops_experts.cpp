@@ -3,7 +3,8 @@
 // A row and one of its choices are a pair. `route` puts pairs in order by expert, once for all products with the same
 // choices; those lie in that order from then on: `experts_act` converts every row once and puts it where its pairs are,
 // `experts` multiplies each expert that was chosen with all of its rows, reading it once, and `combine` brings the
-// results back to the rows that chose (or `ungroup` to the pairs).
+// results back to the rows that chose (or `ungroup` to the pairs). A pair whose id is below 0 chose none, and has no
+// place.
 
 #include <cstring>
 
@@ -43,7 +44,7 @@ struct Route {
     int32_t *used;    // how many experts were chosen; the others have no slot
     int32_t *expert;  // of each slot
     int32_t *start;   // of each slot, and the end: the first of its places
-    int32_t *place;   // of each pair
+    int32_t *place;   // of each pair, -1 where it chose none
     int32_t *slot;    // of each place
 
     Route(uint8_t *data, int64_t experts, int64_t pairs)
@@ -54,11 +55,11 @@ struct Route {
 
 int64_t one_unit(const Bound &, const Run &) { return 1; }
 
-// Expert 0 and a fault where there is no such one.
+// -1 where none was chosen; expert 0 and a fault where there is no such one.
 int64_t expert_of(const Bound &bound, const Run &run, int64_t pair) {
     const View &ids = bound.views[1];
     const int32_t id = ids.as<int32_t>()[pair * ids.strides[0]];
-    if (id >= 0 && id < bound.integer(0)) return id;
+    if (id < bound.integer(0)) return std::max(id, -1);
     run.fail(bound);
     return 0;
 }
@@ -67,14 +68,18 @@ void route(const Bound &bound, const Run &run, int64_t, int64_t) {
     const int64_t pairs = bound.views[1].shape[0], experts = bound.integer(0);
     const Route out(bound.views[0].data, experts, pairs);
     std::fill(out.start, out.start + experts + 1, 0);
-    for (int64_t p = 0; p < pairs; p++) out.start[expert_of(bound, run, p)]++;
+    for (int64_t p = 0; p < pairs; p++)
+        if (const int64_t e = expert_of(bound, run, p); e >= 0) out.start[e]++;
     int32_t at = 0;
     for (int64_t e = 0; e < experts; e++) {  // start[e] becomes where the next pair of expert e goes
         const int32_t count = out.start[e];
         out.start[e] = at;
         at += count;
     }
-    for (int64_t p = 0; p < pairs; p++) out.place[p] = out.start[expert_of(bound, run, p)]++;
+    for (int64_t p = 0; p < pairs; p++) {
+        const int64_t e = expert_of(bound, run, p);
+        out.place[p] = e < 0 ? -1 : out.start[e]++;
+    }
     int32_t used = 0, end = 0;
     for (int64_t e = 0; e < experts; e++) {  // start[e] is now the end of expert e
         const int32_t begin = end;
@@ -124,7 +129,14 @@ void experts_act(const Bound &bound, const Run &run, int64_t begin, int64_t end)
     const ActKind kind = ActKind(bound.integer(act_kind_of));
     float *made = reinterpret_cast<float *>(run.scratch);
     uint8_t *alone = run.scratch + row_room(*bound.step);
+    const int64_t chosen = route.start[*route.used];
+    const auto place_of = [&](int64_t pair) -> int64_t {
+        return !bound.integer(in_order) ? route.place[pair] : pair < chosen ? pair : -1;
+    };
     for (int64_t r = begin * grain; r < std::min(rows, end * grain); r++) {
+        bool wanted = false;
+        for (int64_t p = r * each; p < (r + 1) * each; p++) wanted |= place_of(p) >= 0;
+        if (!wanted) continue;
         const float *row = row_at(a, r);
         if (kernel >= 0) {
             run.kernels.rows.rows[kernel](row, row_at(bound.views[2], r), row_at(bound.views[3], r), made, k,
@@ -133,7 +145,9 @@ void experts_act(const Bound &bound, const Run &run, int64_t begin, int64_t end)
         }
         if (each > 1) quantize_rows(run.kernels.linear, kind, row, 0, 0, 1, 1, k, alone);
         for (int64_t p = r * each; p < (r + 1) * each; p++) {
-            const int64_t place = bound.integer(in_order) ? p : route.place[p], slot = route.slot[place];
+            const int64_t place = place_of(p);
+            if (place < 0) continue;
+            const int64_t slot = route.slot[place];
             const int64_t at = place - route.start[slot], count = route.rows(slot);
             uint8_t *act = act_of_slot(out.data, kind, route, slot, k);
             if (each > 1) place_row(run.kernels.linear, kind, alone, at, count, k, act);
@@ -169,6 +183,7 @@ Route route_of(const Bound &bound) {
 int64_t experts_units(const Bound &bound, const Run &run) {
     if (bound.views[0].shape[0] == 0) return 0;
     const Route route = route_of(bound);
+    if (*route.used == 0) return 0;
     return *route.used * bands(bound, route, run.threads).count;
 }
 
@@ -196,9 +211,12 @@ int64_t ungroup_units(const Bound &bound, const Run &) { return bound.views[0].s
 void ungroup(const Bound &bound, const Run &, int64_t begin, int64_t end) {
     const View &out = bound.views[0], &y = bound.views[1];
     const Route route(bound.views[2].data, bound.integer(0), out.shape[0]);
-    for (int64_t p = begin; p < end; p++)
-        std::memcpy(out.as<float>() + p * out.strides[0], row_at(y, route.place[p]),
-                    size_t(out.shape[1]) * sizeof(float));
+    const size_t bytes = size_t(out.shape[1]) * sizeof(float);
+    for (int64_t p = begin; p < end; p++) {
+        float *row = out.as<float>() + p * out.strides[0];
+        if (route.place[p] < 0) std::memset(row, 0, bytes);
+        else std::memcpy(row, row_at(y, route.place[p]), bytes);
+    }
 }
 
 // ---- combine: views out (t, n), y (pairs, n) in order by expert, shares (t, pairs of a row), route; ints: experts
@@ -216,13 +234,15 @@ void combine(const Bound &bound, const Run &, int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; unit++) {
         const int64_t t = unit / parts, first = unit % parts * combined_columns;
         const int64_t count = std::min(combined_columns, out.shape[1] - first);
-        float *sum = out.as<float>() + t * out.strides[0] + first;
-        std::fill(sum, sum + count, 0.0f);
+        double sum[combined_columns] = {};  // as `sum` adds, for who could not be combined
         for (int64_t j = 0; j < each; j++) {
+            if (route.place[t * each + j] < 0) continue;
             const float share = shares.as<float>()[t * shares.strides[0] + j * shares.strides[1]];
             const float *row = row_at(y, route.place[t * each + j]) + first;
             for (int64_t i = 0; i < count; i++) sum[i] += share * row[i];
         }
+        float *result = out.as<float>() + t * out.strides[0] + first;
+        for (int64_t i = 0; i < count; i++) result[i] = float(sum[i]);
     }
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from puna.generation import Answer, Begun, Chunk, Options, Stats, StopText, chun
 from puna.runtime import Runtime
 
 if TYPE_CHECKING:
+    from puna.engine.choosing import Chosen
     from puna.engine.constrain import Constraint, Vocabulary
     from puna.engine.sequence import Sequence
     from puna.template.parsing import Parser
@@ -27,7 +28,9 @@ class Answering:
         self._tokenizer = tokenizer
         self._answered = False
 
-    def answer(self, tokens: list[int], options: Options, parser: Parser | None, format: Any) -> Answer:
+    def answer(
+        self, tokens: list[int], options: Options, parser: Parser | None, format: Any, adapters: Mapping[str, float]
+    ) -> Answer:
         """What is wrong with a request is said at once; the rest waits until the first chunk is asked for."""
         runtime = self._runtime
         if not tokens:
@@ -35,7 +38,8 @@ class Answering:
         if len(tokens) >= runtime.context_length + runtime.reads:  # who reads it needs no room for the answer
             raise PromptTooLong(len(tokens), runtime.context_length, runtime.hparams.context_length)
         constraint = self._constraint(format, parser)
-        return Answer(lambda begun: self._chunks(tokens, options, parser, constraint, begun))
+        chosen = runtime.chosen(adapters)
+        return Answer(lambda begun: self._chunks(tokens, options, parser, constraint, chosen, begun))
 
     @cached_property
     def _words(self) -> Vocabulary:
@@ -61,6 +65,7 @@ class Answering:
         options: Options,
         parser: Parser | None,
         constraint: Constraint | None,
+        adapters: Chosen,
         begun: Begun,
     ) -> Generator[Chunk | None, None, None]:
         start = time.perf_counter()
@@ -73,7 +78,7 @@ class Answering:
         ends: dict[str, Any] = {"limit": options.num_predict, "stop_ids": stop_ids, "constraint": constraint}
         if options.shift:
             ends["keep"] = options.num_keep if options.num_keep >= 0 else len(prompt)
-        sequence = engine.submit(prompt, options.sampling, text=text, **ends)
+        sequence = engine.submit(prompt, options.sampling, text=text, adapters=adapters, **ends)
         begun(lambda: engine.cancel(sequence), lambda: engine.wait(sequence))
         try:
             last = yield from chunks(engine.ready(sequence), self._tokenizer, StopText(options.stop), parser)

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 AdapterRef = str | PathLike[str] | tuple[str | PathLike[str], float]
 """An adapter to run a model with: its path, or that and the factor of its change."""
 
+Chosen = str | Sequence[str] | Mapping[str, float]
+"""Adapters of one answer: a name, names, or names with the factors of their changes."""
+
 
 def load(
     ref: str | PathLike[str],
@@ -140,12 +143,22 @@ class Model:
         """
         self._runtime.prepare(progress, wait=wait)
 
+    def add_adapter(self, name: str, path: str | PathLike[str]) -> None:
+        """Have a LoRA adapter (a GGUF file or a PEFT directory) at hand, which answers may choose by its name.
+
+        Answers under way go on. ModelError for one that does not fit, that is no sum (DoRA), or that replaces tensors.
+        """
+        self._runtime.add_adapter(name, path)
+
     # ---- tokens -----------------------------------------------------------------------------------------------------
 
-    def logits(self, tokens: Sequence[int], *, text: str | Sequence[int] = ()) -> NDArray[np.float32]:
+    def logits(
+        self, tokens: Sequence[int], *, text: str | Sequence[int] = (), adapters: Chosen = ()
+    ) -> NDArray[np.float32]:
         """Logits after each token of a fresh sequence: float32 (len(tokens), vocab). Leaves no state behind.
 
-        Of an encoder-decoder `text` is what the encoder reads, and `tokens` are the decoder's.
+        Of an encoder-decoder `text` is what the encoder reads, and `tokens` are the decoder's. `adapters` as in
+        `generate`.
         """
         if self.encoder:
             raise RequestError(f"'{self.arch}' is an encoder and has no logits; use embed()")
@@ -154,20 +167,27 @@ class Model:
             raise PromptTooLong(len(ids), self.context_length, self.hparams.context_length)
         if len(read) > self.context_length:
             raise PromptTooLong(len(read), self.context_length, self.hparams.context_length)
-        return self._runtime.engine.forward(ids, text=read)
+        return self._runtime.engine.forward(ids, text=read, adapters=self._runtime.chosen(factors_of(adapters)))
 
     def generate(
-        self, prompt: str | Sequence[int], *, parser: Parser | None = None, format: Any = None, **options: Any
+        self,
+        prompt: str | Sequence[int],
+        *,
+        parser: Parser | None = None,
+        format: Any = None,
+        adapters: Chosen = (),
+        **options: Any,
     ) -> Answer:
         """Continue a text, taken as it is, or token ids. Options are named as in Ollama, and `ignore_eos`.
 
         A `parser` (as of `open_parser`) tells thinking and tool calls from content; without, all is content. `format`,
-        "json" or a JSON Schema or a grammar (puna.engine.constrain), is what the content will match.
+        "json" or a JSON Schema or a grammar (puna.engine.constrain), is what the content will match. `adapters`, of
+        those that `add_adapter` named, are for this answer alone: {"sql": 0.5}, or ["sql"] with a factor of 1.
         RequestError for a wrong option, PromptTooLong for a prompt that does not fit, both at once. Closing the
         iterator ends the generation.
         """
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else self._checked(prompt)
-        return self._answer(tokens, parser, format, options)
+        return self._answer(tokens, parser, format, adapters, options)
 
     def chat(
         self,
@@ -176,6 +196,7 @@ class Model:
         tools: Sequence[Mapping[str, Any]] | None = None,
         format: Any = None,
         think: bool | str | None = None,
+        adapters: Chosen = (),
         **options: Any,
     ) -> Answer:
         """Answer a conversation, rendered by the model's chat template; options as in `generate`.
@@ -186,7 +207,7 @@ class Model:
         messages = list(messages)
         prompt = self.render(messages, tools=tools, think=think)
         parser = self.open_parser(messages, tools=tools, think=think, prompt=prompt)
-        return self._answer(self.tokenizer.encode(prompt), parser, format, options)
+        return self._answer(self.tokenizer.encode(prompt), parser, format, adapters, options)
 
     def step(self) -> None:
         """Compute a step for all answers under way, for who reads them by `Answer.ready`; others have no need to."""
@@ -457,10 +478,20 @@ class Model:
             raise RequestError(f"token {wrong[0]} is outside the vocabulary; ids run from 0 to {size - 1}")
         return ids
 
-    def _answer(self, tokens: list[int], parser: Parser | None, format: Any, options: Mapping[str, Any]) -> Answer:
+    def _answer(
+        self, tokens: list[int], parser: Parser | None, format: Any, adapters: Chosen, options: Mapping[str, Any]
+    ) -> Answer:
         self._check_generates()
-        return self._answering.answer(tokens, parse_options(self.opened.params, options), parser, format)
+        parsed = parse_options(self.opened.params, options)
+        return self._answering.answer(tokens, parsed, parser, format, factors_of(adapters))
 
     @cached_property
     def _answering(self) -> Answering:
         return Answering(self._runtime, self.tokenizer)
+
+
+def factors_of(adapters: Chosen) -> dict[str, float]:
+    """Names of adapters with the factors of their changes; 1 where only names are given."""
+    if isinstance(adapters, Mapping):
+        return dict(adapters)
+    return dict.fromkeys([adapters] if isinstance(adapters, str) else adapters, 1.0)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from math import isfinite
 from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +18,7 @@ from puna.arch.binding import read_hparams
 from puna.create.structure import find_built_like
 from puna.dtypes import DTYPES
 from puna.embedding import Embedding, embedding_of
-from puna.errors import GraphError, ModelError
+from puna.errors import GraphError, ModelError, RequestError
 from puna.formats.gguf_kinds import no_model
 from puna.opened import Opened
 from puna.reranking import HEADS
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from puna.arch.base import Architecture, Hparams
     from puna.backends.base import Backend, Progress, Weights
     from puna.backends.choosing import Choice
+    from puna.create.adapters.base import Base
     from puna.engine.adapters import Grafted
+    from puna.engine.choosing import Chosen
     from puna.engine.embedder import Embedder
     from puna.engine.engine import Engine
     from puna.engine.reader import Reader
@@ -54,6 +57,7 @@ class Runtime:
         self._making = threading.RLock()
         self._progress: Progress | None = None
         self._begun = self.load_seconds = 0.0
+        self._named: dict[str, int] = {}  # adapters that sequences may have, by the engine's numbers
 
     @cached_property
     def arch(self) -> Architecture:
@@ -173,10 +177,38 @@ class Runtime:
 
         if not self.opened.adapters:
             return graft(self.opened.tensors, ())
-        from puna.create.adapters.base import Base, open_adapter
+        from puna.create.adapters.base import open_adapter
 
-        base = Base(self.opened.source, self.arch, self.hparams, self.opened.tensors)
+        base = self._base
         return graft(base.tensors, [(open_adapter(path, base), factor) for path, factor in self.opened.adapters])
+
+    @cached_property
+    def _base(self) -> Base:
+        from puna.create.adapters.base import Base
+
+        return Base(self.opened.source, self.arch, self.hparams, self.opened.tensors)
+
+    def add_adapter(self, name: str, path: str | PathLike[str]) -> None:
+        """A LoRA adapter that sequences may have from now on, by a name that is new."""
+        if not name or name in self._named:
+            raise ModelError(f"adding an adapter: the name {name!r} is {'taken' if name else 'empty'}; another works")
+        if self.encoder or self.reads:
+            raise ModelError(f"adding the adapter {name}: '{self.arch.name}' takes adapters when it is loaded only")
+        from puna.create.adapters.base import check_runs, open_adapter
+
+        adapter = open_adapter(path, self._base)
+        check_runs(adapter, self._base)
+        self._named[name] = self.engine.choosing.add(adapter)
+
+    def chosen(self, adapters: Mapping[str, float]) -> Chosen:
+        """What the engine calls adapters of these names and factors; RequestError names one that is not there."""
+        for name, factor in adapters.items():
+            if name not in self._named:
+                known = f"known: {', '.join(self._named)}" if self._named else "add_adapter() makes one known"
+                raise RequestError(f"adapter {name!r} is unknown; {known}")
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or not isfinite(factor):
+                raise RequestError(f"adapter {name!r}: its factor is {factor!r}; a number would work")
+        return tuple(sorted((self._named[name], float(factor)) for name, factor in adapters.items() if factor))
 
     def observer(self, limits: Limits, observe: Callable[[Tensor], Sequence[Tensor]]) -> Runner:
         """A runner for batches of these `limits` whose outputs are what `observe` finds in the graph."""
@@ -208,7 +240,7 @@ class Runtime:
         kind = DTYPES[self._kv_type.upper()]
         kept = states(self.arch.caches(self.hparams), size.slots, size.states, kind, size.windows)
         cache = [node for kv in kept for node in (*kv.kept, *kv.recurrent)]
-        weights = sum(tensor.dtype.nbytes(tensor.shape) for tensor in self.opened.tensors.values())
+        weights = sum(tensor.dtype.nbytes(tensor.shape) for tensor in self._grafted.weights.values())
         return weights + sum(node.dtype.nbytes(cast("tuple[int, ...]", node.shape)) for node in cache)
 
     def _runner(self, hidden: bool) -> Runner:

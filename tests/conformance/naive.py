@@ -163,7 +163,8 @@ def experts(x, w, ids, bias, attrs):
     for t, chosen in enumerate(ids):
         rows = x[t] if x[t] and isinstance(x[t][0], list) else [x[t]] * len(chosen)
         pairs = zip(rows, chosen, strict=True)
-        out.append([linear([row], w[e], None if bias is None else bias[e], attrs)[0] for row, e in pairs])
+        none = [0.0] * len(w[0])
+        out.append([linear([r], w[e], bias and bias[e], attrs)[0] if e >= 0 else none for r, e in pairs])
     return out
 
 

@@ -119,8 +119,10 @@ class Backend(Protocol):
         """Whether it runs this op with these dtypes, shapes and attributes itself."""
         ...
 
-    def load(self, weights: Mapping[str, Stored], progress: Progress | None = None) -> Weights:
-        """Take the weights into the layout this backend computes with."""
+    def load(
+        self, weights: Mapping[str, Stored], progress: Progress | None = None, *, beside: Weights | None = None
+    ) -> Weights:
+        """Take the weights into the layout this backend computes with; those of `beside` are there too, as they are."""
         ...
 
     def compile(

@@ -21,8 +21,10 @@ class Weights:
 
     nbytes = 0
 
-    def __init__(self, stored: Mapping[str, Stored]) -> None:
-        self.shapes = {name: tensor.shape for name, tensor in stored.items()}
+    def __init__(self, stored: Mapping[str, Stored], beside: Weights | None) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {name: tensor.shape for name, tensor in stored.items()}
+        if beside is not None:
+            self.shapes |= beside.shapes
 
     def finish(self) -> None:
         """Nothing is under way."""
@@ -79,9 +81,11 @@ class NullBackend:
         """All of them."""
         return True
 
-    def load(self, weights: Mapping[str, Stored], progress: Progress | None = None) -> Weights:
+    def load(
+        self, weights: Mapping[str, Stored], progress: Progress | None = None, *, beside: Weights | None = None
+    ) -> Weights:
         """Notes names and shapes."""
-        return Weights(weights)
+        return Weights(weights, beside)
 
     def compile(
         self,

@@ -172,10 +172,10 @@ def top_k(x: F32, *, count: int) -> Array:
 
 
 def experts(x: F32, w: F32, ids: Array, bias: F32 | None) -> F32:
-    """Each row times the matrices of its experts, one expert after the other."""
+    """Each row times the matrices of its experts, one expert after the other; 0 where it has none."""
     rows = np.broadcast_to(x[:, None, :], (*ids.shape, x.shape[-1])) if x.ndim == 2 else x
     out = np.zeros((*ids.shape, w.shape[1]), np.float32)
-    for expert in np.unique(ids):
+    for expert in np.unique(ids[ids >= 0]):
         chosen = ids == expert
         out[chosen] = linear(rows[chosen], w[expert], None if bias is None else bias[expert])
     return out
@@ -263,11 +263,14 @@ def evaluate(node: Tensor, arrays: Sequence[Array | None], sizes: Mapping[str, i
 class Weights:
     """Stored tensors, turned into float32 arrays when first used."""
 
-    def __init__(self, stored: Mapping[str, Stored]) -> None:
+    def __init__(self, stored: Mapping[str, Stored], beside: Weights | None) -> None:
         self._stored = stored
+        self._beside = beside
         self._arrays: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:
+        if self._beside is not None and name not in self._stored:
+            return self._beside[name]
         if name not in self._arrays:
             if name not in self._stored:
                 raise BackendError(f"backend 'numpy': weight '{name}' was not loaded")
@@ -372,9 +375,11 @@ class NumpyBackend:
         """All of them."""
         return node.op in FUNCTIONS or node.op in ("cast", "write")
 
-    def load(self, weights: Mapping[str, Stored], progress: Progress | None = None) -> Weights:
+    def load(
+        self, weights: Mapping[str, Stored], progress: Progress | None = None, *, beside: Weights | None = None
+    ) -> Weights:
         """Keeps the handles; arrays are made when first used."""
-        return Weights(weights)
+        return Weights(weights, beside)
 
     def compile(
         self,

@@ -19,7 +19,7 @@ from puna.graph.adapt import LowRank, Place
 
 
 @dataclass(frozen=True)
-class _Scaled:
+class Scaled:
     """A matrix times a number, so that no step of the program multiplies by it (a `puna.dtypes.Stored`)."""
 
     source: Stored
@@ -62,7 +62,7 @@ def graft(tensors: Mapping[str, Stored], adapters: Iterable[tuple[Adapter, float
         for name, pair in adapter.pairs.items():
             if pair.magnitude is not None:
                 raise ModelError(f"adapter {adapter.source.name}: it is a DoRA, which is no sum; merging works")
-            matrices = (("a", pair.a), ("b", _Scaled(pair.b, pair.scale * factor)))
+            matrices = (("a", pair.a), ("b", Scaled(pair.b, pair.scale * factor)))
             leaves = {f"adapter.{number}.{name}.lora_{part}": matrix for part, matrix in matrices}
             weights |= leaves
             a, b = (weight(n, m.shape, m.dtype) for n, m in leaves.items())

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.cache import BLOCK
+from puna.engine.choosing import Choosing, Chosen
 from puna.engine.held import Held, Row
 from puna.engine.memory import Memory
 from puna.engine.runner import Limits, Part, Runner
@@ -116,13 +117,15 @@ class Engine:
         constraint: Constraint | None = None,
         text: Iterable[int] = (),
         keep: int | None = None,
+        adapters: Chosen = (),
     ) -> Sequence:
         """A new sequence after the prompt `tokens`; `limit` < 0 generates until the context is full.
 
         With `keep` a full context goes on from so many first tokens and the later half of the others, until as many as
         ENDLESS contexts are generated.
-        `text` is what an encoder reads for it, where the model has one beside a decoder. RequestError for an empty
-        prompt or text; PromptTooLong where the prompt leaves no room for a token, or the text is longer than a context.
+        `text` is what an encoder reads for it, where the model has one beside a decoder. `adapters` are those of the
+        runner's `choosing` that it is to have. RequestError for an empty prompt or text; PromptTooLong where the prompt
+        leaves no room for a token, or the text is longer than a context.
         """
         prompt = list(tokens)
         if not prompt:
@@ -134,13 +137,24 @@ class Engine:
         limit = most if limit < 0 else min(limit, most)
         sampler = Sampler(sampling, self._runner.best, constraint)
         sequence = Sequence(prompt, sampler, limit, frozenset(stop_ids), self._clock, keep)
-        sequence.held.text = self._text(text)
+        sequence.held.text, sequence.held.key = self._text(text), self._chosen(adapters)
         with self._lock:
             if limit == 0:
                 sequence.reason = StopReason.LENGTH
             else:
                 self._scheduler.waiting.append(sequence)
         return sequence
+
+    @property
+    def choosing(self) -> Choosing:
+        """The adapters that sequences may have."""
+        return self._runner.choosing
+
+    def _chosen(self, adapters: Chosen) -> Chosen:
+        """Made ready here, so that no step waits for it."""
+        if adapters:
+            self._runner.choosing.ready(adapters)
+        return adapters
 
     def _text(self, tokens: Iterable[int]) -> tuple[int, ...]:
         text = tuple(tokens)
@@ -243,18 +257,21 @@ class Engine:
         if self._reader is not None and computed == 0:
             self._reader.read(held.text, held.read)
 
-    def forward(self, tokens: list[int], *, last: bool = False, text: Iterable[int] = ()) -> NDArray[np.float32]:
+    def forward(
+        self, tokens: list[int], *, last: bool = False, text: Iterable[int] = (), adapters: Chosen = ()
+    ) -> NDArray[np.float32]:
         """Results for every token of a fresh sequence, or the last only: (rows, width). Leaves no state behind.
 
-        `text` as for `submit`.
+        `text` and `adapters` as for `submit`.
         """
         if not tokens:
             raise RequestError("no tokens: at least one is needed")
         if len(tokens) > self.context_length:
             raise PromptTooLong(len(tokens), self.context_length)
+        held = Held(text=self._text(text), key=self._chosen(adapters))
         with self._lock:
             self._take_out()
-            memory, held = self._scheduler.memory, Held(text=self._text(text))
+            memory = self._scheduler.memory
             try:
                 size = self._runner.limits.tokens if last else self._runner.limits.outputs
                 out = np.empty((1 if last else len(tokens), self._runner.width), np.float32)
@@ -321,4 +338,5 @@ class Engine:
 def part(tokens: list[int], start: int, held: Held) -> Part:
     """A sequence's part of a step that its memory was prepared for."""
     windows = {reach: row.numbers for reach, row in held.windows.items()}
-    return Part(tokens, start, held.blocks, held.after, held.state, windows, held.read, len(held.text))
+    more = held.read, len(held.text), held.key
+    return Part(tokens, start, held.blocks, held.after, held.state, windows, *more)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from puna.cache import BLOCK
 
 if TYPE_CHECKING:
+    from puna.engine.choosing import Chosen
     from puna.engine.tree import Node
 
 NONE = -1
@@ -38,8 +38,8 @@ class Held:
 
     `blocks` of all positions, and `windows` by reach. `state`: the slot of its memory now; `after`: of that behind the
     step under way. `text`: tokens that an encoder reads for it, and `read` the blocks of them. `key` is of texts whose
-    beginnings it may share; of its blocks `shared` are in the tree, the last of them in `node`, and its latest place is
-    behind `placed` tokens.
+    beginnings it may share: the adapters that it is computed with; of its blocks `shared` are in the tree, the last of
+    them in `node`, and its latest place is behind `placed` tokens.
     """
 
     blocks: list[int] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Held:
     after: int = NONE
     text: tuple[int, ...] = ()
     read: list[int] = field(default_factory=list)
-    key: Hashable = None
+    key: Chosen = ()
     node: Node | None = None
     shared: int = 0
     placed: int = 0

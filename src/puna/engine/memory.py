@@ -10,13 +10,16 @@ and a slot, in whose stead the next step takes another.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from puna.cache import BLOCK
 from puna.engine.held import NONE, Held, Row
 from puna.engine.pool import Pool
 from puna.engine.tree import Node, Place, Tree, alike
+
+if TYPE_CHECKING:
+    from puna.engine.choosing import Chosen
 
 ENDS = 2
 """The places of a conversation that are worth most: its last prompt's end, and its own."""
@@ -205,7 +208,7 @@ class Memory:
             self.tree.touch(node)
         self.release(held)
 
-    def find(self, tokens: Sequence[int], key: Hashable = None) -> Found:
+    def find(self, tokens: Sequence[int], key: Chosen = ()) -> Found:
         """What already stands for a beginning of `tokens`: whole blocks, and behind them a part of one.
 
         That part, if it is most of what a conversation ended with, will be taken from that.
@@ -226,7 +229,7 @@ class Memory:
     def _may_be_taken(self, node: Node) -> bool:
         return not node.children and self.blocks.holders[node.block] == 1
 
-    def begin(self, found: Found, key: Hashable = None) -> Held:
+    def begin(self, found: Found, key: Chosen = ()) -> Held:
         """What a sequence holds that begins with what was found."""
         node, length, place = found
         if not length:

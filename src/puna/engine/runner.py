@@ -15,6 +15,7 @@ from puna.arch.binding import bind
 from puna.backends.base import Backend, Bounds, Memory, Program, Weights
 from puna.cache import BLOCK
 from puna.dtypes import DTYPES, DType, Stored
+from puna.engine.choosing import Choosing, Chosen
 from puna.errors import ModelError, RequestError
 from puna.graph import Tensor
 from puna.graph.adapt import LowRank, Place, adapt
@@ -44,7 +45,7 @@ class Part(NamedTuple):
 
     Its memory per sequence is left in slot `state`; it was in slot `before`, if not in the same. `windows` are the
     blocks by reach, where they are others; of blocks out of reach any number will do. `read` are the blocks of the
-    `read_length` tokens of the text that an encoder read for it.
+    `read_length` tokens of the text that an encoder read for it. `adapters` are those that it chose.
     """
 
     tokens: list[int]
@@ -55,6 +56,7 @@ class Part(NamedTuple):
     windows: Mapping[int, list[int]] = {}
     read: Sequence[int] = ()
     read_length: int = 0
+    adapters: Chosen = ()
 
 
 class Runner:
@@ -79,10 +81,18 @@ class Runner:
         _check_kept(specs, DTYPES[kv_type.upper()])
         reaches = cache.reaches(specs)
         states = cache.states(specs, limits.slots, limits.states, DTYPES[kv_type.upper()], limits.windows)
-        output = arch.forward(bind(arch, hp, tensors), hp, cache.batch(limits.table, reaches), states)
+        batch = cache.batch(limits.table, reaches)
+        output = arch.forward(bind(arch, hp, tensors), hp, batch, states)
         output = adapt([output], changes, partly=arch.encoder is not None)[0] if changes else output
-        output = last_hidden(output) if hidden else output
-        bounds = Bounds(T=limits.tokens, O=limits.outputs, S=limits.sequences)
+
+        def compiled(output: Tensor, weights: Weights, beside: Program | None = None) -> Program:
+            output = last_hidden(output) if hidden else output
+            bounds = Bounds(T=limits.tokens, O=limits.outputs, S=limits.sequences)
+            return backend.compile(observe(output) if observe else [output], weights, bounds, beside=beside)
+
+        def adapted(output: Tensor, more: Mapping[str, Stored]) -> Program:
+            return compiled(output, backend.load(more, beside=weights), self._program)
+
         self.limits = limits
         self.recurrent = any(spec.recurrent for spec in specs)
         self.states = {
@@ -92,8 +102,9 @@ class Runner:
         }
         """Their reach, of those in blocks of their own; 0: in blocks of all positions; None: memories."""
         self.best = backend.best
-        self.width = int(output.shape[-1])  # type: ignore[arg-type]  # only the first axis is symbolic
-        self._program = backend.compile(observe(output) if observe else [output], weights, bounds)
+        self.width = int((last_hidden(output) if hidden else output).shape[-1])  # type: ignore[arg-type]  # a number
+        self._program = compiled(output, weights)
+        self.choosing = Choosing(output, batch.outputs, tensors, limits.tokens, adapted)
         self._rows = {n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "types")}
         self._tables = {reach: _Table(reach, limits) for reach in (0, *reaches)}
         self._by_sequence = {n: np.zeros(limits.sequences, np.int32) for n in BY_SEQUENCE}
@@ -128,7 +139,7 @@ class Runner:
             rows["types"][:] = 0
             rows["types"][: len(types)] = types
             self._typed = bool(types)
-        for s, (tokens, start, blocks, state, before, windows, read, read_length) in enumerate(parts):
+        for s, (tokens, start, blocks, state, before, windows, read, read_length, _) in enumerate(parts):
             begin, end = end, end + len(tokens)
             for reach, table in self._tables.items():
                 table.fill(s, windows.get(reach, blocks), slice(begin, end), start)
@@ -144,7 +155,10 @@ class Runner:
             else:
                 rows["positions"][begin:end] = np.arange(start, start + len(tokens), dtype=np.int32)
         self._outputs[: len(outputs)] = outputs
-        return self._program.run(self._views(end, len(parts), len(outputs)))
+        views = self._views(end, len(parts), len(outputs))
+        if any(part.adapters for part in parts):
+            return self.choosing.run(views, [(len(part.tokens), part.adapters) for part in parts])
+        return self._program.run(views)
 
     def _views(self, tokens: int, sequences: int, outputs: int) -> dict[str, NDArray[Any]]:
         """What is filled of each array; those of the step before, if as many are."""

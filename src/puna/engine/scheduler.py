@@ -10,13 +10,17 @@ steps end there.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from puna.cache import BLOCK
 from puna.engine.memory import Memory
 from puna.engine.sequence import Sequence
 from puna.engine.tree import blocks_alike
+
+if TYPE_CHECKING:
+    from puna.engine.choosing import Chosen
 
 FAR = 2048
 """Tokens of a prompt from one place to the next, at least; and as many windows, which a place holds one of."""
@@ -90,7 +94,7 @@ class Scheduler:
             sequence.cached = sequence.cached or sequence.computed
 
     def _ahead(
-        self, others: Iterable[Sequence], beginning: list[int], key: Hashable, least: int
+        self, others: Iterable[Sequence], beginning: list[int], key: Chosen, least: int
     ) -> tuple[Sequence, int] | None:
         """Who will have computed most of a beginning, and how much; None if that is no more than `least`."""
         reading = [s for s in others if s.pending > 1 and s.held.key == key and not s.held.text]

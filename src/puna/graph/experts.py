@@ -50,8 +50,10 @@ def _experts_meaning(node: Tensor) -> Tensor:
     (rows, count), (_, n, k) = ids.shape, w.shape
     column = x.reshape(rows, count if len(x.shape) == 3 else 1, k, 1)
     column = apply("expand", column, shape=(rows, count, k, 1))
-    y: Tensor = apply("matmul", apply("take", values_of(w), ids), column).reshape(rows, count, n)
-    return y if bias is None else y + apply("take", values_of(bias), ids)
+    chosen, none = apply("maximum", ids, constant(0)), apply("less", ids, constant(0)).reshape(rows, count, 1)
+    y: Tensor = apply("matmul", apply("take", values_of(w), chosen), column).reshape(rows, count, n)
+    y = y if bias is None else y + apply("take", values_of(bias), chosen)
+    return apply("where", none, constant(np.float32(0)), y)
 
 
 for _op in (
@@ -65,7 +67,7 @@ for _op in (
     Op(
         "experts",
         "x[t] @ w[ids[t, j]].T + bias[ids[t, j]]; w of any dtype, (E, N, K). x is (T, K), or (T, k, K) with a row for "
-        "each choice.",
+        "each choice. An id below 0 chooses none: its result is 0.",
         _experts,
         QUANTIZED_NMSE,
         _experts_meaning,

@@ -44,12 +44,14 @@ class CpuBackend:
         """Whether there is a kernel for this node."""
         return supports(node)
 
-    def load(self, weights: Mapping[str, Stored], progress: Progress | None = None) -> Weights:
+    def load(
+        self, weights: Mapping[str, Stored], progress: Progress | None = None, *, beside: Weights | None = None
+    ) -> Weights:
         """Keeps the handles; a weight is packed when a graph that reads it is compiled, in the background.
 
         `progress` is called by who waits for it: the first run, or `finish`.
         """
-        return Weights(weights, self._pool, progress)
+        return Weights(weights, self._pool, progress, beside)
 
     def compile(
         self,

@@ -96,7 +96,7 @@ def _activations(lowering: Lowering, node: Tensor, kind: int) -> View:
     if key not in lowering.shared:
         made = x in lowering.deferred and not lowering.is_emitted(x)
         if made:
-            operands = [_in_order(lowering, source) for source in x.sources]
+            operands = [_in_order(lowering, source) for source in ([x] if x.op == "experts" else x.sources)]
             lowering.absorbed(x)
         else:
             rows = lowering.rows(lowering.view(x))
@@ -111,7 +111,7 @@ def _activations(lowering: Lowering, node: Tensor, kind: int) -> View:
             out,
             *(*operands, None, None)[:3],
             _route(lowering, node),
-            ints=(row_kernel(x) if made else -1, kind, count, each, int(made)),
+            ints=(row_kernel(x) if made and x.op != "experts" else -1, kind, count, each, int(made)),
             floats=(x.attrs.get("eps", 0.0),),
             tiny=each > 1,  # of one token: that row is converted once, of `each` rows every thread would convert all
             label=f"act of {x.op} for experts",

@@ -1,6 +1,7 @@
 """Which nodes between products of experts may have their rows in order by expert, as those lie after each other.
 
     experts, experts -> gated activation -> experts -> times shares -> sum over choices
+    experts -> experts -> ...
 
 A node of this chain is deferred (fuse.py) where all its readers take it in that order.
 """
@@ -54,7 +55,8 @@ def _are_shares(shares: Tensor, y: Tensor) -> bool:
 def _takes(reader: Tensor, node: Tensor, found: set[Tensor]) -> bool:
     if is_weighted(node):
         return reader.op == "sum" and reader.attrs["axis"] == 1
-    if reader.op == "experts":  # products are read as they are by row ops only
+    if reader.op == "experts":
         same = reader.inputs[0] is node and reader.inputs[2] is choices(node) and node not in reader.inputs[1:]
-        return same and node.op in ROW_OPS and reader.inputs[1].shape[0] == node.sources[0].inputs[1].shape[0]
+        product = node if node.op == "experts" else node.sources[0]
+        return same and reader.inputs[1].shape[0] == product.inputs[1].shape[0]
     return reader in found and node.op == "experts"

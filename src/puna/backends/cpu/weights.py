@@ -35,8 +35,15 @@ PATIENCE = 0.05
 class Weights:
     """Stored tensors by name, and what was made of them so far."""
 
-    def __init__(self, stored: Mapping[str, Stored], pool: _native.Pool, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        stored: Mapping[str, Stored],
+        pool: _native.Pool,
+        progress: Progress | None,
+        beside: Weights | None = None,
+    ) -> None:
         self._stored = stored
+        self._beside = beside  # whose weights are there too
         self._pool = pool
         self._progress = progress
         self._packed: dict[str, Bytes] = {}
@@ -53,7 +60,7 @@ class Weights:
 
     def stored(self, name: str, shape: tuple[int, ...], dtype: DType | None = None) -> Stored:
         """The handle of a weight; BackendError where it was not loaded, or differs from what the graph says."""
-        tensor = self._stored.get(name)
+        tensor = self._owner(name)._stored.get(name)
         if tensor is not None and tuple(tensor.shape) == shape and dtype in (None, tensor.dtype):
             return tensor
         found = "nothing by that name" if tensor is None else f"shape {tuple(tensor.shape)}, {tensor.dtype}"
@@ -62,10 +69,15 @@ class Weights:
 
     def is_packed(self, name: str) -> bool:
         """Whether the panels exist already."""
-        return name in self._packed
+        return name in self._owner(name)._packed
+
+    def _owner(self, name: str) -> Weights:
+        return self if self._beside is None or name in self._stored else self._beside
 
     def packed(self, name: str, shape: tuple[int, ...], dtype: DType) -> Bytes:
         """Where the panels of a matrix, or of (E, N, K) matrices one after the other, are or will be."""
+        if (owner := self._owner(name)) is not self:
+            return owner.packed(name, shape, dtype)
         if name not in self._packed:
             raw, (*count, n, k), kind = self.raw(name, shape, dtype), shape, type_id(dtype)
             matrices = count[0] if count else 1
@@ -78,6 +90,8 @@ class Weights:
 
     def start(self) -> None:
         """Begin to pack what was asked for."""
+        if self._beside is not None:
+            self._beside.start()
         if jobs := self._jobs:
             require(sum(out.nbytes for *_, out, _ in jobs), "the weights")
             self._packing.append((_native.Packing(jobs, self._pool.size), sum(raw.nbytes for *_, raw, _, _ in jobs)))
@@ -85,6 +99,8 @@ class Weights:
 
     def finish(self) -> None:
         """Wait until all that was begun is packed, and report progress; BackendError in a process forked meanwhile."""
+        if self._beside is not None:
+            self._beside.finish()
         with self._lock:
             while self._packing:
                 packing, total = self._packing[0]
@@ -126,6 +142,8 @@ class Weights:
 
     def values(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """The values: float32, or the integers stored."""
+        if (owner := self._owner(name)) is not self:
+            return owner.values(name, shape)
         if name not in self._values:
             tensor = self.stored(name, shape)
             self._values[name] = np.ascontiguousarray(tensor.numpy())

@@ -205,3 +205,9 @@ def experts(op: str) -> Iterator[Case]:
     make = Maker()
     ids, x = make.input(np.full((40, 1), 1, np.int32), T), make.input(make.floats(40, 96), T).slice(1, 32, 96)
     yield make.case("all to one, of part of a row", apply(op, x, make.weight(make.floats(2, 16, 64)), ids, None))
+    for tokens, lowest, highest in ((9, -2, 3), (4, -1, 0)):
+        make = Maker()
+        ids = make.input(make.rng.integers(lowest, highest, (tokens, 2)).astype(np.int32), T)
+        w, bias = make.weight(make.floats(3, 33, 64), dtypes.F16), make.weight(make.floats(3, 33))
+        node = apply(op, make.input(make.floats(tokens, 64), T), w, ids, bias)
+        yield make.case(f"{'some' if highest else 'all'} chose none", node)
