@@ -403,7 +403,7 @@ def test_what_works_where_a_prompt_does_not_fit_is_said(path, model):
     for call in (model.generate, lambda text: model.logits(list(text.encode()))):
         with pytest.raises(errors.PromptTooLong, match=r"holds 256, the model's maximum; shorten the prompt$"):
             call("a" * 300)
-    with pytest.raises(errors.PromptTooLong, match=r"holds 64; shorten .* or raise context_length .* up to 256$"):
+    with pytest.raises(errors.PromptTooLong, match=r"holds 64; shorten .* or raise the context length .* up to 256$"):
         short.generate("a" * 300)
     with pytest.raises(errors.PromptTooLong, match=r"maximum; shorten the prompt or ask for truncation$"):
         model.embed("a" * 300)

@@ -18,19 +18,20 @@ _FILES = "formats quants machine dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 # Modules: a model as its user holds it, where both roads meet.
-_MODEL = "rendering verifying model answering deciding embedding prompting reranking runtime facts opened generation"
+_MODEL = "rendering verifying model answering deciding embedding encoding prompting reranking runtime facts opened generation"
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server worker bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
     "server": f"puna worker runtime facts opened generation create store template {_FILES}",  # computes nothing
-    "worker": f"model generation template {_FILES}",  # one model in a process
+    "worker": f"model reranking generation template {_FILES}",  # one model in a process
     "bench": f"runtime opened engine {_RUN} {_FILES}",  # token ids: no text
     "parsing": f"rendering model template {_FILES}",
     "rendering": f"model opened store template {_FILES}",
     "verifying": f"opened create store {_FILES}",
-    "model": f"answering deciding embedding runtime prompting reranking opened generation {_ROADS} {_RUN} {_FILES}",
+    "model": f"answering deciding encoding runtime prompting reranking opened generation {_ROADS} {_RUN} {_FILES}",
     "answering": f"runtime generation engine template tokenizer {_FILES}",
     "deciding": f"engine tokenizer {_FILES}",
+    "encoding": f"runtime embedding reranking tokenizer {_FILES}",
     "runtime": f"embedding reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
     "prompting": "opened tokenizer template errors",
     "reranking": "tokenizer errors",
@@ -60,7 +61,8 @@ LAYERS = {
 
 # Where each library outside the standard library may be imported. `puna.backends` holds one module per library.
 _ARRAYS = (
-    "reranking deciding model opened create engine store tokenizer media formats nn cache backends graph quants dtypes"
+    "reranking deciding encoding model opened create engine store tokenizer media formats nn cache backends graph "
+    "quants dtypes"
 )
 LIBRARIES = {
     "click": "cli",

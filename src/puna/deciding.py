@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,13 +34,16 @@ class Decision:
 
 
 def decide(engine: Engine, tokenizer: Tokenizer, prompt: list[int], choices: Sequence[str]) -> Decision:
-    """Which of `choices` comes after the tokens of a prompt, by the probabilities of all tokens of each."""
+    """Which of `choices` comes after the tokens of a prompt, by the probabilities of all tokens of each.
+
+    A choice that others begin with counts where none of them goes on: of 1 and 10, 1 is what is not followed by 0.
+    """
     if len(choices) < 2:
         raise RequestError(f"decide: {len(choices)} choices; at least two are needed")
-    tokens = [tokenizer.encode(choice, special=False) for choice in choices]
-    if not all(tokens) or len({tuple(ids) for ids in tokens}) < len(tokens):
+    tokens = [tuple(tokenizer.encode(choice, special=False)) for choice in choices]
+    if not all(tokens) or len(set(tokens)) < len(tokens):
         raise RequestError("decide: every choice needs tokens of its own; texts that differ would work")
-    logs = np.array(_logprobs(engine, prompt, tokens))
+    logs = np.array(_logprobs(lambda path: engine.forward([*prompt, *path], last=True)[0], tokens))
     best = logs.max()
     relative = np.exp(logs - best)
     shares = relative / relative.sum()
@@ -48,19 +51,30 @@ def decide(engine: Engine, tokenizer: Tokenizer, prompt: list[int], choices: Seq
     return Decision(choices[int(logs.argmax())], probabilities, float(np.exp(best) * relative.sum()))
 
 
-def _logprobs(engine: Engine, prompt: list[int], choices: Sequence[list[int]]) -> list[float]:
-    """Of each choice after the prompt; where all are one token, the prompt is read only once."""
-    if all(len(ids) == 1 for ids in choices):
-        row = _log_softmax(engine.forward(prompt, last=True))[0]
-        return [float(row[ids[0]]) for ids in choices]
-    return [_sum_of(engine.forward([*prompt, *ids]), len(prompt), ids) for ids in choices]
+Path = tuple[int, ...]
 
 
-def _sum_of(logits: NDArray[np.float32], start: int, ids: Sequence[int]) -> float:
-    rows = _log_softmax(logits[start - 1 : start - 1 + len(ids)])
-    return float(sum(rows[i, token] for i, token in enumerate(ids)))
+def _logprobs(logits: Callable[[Path], NDArray[np.float32]], choices: Sequence[Path]) -> list[float]:
+    """Of each choice; `logits` gives those of what comes after the prompt and a path, once for each inner path."""
+    following: dict[Path, set[int]] = {}  # after each beginning of a choice, the tokens with which choices go on
+    for ids in choices:
+        for end in range(len(ids)):
+            following.setdefault(ids[:end], set()).add(ids[end])
+    rows = {path: _log_softmax(logits(path)) for path in following}
+    return [
+        sum(float(rows[ids[:end]][ids[end]]) for end in range(len(ids))) + _ends(rows, following, ids)
+        for ids in choices
+    ]
+
+
+def _ends(rows: Mapping[Path, NDArray[np.float64]], following: Mapping[Path, set[int]], ids: Path) -> float:
+    """The logarithm of the probability that no other choice goes on after one that is complete."""
+    if ids not in following:
+        return 0.0
+    going_on = float(np.exp(rows[ids][list(following[ids])]).sum())
+    return float(np.log1p(-min(going_on, 1 - 1e-12)))
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    shifted = logits.astype(np.float64) - logits.max()
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()))

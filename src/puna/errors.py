@@ -94,7 +94,7 @@ class PromptTooLong(RequestError):
     def __init__(self, tokens: int, limit: int, most: int | None = None, *, truncate: bool = False) -> None:
         works = ["shorten the prompt"]
         if most is None or limit < most:
-            works.append("raise context_length (num_ctx)" + (f" up to {most}" if most else ""))
+            works.append("raise the context length (num_ctx)" + (f" up to {most}" if most else ""))
         if truncate:
             works.append("ask for truncation")
         holds = f"{limit}, the model's maximum" if limit == most else f"{limit}"

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from puna.answering import Answering
 from puna.arguments import require_types
-from puna.embedding import Encoded, encode_texts
+from puna.encoding import Encoding
 from puna.errors import ModelError, PromptTooLong, RequestError, TemplateError
 from puna.generation import Answer, parse_options
 from puna.opened import Opened, open_model
-from puna.reranking import INSTRUCTION, answers, chance_of_yes, pair, question, scores_of
+from puna.reranking import INSTRUCTION
 from puna.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -295,56 +295,23 @@ class Model:
         A text may be token ids, which are taken as they are. One that does not fit raises PromptTooLong, or with
         `truncate` loses its end. RequestError for an unknown prompt, or more dimensions than there are.
         """
-        return self.embedded(self.embedding_tokens(texts, truncate, prompt_name, prompt), dimensions, normalize)
+        encoding = self.encoding
+        return encoding.vectors(encoding.tokens(texts, truncate, prompt_name, prompt), dimensions, normalize)
 
     @property
     def prompts(self) -> Mapping[str, str]:
         """What the model wants before texts that it embeds, by name."""
         return self._runtime.embedding.prompts
 
-    def prompt_for(self, input_type: str) -> str | None:
-        """The name of the prompt for a kind of text, as Cohere and others call it; None where there is none for it.
-
-        RequestError for a kind that is unknown.
-        """
-        return self._runtime.embedding.prompt_for(input_type)
-
     @property
     def similarity(self) -> str | None:
         """How the model's files say that embeddings are compared: cosine, dot, euclidean or manhattan."""
         return self._runtime.embedding.similarity
 
-    def embedding_tokens(
-        self,
-        texts: str | Sequence[str | Sequence[int]],
-        truncate: bool = False,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-    ) -> Encoded:
-        """The token ids that `embed` runs for texts; arguments and errors as there."""
-        self._check_reads_nothing("embed")
-        if self._runtime.ranks:
-            raise RequestError("embed: this model has a classifier that scores pairs of texts; use rerank()")
-        given = [texts] if isinstance(texts, str) else [t if isinstance(t, str) else self._checked(t) for t in texts]
-        said = self._runtime.embedding
-        room = min(self.context_length, said.max_length or self.context_length)
-        encoded = encode_texts(said, self.tokenizer, given, prompt_name, prompt, room if truncate else 0)
-        if long := [ids for ids in encoded.tokens if len(ids) > room]:
-            raise PromptTooLong(len(long[0]), room, said.max_length or self.hparams.context_length, truncate=True)
-        return encoded
-
-    def embedded(
-        self, given: Encoded, dimensions: int | None = None, normalize: bool | None = None
-    ) -> NDArray[np.float32]:
-        """The vectors of token ids; the rest is as of `embed`."""
-        embedder = self._runtime.embedder
-        if dimensions is not None and not 0 < dimensions <= embedder.width:
-            raise RequestError(f"embed: dimensions is {dimensions}; this model gives 1 to {embedder.width}")
-        vectors = embedder.embed(given.tokens, skips=given.skips)[:, :dimensions]
-        if not (self._runtime.embedding.normalize if normalize is None else normalize):
-            return vectors
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
+    @cached_property
+    def encoding(self) -> Encoding:
+        """What is done with texts that are only read, in two steps: their tokens, and what comes of them."""
+        return Encoding(self._runtime, self.tokenizer)
 
     # ---- beginnings -------------------------------------------------------------------------------------------------
 
@@ -383,31 +350,8 @@ class Model:
         By a cross-encoder's classifier, else by a decoder's answer, yes or no, to a prompt with `instruction`. A pair
         that does not fit raises PromptTooLong, or with `truncate` the document loses its end.
         """
-        if isinstance(documents, str):
-            raise RequestError("rerank: documents is a text; a list of texts would work")
-        if not self._runtime.ranks:
-            return self._asked(query, documents, instruction)
-        pairs = [pair(self.tokenizer, query, text, self.context_length if truncate else 0) for text in documents]
-        for ids, _ in pairs:
-            if len(ids) > self.context_length:
-                raise PromptTooLong(len(ids), self.context_length, self.hparams.context_length, truncate=True)
-        rows = self.opened.tensors["token_types.weight"].shape[0] if "token_types.weight" in self.opened.tensors else 1
-        types = [types for _, types in pairs] if rows > 1 else []
-        if not pairs:
-            return np.empty(0, np.float32)
-        logits = self._runtime.embedder.embed([ids for ids, _ in pairs], types)
-        return scores_of(logits, str(self.metadata.get(f"{self.arch}.classifier.activation") or ""))
-
-    def _asked(self, query: str, documents: Sequence[str], instruction: str) -> NDArray[np.float32]:
-        self._check_reads_nothing("rerank")
-        if self.encoder:
-            raise RequestError(f"rerank: '{self.arch}' has no classifier of pairs here; embed() gives its embeddings")
-        ids = answers(self.tokenizer)
-        prompts = [self._checked(question(self.tokenizer, query, text, instruction)) for text in documents]
-        if long := [prompt for prompt in prompts if len(prompt) > self.context_length]:
-            raise PromptTooLong(len(long[0]), self.context_length, self.hparams.context_length)
-        logits = (self._runtime.engine.forward(prompt, last=True)[0, ids] for prompt in prompts)
-        return np.array([chance_of_yes(row) for row in logits], np.float32)
+        encoding = self.encoding
+        return encoding.scores(encoding.pairs(query, documents, instruction, truncate))
 
     # ---- decisions --------------------------------------------------------------------------------------------------
 
@@ -421,7 +365,7 @@ class Model:
         from puna.deciding import decide
 
         self._check_generates()
-        self._check_reads_nothing("decide")
+        self._runtime.check_reads_nothing("decide")
         return decide(self._runtime.engine, self.tokenizer, self._tokens(prompt), choices)
 
     def _tokens(self, prompt: Any, **more: Any) -> list[int]:
@@ -451,7 +395,7 @@ class Model:
         """
         from puna.engine.imatrix import Collector, cut
 
-        self._check_reads_nothing("imatrix")
+        self._runtime.check_reads_nothing("imatrix")
         if not 0 < chunk_size <= self.hparams.context_length:
             raise RequestError(f"imatrix: chunks of {chunk_size} tokens; 1 to {self.hparams.context_length} would work")
         tokens = self.tokenizer.encode(text, parse_special=False, add_eos=False) if isinstance(text, str) else text
@@ -464,19 +408,12 @@ class Model:
                 on_chunk(collector.chunks, len(pieces), collector.imatrix)
         return collector.imatrix()
 
-    def _check_reads_nothing(self, what: str) -> None:
-        if self.reads:
-            raise RequestError(f"{what}: '{self.arch}' is an encoder-decoder, which answers prompts; use generate()")
-
     def _check_generates(self) -> None:
         if self.encoder:
             raise RequestError(f"'{self.arch}' is an encoder: it gives embeddings, not answers; embed() does")
 
     def _checked(self, tokens: Sequence[int]) -> list[int]:
-        ids, size = [int(t) for t in tokens], self._runtime.vocab_size
-        if wrong := [i for i in ids if not 0 <= i < size]:
-            raise RequestError(f"token {wrong[0]} is outside the vocabulary; ids run from 0 to {size - 1}")
-        return ids
+        return self._runtime.checked(tokens)
 
     def _answer(
         self, tokens: list[int], parser: Parser | None, format: Any, adapters: Chosen, options: Mapping[str, Any]

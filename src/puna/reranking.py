@@ -6,7 +6,7 @@ logits of "yes" and "no" are compared (https://huggingface.co/Qwen/Qwen3-Reranke
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +43,24 @@ def pair(tokenizer: Tokenizer, query: str, document: str, room: int) -> tuple[li
     return first + second, [0] * len(first) + [1] * len(second)
 
 
-def question(tokenizer: Tokenizer, query: str, document: str, instruction: str) -> list[int]:
-    """Ids of the prompt that asks a decoder whether a document answers a query."""
+class Pairs(NamedTuple):
+    """Token ids of pairs of texts, and which of the two each token is of."""
+
+    tokens: list[list[int]]
+    types: list[list[int]]
+
+
+def question(tokenizer: Tokenizer, query: str, document: str, instruction: str, room: int) -> list[int]:
+    """Ids of the prompt that asks a decoder whether a document answers a query.
+
+    At most `room` ids, if that is not 0: the document loses its end.
+    """
     text = f"<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"
     parts = ((BEFORE, True), (text, False), (AFTER, True))
-    encoded = (tokenizer.encode(part, add_bos=False, add_eos=False, parse_special=parse) for part, parse in parts)
-    return [i for part in encoded for i in part]
+    first, middle, last = (
+        tokenizer.encode(part, add_bos=False, add_eos=False, parse_special=parse) for part, parse in parts
+    )
+    return [*first, *(middle[: max(room - len(first) - len(last), 0)] if room else middle), *last]
 
 
 def answers(tokenizer: Tokenizer) -> list[int]:

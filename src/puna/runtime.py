@@ -121,6 +121,20 @@ class Runtime:
         """Whether it is an encoder with a classifier of pairs."""
         return self.encoder and any(name in self.opened.tensors for name in HEADS)
 
+    def checked(self, tokens: Sequence[int]) -> list[int]:
+        """The same ids; RequestError where one is outside the vocabulary."""
+        ids, size = [int(t) for t in tokens], self.vocab_size
+        if wrong := [i for i in ids if not 0 <= i < size]:
+            raise RequestError(f"token {wrong[0]} is outside the vocabulary; ids run from 0 to {size - 1}")
+        return ids
+
+    def check_reads_nothing(self, what: str) -> None:
+        """RequestError for what an encoder-decoder does not do."""
+        if self.reads:
+            raise RequestError(
+                f"{what}: '{self.arch.name}' is an encoder-decoder, which answers prompts; use generate()"
+            )
+
     def check(self) -> None:
         """Raise what can be known without weights: of the file's kind, the backend's name, and adapters' headers."""
         if wrong := no_model(self.opened.source.name, self.opened.metadata):

@@ -84,10 +84,10 @@ def test_kinds_of_text_of_other_apis_have_the_model_s_prompts(tmp_path: Path) ->
     nomic, plain = (puna.load(write(tmp_path / name, name), backend="numpy") for name in ("nomic", "dot"))
     kinds = ("search_query", "query", "search_document", "passage", "classification")
     want = ["search_query", "search_query", "search_document", "search_document", None]
-    assert [nomic.prompt_for(kind) for kind in kinds] == want
-    assert plain.prompt_for("query") is None
+    assert [nomic.encoding.said.prompt_for(kind) for kind in kinds] == want
+    assert plain.encoding.said.prompt_for("query") is None
     with pytest.raises(RequestError, match="'image' is unknown"):
-        nomic.prompt_for("image")
+        nomic.encoding.said.prompt_for("image")
 
 
 def test_what_is_longer_than_the_model_s_own_limit_is_refused_or_cut(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+from uuid import uuid4
 
+from msgspec import Meta
 from starlette.responses import Response
 
 from puna.server.endpoints import Call, Endpoint
@@ -28,11 +30,18 @@ class Decision(Addressed, kw_only=True):
     messages: list[dict[str, Any]] | None = None
 
 
-class Ranking(Rerank, kw_only=True):
-    """The best `top_n` alone, and with `return_documents` their texts."""
+class Ranking(Addressed, kw_only=True):
+    """The best `top_n` alone, and with `return_documents` their texts; as Jina's and Cohere's clients ask.
 
-    top_n: int | None = None
+    `documents` are texts, or objects with a `text`. `instruction` is for models that are asked in words.
+    """
+
+    query: str
+    documents: list[str | dict[str, Any]]
+    top_n: Annotated[int, Meta(ge=1)] | None = None
     return_documents: bool = False
+    instruction: str | None = None
+    truncate: bool = True
 
 
 async def tokenize(call: Call, ask: Tokenize) -> Response:
@@ -54,14 +63,20 @@ async def apply_template(call: Call, ask: Render) -> Response:
 
 async def rerank(call: Call, ask: Ranking) -> Response:
     """Documents in the order in which they answer a query, the best first."""
-    known = {name: getattr(ask, name) for name in Rerank.__struct_fields__}
-    scores = (await call.server.value(Rerank(**known), call.client))["scores"]
-    best = sorted(range(len(scores)), key=lambda i: -scores[i])[: ask.top_n]
-    results = [
-        {"index": i, "relevance_score": scores[i]} | ({"document": ask.documents[i]} if ask.return_documents else {})
-        for i in best
-    ]
-    return json_reply({"model": ask.model, "results": results})
+    texts = [given if isinstance(given, str) else given.get("text") for given in ask.documents]
+    if not all(isinstance(text, str) for text in texts):
+        raise Refused(400, "rerank: a document is an object without a text; texts, or objects with one, would work")
+    common = {name: getattr(ask, name) for name in Rerank.__struct_fields__ if name != "documents"}
+    value = await call.server.value(Rerank(documents=texts, **common), call.client)  # type: ignore[arg-type]
+    scores: list[float] = value["scores"]
+    results: list[dict[str, Any]] = []
+    for i in sorted(range(len(scores)), key=lambda i: -scores[i])[: ask.top_n]:
+        results.append({"index": i, "relevance_score": scores[i]})
+        if ask.return_documents:
+            results[-1]["document"] = {"text": texts[i]}
+    usage = {"prompt_tokens": value["tokens"], "total_tokens": value["tokens"]}
+    made = {"id": f"rerank-{uuid4().hex}", "object": "list", "model": ask.model}
+    return json_reply(made | {"results": results, "usage": usage})
 
 
 async def decide(call: Call, ask: Decision) -> Response:
@@ -108,7 +123,9 @@ ENDPOINTS = [
     Endpoint(method="POST", path="/api/detokenize", run=detokenize, reads=Detokenize, about="The text of tokens."),
     Endpoint(method="POST", path="/api/apply-template", run=apply_template, reads=Render, about="A prompt."),
     Endpoint(method="POST", path="/api/rerank", run=rerank, reads=Ranking, about="Documents by how they answer."),
+    Endpoint(method="POST", path="/rerank", run=rerank, reads=Ranking, about="The same."),
     Endpoint(method="POST", path="/v1/rerank", run=rerank, reads=Ranking, api="openai", about="The same."),
+    Endpoint(method="POST", path="/v2/rerank", run=rerank, reads=Ranking, api="openai", about="The same."),
     Endpoint(method="POST", path="/api/decide", run=decide, reads=Decision, about="A choice or a score."),
     Endpoint(method="GET", path="/health", run=health, scope=None, about="That the server answers."),
     Endpoint(method="GET", path="/metrics", run=metrics, about="Figures in Prometheus' form."),

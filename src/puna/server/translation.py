@@ -10,6 +10,7 @@ import msgspec
 from puna.server.anthropic.requests import Messages
 from puna.server.anthropic.requests import to_chat as anthropic_chat
 from puna.server.errors import Refused
+from puna.server.ollama.answers import beside
 from puna.server.openai.items import Responses
 from puna.server.openai.items import to_chat as responses_chat
 from puna.server.openai.requests import ChatCompletion, Completion, Embeddings, to_chat, to_generate
@@ -23,7 +24,8 @@ def _completion(ask: Completion) -> Generate:
 
 
 def _embeddings(ask: Embeddings) -> Embed:
-    return Embed(model=ask.model, input=ask.input, dimensions=ask.dimensions)
+    given = [""] if ask.input == "" else ask.input  # an empty text is one, no input is none
+    return Embed(model=ask.model, input=given, dimensions=ask.dimensions, **beside(ask))
 
 
 TRANSLATORS: dict[str, tuple[type, Callable[[Any], object]]] = {

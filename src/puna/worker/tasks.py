@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from puna.errors import RequestError
 from puna.generation import KNOWN, LOAD_TIME, Answer
+from puna.reranking import INSTRUCTION
 from puna.worker.prompts import Prompt, prompt_of
 from puna.worker.requests import (
     Chat,
@@ -65,19 +66,18 @@ def _options(ask: Chat | Generate) -> dict[str, Any]:
 
 def embed(model: Model, ask: Embed) -> dict[str, Any]:
     """Vectors as float32 bytes, row after row, and how many tokens were read."""
-    name = ask.prompt_name
+    encoding, name = model.encoding, ask.prompt_name
     if name is None and ask.prompt is None and ask.input_type is not None:
-        name = model.prompt_for(ask.input_type)
-    encoded = model.embedding_tokens(ask.input, ask.truncate, name, ask.prompt)
-    vectors = model.embedded(encoded, ask.dimensions, ask.normalize)
+        name = encoding.said.prompt_for(ask.input_type)
+    encoded = encoding.tokens(ask.input, ask.truncate, name, ask.prompt, (ask.options or {}).get("num_ctx"))
+    vectors = encoding.vectors(encoded, ask.dimensions, ask.normalize)
     return {"rows": len(vectors), "data": vectors.tobytes(), "tokens": sum(map(len, encoded.tokens))}
 
 
 def rerank(model: Model, ask: Rerank) -> dict[str, Any]:
-    """A score for each document."""
-    more = {"instruction": ask.instruction} if ask.instruction else {}
-    scores = model.rerank(ask.query, ask.documents, truncate=ask.truncate, **more)
-    return {"scores": [float(score) for score in scores]}
+    """A score for each document, and how many tokens were read."""
+    given = model.encoding.pairs(ask.query, ask.documents, ask.instruction or INSTRUCTION, ask.truncate)
+    return {"scores": [float(score) for score in model.encoding.scores(given)], "tokens": sum(map(len, given.tokens))}
 
 
 def tokenize(model: Model, ask: Tokenize) -> dict[str, Any]:

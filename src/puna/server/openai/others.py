@@ -28,7 +28,7 @@ async def embeddings(call: Call, ask: Embeddings) -> Response:
     if form not in FORMATS:
         supported = f"Supported values: {list(FORMATS)}."
         raise Refused(400, f"Invalid value for 'encoding_format' = {ask.encoding_format}. {supported}")
-    texts = _texts(ask.input)
+    texts = texts_of(ask.input)
     vectors, tokens = await vectors_of(
         call, Addressed(model=ask.model), texts, ask.truncate is not False, ask.dimensions, beside(ask)
     )
@@ -37,7 +37,8 @@ async def embeddings(call: Call, ask: Embeddings) -> Response:
     return json_reply({"object": "list", "data": data, "model": ask.model, "usage": counts})
 
 
-def _texts(given: Any) -> list[Any]:
+def texts_of(given: Any) -> list[Any]:
+    """The texts, or lists of token ids, of an input; Refused for what is neither."""
     texts = (
         [given] if isinstance(given, str) or (isinstance(given, list) and given and type(given[0]) is int) else given
     )
