@@ -18,7 +18,8 @@ _FILES = "formats quants machine dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 # Modules: a model as its user holds it, where both roads meet.
-_MODEL = "rendering verifying model answering deciding embedding encoding prompting reranking runtime facts opened generation"
+_MODEL = "rendering verifying model answering deciding encoding prompting reranking embedding runtime facts opened "
+_MODEL += "generation"
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server worker bench {_MODEL} {_ROADS} {_RUN} {_FILES}",

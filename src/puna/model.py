@@ -325,7 +325,7 @@ class Model:
         encoder-decoder, PromptTooLong.
         """
         self._check_generates()
-        self._check_reads_nothing("save_prefix")
+        self._runtime.check_reads_nothing("save_prefix")
         tokens = self._tokens(prompt, add_generation_prompt=False)
         self._runtime.save_prefix(path, tokens)
         return len(tokens)
@@ -337,7 +337,7 @@ class Model:
         no such file.
         """
         self._check_generates()
-        self._check_reads_nothing("load_prefix")
+        self._runtime.check_reads_nothing("load_prefix")
         return self._runtime.load_prefix(path)
 
     # ---- pairs of texts ---------------------------------------------------------------------------------------------
