@@ -70,6 +70,11 @@ test-old-cpu: $(VENV)/.test $(VENV)/.native
 test-reference: $(VENV)/.reference $(VENV)/.native ## Compare live with torch and transformers
 	$(BIN)/python -m pytest -m reference $(PYTEST)
 
+# The tests that hold for any backend, and the backend's own. One thread: tiny products on many wait for each other.
+test-torch: $(VENV)/.torch $(VENV)/.native ## Test the torch backend (on another device: DEVICE=:cuda)
+	PUNA_TEST_BACKENDS=torch$(DEVICE) PUNA_THREADS=1 $(BIN)/python -m pytest -m "not peer and not reference and not clients" \
+	    tests/conformance tests/arch tests/golden tests/backends/torch $(PYTEST)
+
 test-peers: $(VENV)/.peers $(VENV)/.native ## Compare with other programs and real models (downloads)
 	$(BIN)/python -m pytest -m peer $(PYTEST)
 
@@ -163,6 +168,12 @@ $(VENV)/.reference: pyproject.toml | $(BIN)/python
 	$(install)
 	$(installed) $(VENV)/.test
 
+$(VENV)/.torch: EXTRAS = [torch,test]
+$(VENV)/.torch: pyproject.toml | $(BIN)/python
+	$(PIP) install --index-url $(TORCH_INDEX) $(TORCH) || $(PIP) install $(TORCH)
+	$(install)
+	$(installed) $(VENV)/.test
+
 # Without a compiler Puna runs on numpy. With one, a source that does not compile is an error, except for `make run`.
 $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
 	@mkdir -p build && echo 'Building the native CPU backend (build/native.log)'
@@ -176,4 +187,4 @@ $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
 	    [ -n '$(NATIVE_OPTIONAL)' ] || ! command -v "$${CXX:-c++}" >/dev/null; \
 	fi
 
-.PHONY: help run dev test test-emulated emulators test-arm test-old-cpu test-reference test-peers test-clients sanitize lint bench wheel native clean
+.PHONY: help run dev test test-emulated emulators test-arm test-old-cpu test-torch test-reference test-peers test-clients sanitize lint bench wheel native clean

@@ -47,7 +47,7 @@ def load(
 ) -> Model:
     """Open a model: a name in the store, a .gguf file (any shard of several) or a checkpoint directory.
 
-    `backend`: auto, cpu, numpy, with a device or not (cpu:avx2). `kv_type`: f32, f16, q8_0. `adapters`: LoRA
+    `backend`: auto, cpu, torch, numpy, with a device or not (torch:cuda:1). `kv_type`: f32, f16, q8_0. `adapters`: LoRA
     adapters (GGUF files or PEFT directories) to run it with besides its own, each a path or a path and a factor.
     Weights are taken in when they are first needed.
     Raises ModelNotFound, FormatError, ModelError, BackendError.

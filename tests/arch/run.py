@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from chosen import ASKED
+from chosen import BACKENDS as BACKENDS
 from golden.families.seq2seq import source
 from puna import arch as archs
 from puna.backends import open_backend
@@ -15,15 +17,12 @@ from puna.engine.reader import Reader
 from puna.engine.runner import Limits, Part, Runner
 from puna.opened import Opened
 
-BACKENDS = ("numpy", "cpu")
-"""Those that compute."""
-
 Array = np.ndarray[Any, Any]
 
 
 @cache
 def backend_of(name: str) -> Backend:
-    return open_backend(name, threads=2)
+    return open_backend(name, threads=None if ASKED else 2)
 
 
 class Answering:

@@ -15,7 +15,7 @@ Array = np.ndarray[Any, Any]
 Open = Callable[[str], Opened]
 
 EVERY = (*DECODERS, *ENCODERS)
-TOLERANCE = 2e-5
+TOLERANCE = 3e-5  # float32 in any order; the encoder of T5, whose scores are not scaled, is off most
 
 
 def text(length: int, start: int = 0) -> list[int]:
@@ -73,10 +73,11 @@ def test_a_batch_mixes_decoding_and_prefill(case: str, backend: str, opened: Ope
     assert close(mixed, np.concatenate(alone))
 
 
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "numpy"])
 @pytest.mark.parametrize("case", EVERY)
-def test_cpu_computes_what_numpy_does(case: str, opened: Open) -> None:
+def test_a_backend_computes_what_numpy_does(case: str, backend: str, opened: Open) -> None:
     sequences = [(text(77), list(range(77))), (text(5, 3), [4, 0])]
-    assert close(run(opened(case), "cpu", sequences), run(opened(case), "numpy", sequences))
+    assert close(run(opened(case), backend, sequences), run(opened(case), "numpy", sequences))
 
 
 @pytest.mark.parametrize("case", ["llama3", "qwen3", "gemma3"])

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from chosen import ASKED
 from conformance.running import check, outcome, run, sizes
 from puna.backends import numpy as definition
+from puna.backends import open_backend
 from puna.backends.cpu import _native
 from puna.backends.cpu import open_backend as open_cpu
 from puna.backends.numpy import concrete
@@ -13,7 +15,9 @@ from puna.graph.cases import CASES, cases
 from puna.graph.lower import decompose
 from puna.graph.ops import OPS
 
-BACKENDS = {f"cpu-{isa}": lambda isa=isa: open_cpu(2, isa) for isa in _native.isas()}
+BACKENDS = {name: lambda name=name: open_backend(name) for name in ASKED} or {
+    f"cpu-{isa}": lambda isa=isa: open_cpu(2, isa) for isa in _native.isas()
+}
 OPENED = {}
 RUNNABLE = sorted(name for name, op in OPS.items() if not op.leaf)
 

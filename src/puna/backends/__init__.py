@@ -15,6 +15,7 @@ MODULES = {
     "numpy": "puna.backends.numpy",
     "null": "puna.backends.null",
     "cpu": "puna.backends.cpu",
+    "torch": "puna.backends.torch",
 }
 """Module of each backend.
 
@@ -22,7 +23,7 @@ It has functions `open_backend(threads, device) -> Backend`, the device "" where
 `devices() -> Sequence[Device]`; those of `ALONE` have neither device nor `devices`.
 """
 
-LIBRARIES: dict[str, str] = {}
+LIBRARIES = {"torch": "torch"}
 """The package that a backend does not go without; `pip install 'puna[<backend>]'` brings it."""
 
 ALONE = ("numpy", "null")

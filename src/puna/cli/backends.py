@@ -19,7 +19,7 @@ OPS_HELP = "List each op: native (a core op), fused (a kernel of its own) or low
 def command(names: tuple[str, ...], ops: bool) -> None:
     """List backends, their devices with the memory that is free, and how they run the ops of a graph.
 
-    A name of this list, with a device behind it or not (cpu, cpu:avx2), is what --backend takes.
+    A name of this list, with a device behind it or not (torch, torch:cuda:1), is what --backend takes.
     """
     from puna.backends import MODULES
     from puna.backends.choosing import choose

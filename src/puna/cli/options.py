@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-BACKENDS = ("auto", "cpu", "numpy")
+BACKENDS = ("auto", "cpu", "torch", "numpy")
 
 Command = Callable[..., Any]
 
