@@ -8,8 +8,6 @@ from puna import quants
 from puna.backends.torch.decoders import DECODERS, decode
 from puna.quants import CODECS
 
-pytestmark = pytest.mark.torch
-
 
 def test_there_is_a_decoder_for_every_type():
     assert set(DECODERS) == set(CODECS)

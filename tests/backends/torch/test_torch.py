@@ -19,7 +19,6 @@ from puna.graph import S, T, input_, state, weight
 from puna.graph.cases import cases
 from puna.graph.ops import OPS, apply
 
-pytestmark = pytest.mark.torch
 CPU = torch.device("cpu")
 BOUNDS = Bounds(T=16, O=4, S=2)
 
