@@ -41,9 +41,11 @@ class TorchBackend:
         kept = all(s.dtype.name in KEPT for s in node.sources if s.op in ("state", "write"))
         return kept and (node.op in FUNCTIONS or node.op in WHOLE or node.op == "iota")
 
-    def load(self, weights: Mapping[str, Stored], progress: Progress | None = None) -> Weights:
+    def load(
+        self, weights: Mapping[str, Stored], progress: Progress | None = None, *, beside: Weights | None = None
+    ) -> Weights:
         """Keeps the handles; bytes are read when a graph that reads them is compiled."""
-        return Weights(weights, self.device, self._wide, self._expand, progress)
+        return Weights(weights, self.device, self._wide, self._expand, progress, beside)
 
     def compile(
         self,

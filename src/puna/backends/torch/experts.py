@@ -14,8 +14,9 @@ FEW = 8
 
 
 def experts(x: Tensor, w: Tensor | Packed, ids: Tensor, bias: Any) -> Tensor:
-    """x[t] @ w[ids[t, j]].T + bias[ids[t, j]]: (T, k, N)."""
-    flat, (count, n) = ids.reshape(-1).long(), (ids.numel(), w.shape[1])
+    """x[t] @ w[ids[t, j]].T + bias[ids[t, j]], 0 where an id is below 0: (T, k, N)."""
+    chosen = ids >= 0
+    flat, (count, n) = ids.clamp(min=0).reshape(-1).long(), (ids.numel(), w.shape[1])
     rows = (x[:, None].expand(*ids.shape, -1) if x.dim() == 2 else x).reshape(count, w.shape[2])
     if count <= FEW:
         y = (rows_of(w, flat) @ rows[:, :, None])[:, :, 0]
@@ -25,8 +26,8 @@ def experts(x: Tensor, w: Tensor | Packed, ids: Tensor, bias: Any) -> Tensor:
         start = 0
         for expert, size in enumerate(sizes):
             if size:
-                chosen = order[start : start + size]
-                y[chosen] = product(rows[chosen], w, expert * n, (expert + 1) * n)
+                mine = order[start : start + size]
+                y[mine] = product(rows[mine], w, expert * n, (expert + 1) * n)
                 start += size
     y = y if bias is None else y + rows_of(bias, flat)
-    return y.reshape(*ids.shape, n)
+    return torch.where(chosen[..., None], y.reshape(*ids.shape, n), 0.0)

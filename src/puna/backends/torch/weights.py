@@ -40,6 +40,7 @@ class Weights:
         wide: torch.dtype,
         expand: bool | None,
         progress: Progress | None,
+        beside: Weights | None = None,
     ) -> None:
         self._stored = stored
         self._device = device
@@ -47,6 +48,7 @@ class Weights:
         self._expand = expand
         self._progress = progress
         self._made: dict[str, Value] = {}
+        self._beside = beside
 
     @property
     def nbytes(self) -> int:
@@ -61,6 +63,14 @@ class Weights:
 
         BackendError where one was not loaded or differs, or where they do not fit even as they are stored.
         """
+        nodes = list(nodes)
+        if self._beside is not None:
+            theirs = [node for node in nodes if node.name not in self._stored]
+            mine = [node for node in nodes if node.name in self._stored]
+            return self._beside.take(theirs, wide, others) | self._taken(mine, wide, others)
+        return self._taken(nodes, wide, others)
+
+    def _taken(self, nodes: Iterable[Node], wide: set[str], others: int) -> dict[str, Value]:
         named = {node.name: self._checked(node) for node in nodes}
         new = {name: stored for name, stored in named.items() if name not in self._made}
         packed = sum(stored.dtype.nbytes(tuple(stored.shape)) for stored in new.values())
