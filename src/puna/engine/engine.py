@@ -238,10 +238,12 @@ class Engine:
             try:
                 for sequence, _ in plan:
                     self._read(sequence.held, sequence.computed)
+                begun = self._clock()
                 logits = self._runner.step(parts, outputs)
             except BaseException:
                 self._scheduler.restart([sequence for sequence, _ in plan])
                 raise
+            self._scheduler.pace.learn(end, self._clock() - begun)
             for sequence, count in plan:
                 self._scheduler.advance(sequence, count)
             for sequence, row in zip(ready, logits, strict=True):

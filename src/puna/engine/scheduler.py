@@ -1,5 +1,7 @@
 """Which tokens go into the next step: one for every sequence that is generating, the rest of the room for prompts.
 
+Prompts take it in order of arrival, and every other step those of which the least is left come first: a short one does
+not wait for long ones, nor these for ever.
 Sequences are admitted in order of arrival, the first always, others where their tokens have room. When blocks run out
 the youngest gives up its own and waits to be computed again; its tokens and its sampler stay, so its text does not
 change. Who begins like one that is being read waits for that, and goes on from there: it would have come after it.
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from puna.cache import BLOCK
 from puna.engine.memory import Memory
+from puna.engine.pace import Pace
 from puna.engine.sequence import Sequence
 from puna.engine.tree import blocks_alike
 
@@ -36,13 +39,16 @@ class Scheduler:
     max_sequences: int
     waiting: deque[Sequence] = field(default_factory=deque)
     running: list[Sequence] = field(default_factory=list)
+    pace: Pace = field(default_factory=Pace)
+    shortest: bool = True  # whether prompts of which the least is left were foremost in the step before
 
     def plan(self) -> list[tuple[Sequence, int]]:
         """Sequences with how many of their pending tokens to compute now; blocks for them are allotted."""
         self._admit()
         self._begin()
-        room, step = self.max_tokens, []
-        for sequence in sorted(self.running, key=lambda s: s.pending > 1):
+        room, step = self.pace.room(sum(s.pending == 1 for s in self.running), self.max_tokens), []
+        self.shortest = not self.shortest
+        for sequence in sorted(self.running, key=lambda s: (s.pending > 1, self.shortest and s.pending)):
             count = self._until_mark(sequence, min(sequence.pending, room))
             if count == 0 or sequence.awaits or sequence not in self.running:
                 continue
