@@ -234,6 +234,12 @@ void combine(const Bound &bound, const Run &, int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; unit++) {
         const int64_t t = unit / parts, first = unit % parts * combined_columns;
         const int64_t count = std::min(combined_columns, out.shape[1] - first);
+        float *result = out.as<float>() + t * out.strides[0] + first;
+        if (each == 1 && route.place[t] >= 0) {
+            const float share = shares.as<float>()[t * shares.strides[0]], *row = row_at(y, route.place[t]) + first;
+            for (int64_t i = 0; i < count; i++) result[i] = share * row[i];
+            continue;
+        }
         double sum[combined_columns] = {};  // as `sum` adds, for who could not be combined
         for (int64_t j = 0; j < each; j++) {
             if (route.place[t * each + j] < 0) continue;
@@ -241,7 +247,6 @@ void combine(const Bound &bound, const Run &, int64_t begin, int64_t end) {
             const float *row = row_at(y, route.place[t * each + j]) + first;
             for (int64_t i = 0; i < count; i++) sum[i] += share * row[i];
         }
-        float *result = out.as<float>() + t * out.strides[0] + first;
         for (int64_t i = 0; i < count; i++) result[i] = float(sum[i]);
     }
 }

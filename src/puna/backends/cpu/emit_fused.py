@@ -100,7 +100,7 @@ def add(lowering: Lowering, node: Tensor) -> View:
             if not lowering.may_overwrite(other, node):
                 continue
             out = lowering.view(other)
-            out.storage.fixed = True
+            out.storage.common = True
             lowering.absorbed(product_)
             return _product(lowering, product_, out, add=True)
     return elementwise(lowering, node)

@@ -142,6 +142,8 @@ class Lowering:
 
     def may_overwrite(self, node: Tensor, by: Tensor) -> bool:
         """Whether `by`, reading `node`, may write its result there: nobody else will read it."""
+        if node.op == "reshape" and self.consumers[node] == [by] and node not in self._wanted:
+            return self.view(node).contiguous and self.may_overwrite(node.sources[0], node)
         others = [c for c in self.consumers[node] if c is not by]
         quiet = all(c in self._done and c.op not in fuse.VIEW_OPS for c in others)
         made = node.op not in fuse.VIEW_OPS and node.op not in fuse.LEAVES and node not in self._wanted

@@ -62,7 +62,7 @@ class Phase:
 
 def is_own(step: Step) -> bool:
     """Whether every thread may do a step for itself: it is tiny, and nobody else needs what it writes to be one."""
-    if not step.tiny or any(s.fixed or s.array is not None for s in step.writes):
+    if not step.tiny or any(s.fixed or s.common or s.array is not None for s in step.writes):
         return False
     ones = {"T": 1, "O": 1, "S": 1}
     return all(s.nbytes(ones) <= 4 * OWN_ELEMENTS for s in step.writes)

@@ -68,13 +68,14 @@ def value(e: Extent, sizes: Mapping[str, int]) -> int:
 class Storage:
     """Memory of one value: planned (`nbytes` of the run's sizes) or outside (an array).
 
-    `fixed` memory is one for all threads and keeps its place; of others each thread may have one.
+    `common` memory is one for all threads, and `fixed` memory also keeps its place; of others each thread may have one.
     """
 
     index: int
     nbytes: Callable[[Mapping[str, int]], int]
     array: NDArray[Any] | None = None
     fixed: bool = False
+    common: bool = False
 
 
 @dataclass(frozen=True, slots=True)
