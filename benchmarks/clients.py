@@ -32,6 +32,7 @@ class Answer:
     ended: float = 0.0
     tokens: int = 0
     prompt_tokens: int = 0
+    status: int = 0
     error: str = ""
 
 
@@ -76,19 +77,23 @@ async def ask_all(port: int, path: str, bodies: Sequence[dict[str, Any]], client
     return answers
 
 
-async def ask(port: int, path: str, body: dict[str, Any], leave_after: int | None = None) -> Answer:
-    """One request; with `leave_after` the client goes away after so many pieces."""
+async def ask(
+    port: int, path: str, body: dict[str, Any], leave_after: int | None = None, patience: float | None = None
+) -> Answer:
+    """One request; the client goes away after so many pieces, or so many seconds, if the answer is not whole."""
     answer = Answer(time.perf_counter())
     reader, writer = await asyncio.open_connection(HOST, port, limit=1 << 22)
     try:
         writer.write(_request(path, body))
-        head = await reader.readuntil(b"\r\n\r\n")
-        if b" 200 " not in head[:20]:
-            answer.error = head[:20].decode("latin-1") + (await reader.read(400)).decode("utf-8", "replace")
-        elif body.get("stream"):
-            await _listen(reader, answer, leave_after)
-        else:
-            await reader.read()
+        async with asyncio.timeout(patience):
+            head = await reader.readuntil(b"\r\n\r\n")
+            answer.status = int(head.split(maxsplit=2)[1])
+            if answer.status != 200:
+                answer.error = (await reader.read(400)).decode("utf-8", "replace")
+            elif body.get("stream"):
+                await _listen(reader, answer, leave_after)
+            else:
+                await reader.read()
     except (OSError, asyncio.IncompleteReadError) as error:
         answer.error = f"{type(error).__name__}: {error}"
     finally:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class Running:
 
     def resident(self) -> int:
         """Bytes of memory that it and its children have, pages of files included."""
-        return sum(_status(pid, "VmRSS") for pid in family(self.pid))
+        return sum(map(resident, family(self.pid)))
 
 
 def family(pid: int) -> list[int]:
@@ -40,21 +40,24 @@ def family(pid: int) -> list[int]:
     return [pid, *(each for child in children for each in family(int(child)))]
 
 
-def _status(pid: int, name: str) -> int:
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has; 0 where there is none."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except FileNotFoundError:
         return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":")), 0)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
 
 
 @contextmanager
-def puna(model: str, clients: int, log: str = os.devnull) -> Iterator[Running]:
-    """`puna serve` with a store of its own, in which the model's file is linked."""
+def puna(
+    model: str, clients: int, log: str = os.devnull, *, more: Mapping[str, str] | None = None, commands: str = ""
+) -> Iterator[Running]:
+    """`puna serve` with a store of its own, which has the model; `more` are variables, `commands` of its Modelfile."""
     with tempfile.TemporaryDirectory() as home:
         modelfile = Path(home, "Modelfile")
-        modelfile.write_text(f"FROM {Path(model).resolve()}\n")
-        environ = os.environ | {"PUNA_MODELS": f"{home}/models", "PUNA_NUM_PARALLEL": str(clients)}
+        modelfile.write_text(f"FROM {Path(model).resolve()}\n{commands}")
+        environ = os.environ | {"PUNA_MODELS": f"{home}/models", "PUNA_NUM_PARALLEL": str(clients), **(more or {})}
         create = [sys.executable, "-m", "puna", "create", MODEL, "-f", str(modelfile)]
         subprocess.run(create, env=environ, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         port = free_port()
@@ -75,9 +78,7 @@ def llama_server(
 
 
 @contextmanager
-def _started(
-    name: str, command: list[str], port: int, environ: os._Environ[str] | dict[str, str], log: str
-) -> Iterator[Running]:
+def _started(name: str, command: list[str], port: int, environ: Mapping[str, str], log: str) -> Iterator[Running]:
     with open(log, "a") as sink:
         process = subprocess.Popen(command, env=environ, stdout=sink, stderr=sink)
     try:

@@ -12,6 +12,11 @@ T = TypeVar("T")
 
 async def side_by_side(answers: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[tuple[int, T], None]:
     """What all of them give, as it comes; an error of one ends all, and so does closing this."""
+    if len(answers) == 1:
+        async with aclosing(answers[0]) as only:
+            async for piece in only:
+                yield 0, piece
+        return
     heard: asyncio.Queue[tuple[int, T] | Exception | None] = asyncio.Queue(1)
 
     async def read(number: int, answer: AsyncGenerator[T, None]) -> None:
