@@ -94,6 +94,8 @@ async def ask(
                 await _listen(reader, answer, leave_after)
             else:
                 await reader.read()
+    except TimeoutError:
+        answer.error = "left"
     except (OSError, asyncio.IncompleteReadError) as error:
         answer.error = f"{type(error).__name__}: {error}"
     finally:

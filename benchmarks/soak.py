@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from benchmarks.clients import Answer, ask, conversation
+from benchmarks.clients import ask, conversation
 from benchmarks.servers import MODEL, Running, family, puna, resident
 from puna.bench.table import lines
 
@@ -34,8 +34,7 @@ TEMPLATE = '''TEMPLATE """{{ if .Tools }}<|im_start|>system
 <tools>{{ .Tools }}</tools>
 Call them so: <tool_call>{"name": ..., "arguments": ...}</tool_call><|im_end|>
 {{ end }}{{ range .Messages }}<|im_start|>{{ .Role }}
-{{ .Content }}{{ range .ToolCalls }}<tool_call>{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}</tool_call>
-{{ end }}<|im_end|>
+{{ .Content }}<|im_end|>
 {{ end }}<|im_start|>assistant
 """
 '''
@@ -92,10 +91,7 @@ async def ask_all(server: Running, asked: Iterator[tuple[str, Request]], clients
 
 
 async def _outcome(port: int, path: str, body: dict[str, Any], manner: dict[str, Any]) -> str:
-    try:
-        answer: Answer = await ask(port, path, {"model": MODEL, **body}, **manner)
-    except TimeoutError:
-        return "left"
+    answer = await ask(port, path, {"model": MODEL, **body}, **manner)
     return str(answer.status) if answer.status else answer.error
 
 

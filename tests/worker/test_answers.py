@@ -2,6 +2,8 @@ from collections import deque
 
 import pytest
 
+import puna
+from cli.tiny import write_tiny
 from puna.errors import RequestError
 from puna.generation import Answer, Chunk
 from puna.worker.answers import Answers
@@ -70,6 +72,26 @@ def test_a_step_that_goes_wrong_ends_all_and_says_why():
         (Failed, 1, "MemoryError"),
     ]
     assert talk.ended == [0, 1]
+
+
+def test_an_answer_that_is_cancelled_is_in_no_step_that_begins_later(tmp_path):
+    model, said, ended = puna.load(write_tiny(tmp_path / "tiny.gguf")), [], []
+    together = Answers(model.step, said.extend, begin=False)
+    answers = [model.generate("\n", temperature=0, ignore_eos=True, num_predict=100) for _ in range(2)]
+    for number, answer in enumerate(answers):
+        together.begin(number, answer, ended.append)
+    for _ in range(5):
+        together.advance()
+    answers[0].cancel()
+    before = len(said)
+    for _ in range(3):
+        together.advance()
+    first, second = ([message for message in said[before:] if message.number == number] for number in range(2))
+    assert [type(message) for message in first] == [Spoken, Spoken, Ended]  # the latest step's token, and that it ended
+    assert first[1].chunk.done_reason == "cancelled"
+    assert first[1].chunk.stats.tokens == 5
+    assert len(second) == 3
+    assert ended == [0]
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
