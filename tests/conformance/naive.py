@@ -206,7 +206,11 @@ def recurrence(state, r, w, k, v, a, b, rates, sequence, state_from, state_to, a
     return out
 
 
+def all_reduce(x, attrs):
+    return [sum([value]) if isinstance(value, float) else all_reduce(value, attrs) for value in x]
+
+
 LOOPS = {f.__name__: f for f in (
     linear, embedding, rms_norm, layer_norm, softmax, sigmoid, silu, gelu, silu_mul, gelu_mul, rope, attention,
-    top_k, experts, causal_conv1d, recurrence,
+    top_k, experts, causal_conv1d, recurrence, all_reduce,
 )}  # fmt: skip

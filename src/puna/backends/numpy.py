@@ -216,6 +216,7 @@ FUNCTIONS: dict[str, Function] = ELEMENTWISE | {
     "recurrence": recurrence,
     "top_k": top_k,
     "experts": experts,
+    "all_reduce": lambda x, count: x,
 }
 """The function of each op but `cast` and `write`, called with the inputs' arrays and the attributes."""
 
@@ -297,7 +298,7 @@ class Program:
         writes: Sequence[Tensor],
         others: Mapping[str, Array],
     ) -> None:
-        lowered = lower([*outputs, *writes], lambda node: True, "numpy", evaluate)
+        lowered = lower([*outputs, *writes], supports, "numpy", evaluate)
         self._outputs = lowered[: len(outputs)]
         self._order = topological(lowered)
         self._weights = weights
@@ -365,6 +366,11 @@ LEAVES: dict[str, Callable[[Program, Tensor], Array]] = {
 }
 
 
+def supports(node: Tensor) -> bool:
+    """All ops, of one process."""
+    return node.attrs["count"] == 1 if node.op == "all_reduce" else node.op in FUNCTIONS or node.op in ("cast", "write")
+
+
 class NumpyBackend:
     """Runs every op of the table."""
 
@@ -372,8 +378,8 @@ class NumpyBackend:
     best = staticmethod(best)
 
     def supports(self, node: Tensor) -> bool:
-        """All of them."""
-        return node.op in FUNCTIONS or node.op in ("cast", "write")
+        """All of them, of one process."""
+        return supports(node)
 
     def load(
         self, weights: Mapping[str, Stored], progress: Progress | None = None, *, beside: Weights | None = None

@@ -60,6 +60,7 @@ SPECIAL: dict[str, Callable[[Tensor], bool]] = {
     "dequantize": _dequantize,
     "write": _write,
     "attention": _attention,
+    "all_reduce": lambda node: bool(node.attrs["count"] == 1),
 }
 
 

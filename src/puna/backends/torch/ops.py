@@ -81,6 +81,14 @@ def linear(x: Tensor, w: Tensor | Packed, bias: Tensor | Packed | None) -> Tenso
     return y if bias is None else y + values_of(bias)
 
 
+def all_reduce(x: Tensor, count: int) -> Tensor:
+    """The sum over processes."""
+    if count > 1:
+        x = x.contiguous()
+        torch.distributed.all_reduce(x)
+    return x
+
+
 def top_k(x: Tensor, count: int) -> Tensor:
     """Places of the largest elements of each row, falling; of equals the first."""
     return torch.sort(x, dim=-1, descending=True, stable=True).indices[..., :count].to(torch.int32)
@@ -131,5 +139,6 @@ FUNCTIONS: dict[str, Function] = {
     "gelu_mul": lambda gate, up, approximate: gelu(gate, approximate) * up,
     "rope": rope,
     "top_k": top_k,
+    "all_reduce": all_reduce,
 }
 """The function of each op but those that look at a whole step."""

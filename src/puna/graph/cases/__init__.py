@@ -39,6 +39,7 @@ CASES: dict[str, Callable[[str], Iterator[Case]]] = {
     "attention": fused.attention,
     "top_k": fused.top_k,
     "experts": fused.experts,
+    "all_reduce": fused.all_reduce,
     "causal_conv1d": recurrent.causal_conv1d,
     "recurrence": recurrent.recurrence,
 }

@@ -211,3 +211,11 @@ def experts(op: str) -> Iterator[Case]:
         w, bias = make.weight(make.floats(3, 33, 64), dtypes.F16), make.weight(make.floats(3, 33))
         node = apply(op, make.input(make.floats(tokens, 64), T), w, ids, bias)
         yield make.case(f"{'some' if highest else 'all'} chose none", node)
+
+
+def all_reduce(op: str) -> Iterator[Case]:
+    """Of one process, which is its own sum."""
+    make = Maker()
+    yield symbolic("rows", op, make.floats(5, 37), count=1)
+    yield symbolic("no rows", op, make.floats(0, 9), count=1)
+    yield fixed("odd values", op, ODD, count=1)

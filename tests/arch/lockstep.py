@@ -1,0 +1,91 @@
+"""A backend that splits every graph over processes, and runs them all in this one, a node of each in turn, on numpy."""
+
+import numpy as np
+
+from backends import example
+from puna.backends.numpy import evaluate
+from puna.graph.lower import lower
+from puna.graph.shard import shard
+from puna.graph.tensor import Dim, topological
+
+
+class Loaded:
+    nbytes = 0
+
+    def __init__(self, stored):
+        self.stored = stored
+
+    def finish(self):
+        pass
+
+    def value(self, name, parts):
+        """A weight, or the part of one."""
+        if name not in parts:
+            return self.stored[name].numpy()
+        part = parts[name]
+        whole = self.value(part.name, parts)
+        return np.take(whole, np.arange(part.start, part.stop), axis=part.axis)
+
+
+class Program(example.Program):
+    def __init__(self, graphs, parts, count, weights, kept):
+        self.orders = [topological(graph) for graph in graphs]
+        self.outputs = [graph[:count] for graph in graphs]
+        self.parts, self.weights = parts, weights
+        self.kept = kept or [
+            {n.name: np.zeros(n.shape, np.float32) for n in order if n.op == "state"} for order in self.orders
+        ]
+        for order, own in zip(self.orders, self.kept, strict=True):
+            own |= {n.name: np.zeros(n.shape, np.float32) for n in order if n.op == "state" and n.name not in own}
+
+    def run(self, inputs):
+        values = [{None: None} for _ in self.orders]
+        sizes = {}
+        for node in (n for n in self.orders[0] if n.op == "input"):
+            pairs = zip(node.shape, inputs[node.name].shape, strict=True)
+            sizes |= {dim.name: size for dim, size in pairs if isinstance(dim, Dim)}
+        for nodes in zip(*self.orders, strict=True):
+            assert len({n.op for n in nodes}) == 1
+            made = [self.made(r, n, inputs, values[r], sizes) for r, n in enumerate(nodes)]
+            if nodes[0].op == "all_reduce":
+                made = [sum(made)] * len(made)
+            for known, node, value in zip(values, nodes, made, strict=True):
+                known[node] = value
+        found = [[known[o] for o in outputs] for known, outputs in zip(values, self.outputs, strict=True)]
+        for others in found[1:]:
+            assert all(np.array_equal(a, b) for a, b in zip(found[0], others, strict=True))
+        return found[0]
+
+    def made(self, rank, node, inputs, values, sizes):
+        if node.op == "input":
+            return inputs[node.name]
+        if node.op == "weight":
+            return self.weights.value(node.name, self.parts[rank])
+        if node.op == "state":
+            return self.kept[rank][node.name]
+        if node.op == "constant":
+            return node.attrs["value"]
+        if node.op == "all_reduce":
+            return values[node.inputs[0]]
+        return evaluate(node, [values[i] for i in node.inputs], sizes)
+
+
+class Lockstep(example.Example):
+    name = "lockstep"
+
+    def __init__(self, count):
+        self.count = count
+        self.programs = []
+
+    def supports(self, node):
+        return True
+
+    def load(self, weights, progress=None, *, beside=None):
+        return Loaded(weights)
+
+    def compile(self, outputs, weights, bounds, *, writes=(), beside=None):
+        made = [shard([*outputs, *writes], rank, self.count) for rank in range(self.count)]
+        graphs = [lower(graph, self.supports, self.name, None) for graph, _ in made]
+        parts = [parts for _, parts in made]
+        self.programs.append(Program(graphs, parts, len(outputs), weights, beside.kept if beside else None))
+        return self.programs[-1]
