@@ -30,6 +30,10 @@ class Model:
         self.slots = np.full(limits.slots, -1)
         self.steps = []
 
+    def copy(self, reach, block, other):
+        slots = self.near[reach] if reach else self.slots
+        slots[other * BLOCK : (other + 1) * BLOCK] = slots[block * BLOCK : (block + 1) * BLOCK]
+
     def step(self, parts, outputs):
         assert sum(len(part.tokens) for part in parts) <= self.limits.tokens
         assert len(parts) <= self.limits.sequences
@@ -94,8 +98,8 @@ class NearAndRecurrent(Near, Recurrent):
     """Both at once."""
 
 
-def engine_of(context=256, blocks=8, tokens=64, sequences=4, *, states=0, windows=()):
-    """An engine on a stand-in; `windows` are (reach, blocks)."""
+def engine_of(context=256, blocks=8, tokens=64, sequences=4, *, states=0, windows=(), copies=True):
+    """An engine on a stand-in; `windows` are (reach, blocks); `copies`: whether blocks can be copied."""
     kind = {(0, 0): Model, (0, 1): Recurrent, (1, 0): Near, (1, 1): NearAndRecurrent}[bool(windows), bool(states)]
     model = kind(
         Limits(
@@ -108,6 +112,8 @@ def engine_of(context=256, blocks=8, tokens=64, sequences=4, *, states=0, window
             windows={reach: count * BLOCK for reach, count in windows},
         )
     )
+    if not copies:
+        model.copy = None
     return Engine(model, context), model
 
 

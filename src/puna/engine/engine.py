@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.cache import BLOCK
+from puna.engine import beginning
 from puna.engine.choosing import Choosing, Chosen
 from puna.engine.held import Held, Row
 from puna.engine.memory import Memory
@@ -103,7 +104,7 @@ class Engine:
         self._stepping = False  # whether a thread is at a step, for whose end others wait
         self._ended: deque[Sequence] = deque()  # cancelled, and perhaps still in the scheduler
         windows = {reach: slots // BLOCK for reach, slots in size.windows.items()}
-        memory = Memory(size.slots // BLOCK, size.states if runner.recurrent else 0, windows)
+        memory = Memory(size.slots // BLOCK, size.states if runner.recurrent else 0, windows, runner.copy)
         sequences = min(size.sequences, size.outputs, memory.states.count or size.sequences)
         self._scheduler = Scheduler(memory, size.tokens, sequences)
 
@@ -313,8 +314,13 @@ class Engine:
         """What stands for all of `tokens`, unchanged until it is given to `keep`; None where it is not there."""
         with self._lock:
             memory = self._scheduler.memory
-            found = memory.find(tokens)
-            return memory.begin(found) if found.length == len(tokens) else None
+            found = beginning.find(memory, tokens)
+            if found.length < len(tokens):
+                return None
+            held, length = beginning.begin(memory, found)
+            if length < len(tokens):
+                memory.release(held)
+            return held if length == len(tokens) else None
 
     def keep(self, tokens: list[int], held: Held) -> None:
         """Take back what was held."""

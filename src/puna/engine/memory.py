@@ -10,40 +10,36 @@ and a slot, in whose stead the next step takes another.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from puna.cache import BLOCK
 from puna.engine.held import NONE, Held, Row
 from puna.engine.pool import Pool
-from puna.engine.tree import Node, Place, Tree, alike
-
-if TYPE_CHECKING:
-    from puna.engine.choosing import Chosen
+from puna.engine.tree import Node, Place, Tree
 
 ENDS = 2
 """The places of a conversation that are worth most: its last prompt's end, and its own."""
 
 
-class Found(NamedTuple):
-    """What stands for the first `length` of some tokens: all up to `node`, and the `place` that they go on from."""
-
-    node: Node
-    length: int
-    place: Place
-
-
 class Memory:
     """`blocks` of BLOCK positions, as many as `windows` says by reach, and `states` slots, 0 for a model without.
 
-    What no sequence holds gives way to others, what was needed last at last.
+    What no sequence holds gives way to others, what was needed last at last. `copy`, where that can be done, makes a
+    block of a reach (0: of all positions) what another is, and is called with that, the one, and the new one.
     """
 
-    def __init__(self, blocks: int, states: int = 0, windows: Mapping[int, int] = {}) -> None:
+    def __init__(
+        self,
+        blocks: int,
+        states: int = 0,
+        windows: Mapping[int, int] = {},
+        copy: Callable[[int, int, int], None] | None = None,
+    ) -> None:
         self.blocks = Pool(blocks)
         self.states = Pool(states)
         self.windows = {reach: Pool(count) for reach, count in windows.items()}
         self.tree = Tree()
+        self.copy = copy
 
     @property
     def by_place(self) -> bool:
@@ -56,10 +52,8 @@ class Memory:
         if self._settle(held) and count <= len(held.blocks):
             return True
         while len(self.blocks.free) < held.lacks(positions):
-            node = next((node for node in self.tree.nodes if self.blocks.holders[node.block] == 1), None)
-            if node is None:
+            if not self._forget_any():
                 return False
-            self.forget(node)
         rows = [(pool, held.windows.setdefault(reach, Row()).numbers) for reach, pool in self.windows.items()]
         while any(len(pool.free) < count - len(numbers) for pool, numbers in rows):
             if not self._give_way():
@@ -72,6 +66,28 @@ class Memory:
         for pool, numbers in [(self.blocks, held.blocks), *rows]:
             numbers += [pool.take() for _ in range(count - len(numbers))]
         held.read += [self.blocks.take() for _ in range(held.lacks(positions))]
+        return True
+
+    def _forget_any(self) -> bool:
+        """Let go of the block that was not needed for longest; False if sequences hold all."""
+        node = next((node for node in self.tree.nodes if self.blocks.holders[node.block] == 1), None)
+        if node is not None:
+            self.forget(node)
+        return node is not None
+
+    def own_last(self, held: Held) -> bool:
+        """See that nobody else holds the last blocks, which will be written to; False if there can be no copies."""
+        for reach, numbers in [(0, held.blocks), *((reach, row.numbers) for reach, row in held.windows.items())]:
+            pool, give_way = (self.windows[reach], self._give_way) if reach else (self.blocks, self._forget_any)
+            if pool.holders[numbers[-1]] == 1:
+                continue
+            while self.copy is None or not pool.free:
+                if self.copy is None or not give_way():
+                    return False
+            number = pool.take()
+            self.copy(reach, numbers[-1], number)
+            pool.release([numbers[-1]])
+            numbers[-1] = number
         return True
 
     def _settle(self, held: Held) -> bool:
@@ -112,7 +128,7 @@ class Memory:
     ) -> None:
         """Note that a step is done and `computed` tokens are; others may share what stands for `tokens`.
 
-        Hold a place behind `mark` of them, a whole number of blocks, if that is not 0.
+        Behind `mark` of them, if that is not 0, others will go on.
         """
         if held.after not in (NONE, held.state):
             if held.state != NONE:
@@ -121,10 +137,10 @@ class Memory:
         held.after = NONE
         if tokens and not held.text:
             self._share(held, tokens, computed)
-        if mark and held.node:
-            self._hold_place(held.node.at(mark), held, mark, midst)
+            if mark:
+                self.mark(held, tokens, mark, midst=midst)
         for reach, row in held.windows.items():
-            first = _first(reach, computed - 1)
+            first = first_within(reach, computed - 1)
             self.windows[reach].release(row.numbers[row.first : first])
             row.first = max(row.first, first)
 
@@ -135,8 +151,7 @@ class Memory:
             parent, said = held.node or self.tree.root(held.key), tuple(tokens[i * BLOCK : (i + 1) * BLOCK])
             node = parent.children.get(said)
             if node is None:
-                node = self.tree.add(parent, said, held.blocks[i])
-                self.blocks.hold([node.block])
+                node = self._add(parent, said, held.blocks[i])
             elif node.block != held.blocks[i]:  # somebody else computed the same
                 self.blocks.hold([node.block])
                 self.blocks.release([held.blocks[i]])
@@ -145,16 +160,42 @@ class Memory:
         if held.node and held.shared > first:
             self.tree.touch(held.node)
 
+    def mark(self, held: Held, tokens: Sequence[int], at: int, *, midst: bool = False) -> None:
+        """Have others go on behind so many of the tokens that are computed, in the midst of a block if need be."""
+        node = self._last(held, tokens[:at]) if at > held.shared * BLOCK else held.node.at(at) if held.node else None
+        if node and self.by_place:
+            self._hold_place(node, held, at, midst)
+
+    def _last(self, held: Held, tokens: Sequence[int]) -> Node:
+        """The node of the last ones of `tokens`, put into the tree if it is not there; less than a block of them."""
+        node, rest = held.node or self.tree.root(held.key), tuple(tokens[held.shared * BLOCK :])
+        if rest:
+            node = node.children.get(rest) or self._add(node, rest, held.blocks[held.shared])
+            self.tree.touch(node)
+        return node
+
+    def _add(self, parent: Node, tokens: tuple[int, ...], block: int) -> Node:
+        """Put a block into the tree, in the stead of what that had of it before it was as full."""
+        node = self.tree.add(parent, tokens, block)
+        self.blocks.hold([block])
+        for each in [*parent.children.values()]:
+            if each.block == block and each is not node:
+                node.places |= each.places
+                each.places = {}
+                self.forget(each)
+        return node
+
     def _hold_place(self, node: Node, held: Held, at: int, midst: bool = False) -> None:
         """Hold what is needed to go on behind so many tokens, or one less; a slot stands for all that are computed."""
         held.placed = at
         if at in node.places:
             return
-        windows = {reach: row.cut(_first(reach, at - 1), -(-at // BLOCK)) for reach, row in held.windows.items()}
+        windows = {reach: row.cut(first_within(reach, at - 1), -(-at // BLOCK)) for reach, row in held.windows.items()}
         node.places[at] = Place(windows, held.state, midst)
-        self._hold(windows, held.state)
+        self.hold(windows, held.state)
 
-    def _hold(self, windows: Mapping[int, Row], state: int) -> None:
+    def hold(self, windows: Mapping[int, Row], state: int) -> None:
+        """Hold blocks by reach, and a slot, unless it is NONE."""
         for reach, row in windows.items():
             self.windows[reach].hold(row.live)
         if state != NONE:
@@ -195,64 +236,11 @@ class Memory:
         """
         if tokens and not held.text:
             self._share(held, tokens, len(tokens))
-            node, rest = held.node or self.tree.root(held.key), tuple(tokens[held.shared * BLOCK :])
-            if rest:
-                block = held.blocks[held.shared]
-                if rest not in node.children:
-                    self.tree.add(node, rest, block)
-                    self.blocks.hold([block])
-                node = node.children[rest]
+            node = self._last(held, tokens)
             if self.by_place:
                 self._hold_place(node, held, len(tokens))
                 _devalue(node)
-            self.tree.touch(node)
         self.release(held)
-
-    def find(self, tokens: Sequence[int], key: Chosen = ()) -> Found:
-        """What already stands for a beginning of `tokens`: whole blocks, and behind them a part of one.
-
-        That part, if it is most of what a conversation ended with, will be taken from that.
-        """
-        node = self.tree.walk(tokens, key)
-        rest = tokens[node.end : node.end + BLOCK]
-        ends = [(alike(child.tokens, rest), child) for child in node.children.values() if self._may_be_taken(child)]
-        count, last = max(ends, default=(0, node), key=lambda end: end[0])
-        last, common = (last, node.end + count) if count and 2 * count >= len(last.tokens) else (node, node.end)
-        if not self.by_place:
-            return Found(last, common, Place({}))
-        beyond = () if self.states.count else node.below()  # where a memory is of no use
-        places = [(at, place, each is last) for each in (*last.upwards(), *beyond) for at, place in each.places.items()]
-        usable = [(_usable(at, place, common if within else node.end), place) for at, place, within in places]
-        length, place = max(usable, default=(0, Place({})), key=lambda each: each[0])
-        return Found(last.at(length) if length else node, length, place)
-
-    def _may_be_taken(self, node: Node) -> bool:
-        return not node.children and self.blocks.holders[node.block] == 1
-
-    def begin(self, found: Found, key: Chosen = ()) -> Held:
-        """What a sequence holds that begins with what was found."""
-        node, length, place = found
-        if not length:
-            return Held(key=key)
-        count = -(-length // BLOCK)
-        windows = {reach: row.cut(0, count) for reach, row in place.windows.items()}
-        path = [*node.upwards()]
-        held = Held([each.block for each in reversed(path)], windows, place.state, key=key, placed=length)
-        self.blocks.hold(held.blocks)
-        self._hold(windows, place.state)
-        self.tree.touch(node)
-        if length % BLOCK:
-            self.forget(node)
-            path = path[1:]
-        held.node, held.shared = next(iter(path), None), len(path)
-        return held
-
-
-def _usable(at: int, place: Place, most: int) -> int:
-    """How many of `most` tokens one can go on behind from a place, 0 for none; a memory stands for its own alone."""
-    length = min(at, most)
-    held = all(_first(reach, length) >= row.first for reach, row in place.windows.items())
-    return length if held and (place.state == NONE or length == at) else 0
 
 
 def _devalue(node: Node) -> None:
@@ -266,7 +254,7 @@ def _devalue(node: Node) -> None:
         place.midst = True
 
 
-def _first(reach: int, position: int) -> int:
+def first_within(reach: int, position: int) -> int:
     """The first block that a token at a position may read."""
     return max(position - reach + 1, 0) // BLOCK
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from puna import cache
 from puna.arch.base import Architecture, Hparams
 from puna.arch.binding import bind
-from puna.backends.base import Backend, Bounds, Memory, Program, Weights
+from puna.backends.base import Backend, Bounds, Memory, Portable, Program, Weights
 from puna.cache import BLOCK
 from puna.dtypes import DTYPES, DType, Stored
 from puna.engine.choosing import Choosing, Chosen
@@ -105,6 +105,7 @@ class Runner:
         self.width = int((last_hidden(output) if hidden else output).shape[-1])  # type: ignore[arg-type]  # a number
         self._program = compiled(output, weights)
         self.choosing = Choosing(output, batch.outputs, tensors, limits.tokens, adapted)
+        self.copy = self._copy if isinstance(self._program, Portable) else None
         self._rows = {n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "types")}
         self._tables = {reach: _Table(reach, limits) for reach in (0, *reaches)}
         self._by_sequence = {n: np.zeros(limits.sequences, np.int32) for n in BY_SEQUENCE}
@@ -123,6 +124,14 @@ class Runner:
     def memory(self) -> Memory:
         """What the program takes besides the weights."""
         return self._program.memory
+
+    def _copy(self, reach: int, block: int, other: int) -> None:
+        """Make a block of a reach what another one is; of all positions, if that is 0."""
+        program = self._program
+        assert isinstance(program, Portable)
+        for name, theirs in self.states.items():
+            if theirs == reach and name in program.kept:
+                program.put(name, BLOCK, [other], program.fetch(name, BLOCK, [block]))
 
     def step(self, parts: list[Part], outputs: list[int]) -> NDArray[np.float32]:
         """Compute one step, with a part for each sequence.

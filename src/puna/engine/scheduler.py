@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from puna.cache import BLOCK
+from puna.engine import beginning
 from puna.engine.memory import Memory
 from puna.engine.pace import Pace
 from puna.engine.sequence import Sequence
-from puna.engine.tree import blocks_alike
+from puna.engine.tree import alike, all_alike, blocks_alike
 
 if TYPE_CHECKING:
     from puna.engine.choosing import Chosen
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 FAR = 2048
 """Tokens of a prompt from one place to the next, at least; and as many windows, which a place holds one of."""
 WINDOWS = 4
+
+LEAST = 8
+"""Tokens of a block that it is worth to copy it for."""
+WORTH = 32
+"""Tokens that it is worth to wait for."""
 
 
 @dataclass(slots=True)
@@ -61,20 +67,22 @@ class Scheduler:
         """No more tokens than up to where a place will be held that is for one number of them."""
         end = sequence.computed + count
         mark = min(end, (sequence.prompt_length - 1) // BLOCK * BLOCK) // BLOCK * BLOCK
-        marks = self._awaited(sequence) if self.memory.by_place else []
+        marks = [*sequence.marks] if self.memory.by_place else []
         marks += [mark] if self.memory.states.count else []
         return min([end, *(at for at in marks if at > sequence.computed)]) - sequence.computed
 
     def advance(self, sequence: Sequence, count: int) -> None:
         """Note that `count` tokens more are computed; where a prompt ends, and on the way, hold a place."""
         sequence.computed += count
-        mark, midst = self._mark(sequence, count) if self.memory.by_place else (0, False)
+        mark, midst = self._mark(sequence, count)
         self.memory.advance(sequence.held, sequence.computed, sequence.tokens, mark, midst=midst)
 
     def _mark(self, sequence: Sequence, count: int) -> tuple[int, bool]:
-        """Where, within the latest `count` tokens, to hold a place, and if it is in the midst; 0 for nowhere."""
-        if sequence.computed in self._awaited(sequence):
-            return sequence.computed, False
+        """Where, within the latest `count` tokens, others may go on, and if it is in the midst; 0 for nowhere."""
+        passed = [at for at in sequence.marks if at <= sequence.computed]
+        sequence.marks = [at for at in sequence.marks if at > sequence.computed]
+        if passed or not self.memory.by_place:
+            return max(passed, default=0), False
         last = (sequence.prompt_length - 1) // BLOCK * BLOCK
         at = min(sequence.computed, last) // BLOCK * BLOCK
         if at <= sequence.computed - count or (self.memory.states.count and at != sequence.computed):
@@ -82,30 +90,40 @@ class Scheduler:
         far = max([FAR, *(WINDOWS * reach for reach in self.memory.windows)])
         return (at if at == last or at - sequence.held.placed >= far else 0), at != last
 
-    def _awaited(self, sequence: Sequence) -> list[int]:
-        """Behind how many tokens of a sequence others wait for it."""
-        return [s.awaits[1] for s in self.running if s.awaits and s.awaits[0] is sequence]
-
     def _begin(self) -> None:
         """Give sequences that have nothing what stands for their beginning, unless one before them comes to more."""
         for i, sequence in enumerate(self.running):
             if sequence.held.blocks or sequence.held.text or self._waits(sequence):
                 continue
-            beginning, key = sequence.tokens[:-1], sequence.held.key
-            found = self.memory.find(beginning, key)
-            sequence.awaits = self._ahead(self.running[:i], beginning, key, found.length)
+            tokens, key = sequence.tokens[:-1], sequence.held.key
+            if self.memory.copy and not self.memory.by_place:
+                self._offer(self.running[:i], tokens, key)
+            found = beginning.find(self.memory, tokens, key)
+            sequence.awaits = self._ahead(self.running[:i], tokens, key, found.length + WORTH)
             if sequence.awaits:
+                sequence.awaits[0].marks.append(sequence.awaits[1])
                 continue
-            sequence.held, sequence.computed = self.memory.begin(found, key), found.length
+            sequence.held, sequence.computed = beginning.begin(self.memory, found, key)
             sequence.cached = sequence.cached or sequence.computed
 
+    def _offer(self, others: Iterable[Sequence], tokens: list[int], key: Chosen) -> None:
+        """Have the tree know what others have of a block that they still fill, where a text begins like that."""
+        node = self.memory.tree.walk(tokens, key)
+        near = [s for s in others if s.held.key == key and s.held.shared * BLOCK == node.end and not s.held.text]
+        there = [s for s in near if s.held.node is node or not node.end]
+        alike_ = [(alike(tokens[node.end : node.end + BLOCK], s.tokens[node.end : s.computed]), s) for s in there]
+        count, first = max(alike_, default=(0, None), key=lambda each: each[0])
+        if first and count >= LEAST:
+            self.memory.mark(first.held, first.tokens, node.end + count)
+
     def _ahead(
-        self, others: Iterable[Sequence], beginning: list[int], key: Chosen, least: int
+        self, others: Iterable[Sequence], tokens: list[int], key: Chosen, least: int
     ) -> tuple[Sequence, int] | None:
-        """Who will have computed most of a beginning, and how much; None if that is no more than `least`."""
+        """Who will have computed most of a beginning, and how much; None if that is less than `least`."""
+        alike = blocks_alike if self.memory.copy is None else all_alike
         reading = [s for s in others if s.pending > 1 and s.held.key == key and not s.held.text]
-        shared = [(s, blocks_alike(s.tokens, beginning)) for s in reading]
-        coming = [(s, count) for s, count in shared if count > max(least, s.computed)]
+        shared = [(s, alike(s.tokens, tokens)) for s in reading]
+        coming = [(s, count) for s, count in shared if count >= least and count > s.computed]
         return max(coming, default=None, key=lambda each: each[1])
 
     def _waits(self, sequence: Sequence) -> bool:
@@ -137,7 +155,7 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self.memory.release(sequence.held)
-        sequence.computed = 0
+        sequence.computed, sequence.marks = 0, []
         for other in (sequence, *self.running):
             if other is sequence or (other.awaits and other.awaits[0] is sequence):
                 other.awaits = None

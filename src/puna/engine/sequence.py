@@ -27,7 +27,7 @@ class StopReason(Enum):
 class Sequence:
     """What tokens `tokens[:computed]` came to is in `held`; `choices` waits for the caller.
 
-    It `awaits` that another one has computed so many tokens, with which both begin.
+    It `awaits` that another one has computed so many tokens, with which both begin, and which that one `marks`.
     `limit` bounds the generated tokens; `stop_ids` end it and are not part of the text. When the context is full its
     first `keep` tokens stay, and some that follow are `dropped`; None: it ends.
     """
@@ -44,6 +44,7 @@ class Sequence:
     cached: int = 0
     held: Held = field(default_factory=Held)
     awaits: tuple[Sequence, int] | None = None
+    marks: list[int] = field(default_factory=list)
     choices: deque[Choice] = field(default_factory=deque)
     reason: StopReason | None = None
     failure: Exception | None = None

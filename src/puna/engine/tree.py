@@ -112,3 +112,9 @@ def blocks_alike(a: Sequence[int], b: Sequence[int]) -> int:
     """How many leading tokens are equal, in whole blocks."""
     limit = min(len(a), len(b)) // BLOCK * BLOCK
     return next((i for i in range(0, limit, BLOCK) if a[i : i + BLOCK] != b[i : i + BLOCK]), limit)
+
+
+def all_alike(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many leading tokens are equal, of long texts."""
+    n = blocks_alike(a, b)
+    return n + alike(a[n : n + BLOCK], b[n : n + BLOCK])
