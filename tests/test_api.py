@@ -112,6 +112,18 @@ def test_a_prompt_is_continued_as_it_is(model):
     assert text_of(model.generate([ord("x")], temperature=0)) == "yz"
 
 
+@pytest.mark.parametrize("temperature", [0, 1.2])
+def test_tokens_computed_in_advance_change_no_text_and_no_probability(path, temperature):
+    model = puna.load(path, backend="cpu", context_length=CONTEXT)
+    options = {"temperature": temperature, "seed": 3, "ignore_eos": True, "logprobs": True}
+    one, other = (list(model.generate("abcabcabc", draft_num_predict=n, **options)) for n in (0, 7))
+    assert text_of(one) == text_of(other)
+    assert [c.logprobs for c in one] == [c.logprobs for c in other]
+    assert one[-1].stats.proposed_tokens == 0
+    assert other[-1].stats.tokens == one[-1].stats.tokens
+    assert other[-1].stats.accepted_tokens <= other[-1].stats.proposed_tokens
+
+
 def test_num_predict_bounds_the_answer(model):
     chunks = list(model.generate("abc", temperature=0, num_predict=3))
     assert (text_of(chunks), chunks[-1].done_reason) == ("def", "length")

@@ -76,6 +76,7 @@ class Answering:
         stop_ids = () if options.ignore_eos else self._tokenizer.stop_ids
         prompt, text = (self._runtime.start, tokens) if self._runtime.reads else (tokens, [])
         ends: dict[str, Any] = {"limit": options.num_predict, "stop_ids": stop_ids, "constraint": constraint}
+        ends["ahead"] = options.draft_num_predict
         if options.shift:
             ends["keep"] = options.num_keep if options.num_keep >= 0 else len(prompt)
         sequence = engine.submit(prompt, options.sampling, text=text, adapters=adapters, **ends)
@@ -94,7 +95,9 @@ def _stats(sequence: Sequence, load_seconds: float) -> Stats:
         prompt_tokens=sequence.asked,
         cached_tokens=sequence.cached,
         prompt_seconds=max(sequence.first_token - sequence.submitted, 0.0),
-        tokens=sequence.generated,
+        tokens=sequence.told,
         seconds=sequence.last_token - sequence.first_token,
         dropped_tokens=sequence.dropped,
+        proposed_tokens=sequence.foresight.proposed if sequence.foresight else 0,
+        accepted_tokens=sequence.foresight.accepted if sequence.foresight else 0,
     )

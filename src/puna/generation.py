@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from puna.engine.sampler import Choice, Sampling
+from puna.engine.speculate import AHEAD, MOST
 from puna.errors import RequestError
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class Stats:
 
     `load_seconds` of the first answer is how long the model took until it was ready, which may have gone on while the
     prompt was typed or became tokens; of others, how long they waited: next to nothing. `dropped_tokens` made room for
-    others when the context was full and shifted.
+    others when the context was full and shifted. `proposed_tokens` were computed before it was known that they come,
+    and the `accepted_tokens` of them did.
     """
 
     load_seconds: float
@@ -32,6 +34,8 @@ class Stats:
     tokens: int
     seconds: float
     dropped_tokens: int = 0
+    proposed_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prompt_rate(self) -> float:
@@ -134,7 +138,8 @@ class Options:
     """Generate options: what the sampler needs, and when to end. `num_predict` below 0: until the context is full.
 
     With `shift` a full context loses half of what follows its first `num_keep` tokens (below 0: the prompt) and goes
-    on; what is left is computed again, as a prompt would be.
+    on; what is left is computed again, as a prompt would be. `draft_num_predict`: tokens that may be computed in
+    advance, where that is worth while; it changes no text.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
@@ -143,14 +148,15 @@ class Options:
     ignore_eos: bool = False
     shift: bool = False
     num_keep: int = NUM_KEEP
+    draft_num_predict: int = MOST
 
 
 SAMPLING = {f.name for f in fields(Sampling)}
 LOAD_TIME = {"num_ctx": "context_length", "num_thread": "threads", "num_batch": "", "num_gpu": "", "main_gpu": "",
-             "use_mmap": "", "draft_num_predict": ""}  # fmt: skip
+             "use_mmap": ""}  # fmt: skip
 """Options of Ollama's that concern loading, with the argument of `puna.load` that does the same ("": nothing to do)."""
 
-KNOWN = sorted({*SAMPLING, "num_predict", "stop", "ignore_eos", "logprobs", "shift", "num_keep"})
+KNOWN = sorted({*SAMPLING, "num_predict", "stop", "ignore_eos", "logprobs", "shift", "num_keep", "draft_num_predict"})
 
 
 def parse_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Options:
@@ -175,6 +181,7 @@ def parse_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Opti
         ignore_eos=bool(merged.get("ignore_eos")),
         shift=bool(merged.get("shift")),
         num_keep=_count(merged, "num_keep", NUM_KEEP, "-1 for the prompt"),
+        draft_num_predict=_ahead(merged),
     )
 
 
@@ -182,6 +189,13 @@ def _count(options: Mapping[str, Any], name: str, default: int, below: str) -> i
     count = options.get(name, default)
     if not isinstance(count, int) or isinstance(count, bool):
         raise RequestError(f"option '{name}' is {count!r}; it must be a whole number, or {below}")
+    return count
+
+
+def _ahead(options: Mapping[str, Any]) -> int:
+    count = options.get("draft_num_predict", MOST)
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= AHEAD:
+        raise RequestError(f"option 'draft_num_predict' is {count!r}; it must be a whole number from 0 to {AHEAD}")
     return count
 
 

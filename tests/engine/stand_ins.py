@@ -24,6 +24,7 @@ class Model:
 
     best = staticmethod(best)
     recurrent = False
+    said = staticmethod(answer_to)
 
     def __init__(self, limits):
         self.limits, self.width = limits, VOCAB
@@ -40,7 +41,7 @@ class Model:
         assert len(outputs) <= self.limits.outputs
         self.steps.append([len(part.tokens) for part in parts])
         rows = [row for part in parts for row in self.histories(part)]
-        return np.stack([answer_to(rows[o]) for o in outputs]) if outputs else np.empty((0, VOCAB), np.float32)
+        return np.stack([self.said(rows[o]) for o in outputs]) if outputs else np.empty((0, VOCAB), np.float32)
 
     def histories(self, part):
         """What each new token has before it, and itself."""

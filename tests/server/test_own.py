@@ -66,6 +66,10 @@ def test_the_server_says_how_it_is(live):
     figures = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert float(figures['puna_answers_total{model="tiny:latest"}']) >= 1
     assert float(figures['puna_tokens_total{model="tiny:latest"}']) >= 27
+    accepted, proposed = (
+        float(figures[f'puna_{n}_tokens_total{{model="tiny:latest"}}']) for n in ("accepted", "proposed")
+    )
+    assert 0 <= accepted <= proposed
     assert float(figures['puna_failures_total{status="400"}']) >= 1
     assert figures['puna_requests_running{model="tiny:latest"}'] == "0.0"
 

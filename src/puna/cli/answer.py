@@ -73,8 +73,14 @@ def figures(stats: Stats, backend: str) -> str:
         f"load    {stats.load_seconds:8.2f} s   backend {backend}\n"
         f"prompt  {stats.prompt_seconds:8.2f} s   {_tokens(stats.prompt_tokens)}, {stats.cached_tokens} of them cached"
         f"{_rate(stats.prompt_rate)}\n"
-        f"answer  {stats.seconds:8.2f} s   {_tokens(stats.tokens)}{_rate(stats.rate)}"
+        f"answer  {stats.seconds:8.2f} s   {_tokens(stats.tokens)}{_rate(stats.rate)}{_ahead(stats)}"
     )
+
+
+def _ahead(stats: Stats) -> str:
+    if not stats.proposed_tokens:
+        return ""
+    return f"; computed in advance: {stats.accepted_tokens} of {stats.proposed_tokens} were right"
 
 
 def _tokens(count: int) -> str:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 from puna.cache import BLOCK
 from puna.engine import beginning
 from puna.engine.choosing import Choosing, Chosen
+from puna.engine.foresight import Foresight
 from puna.engine.held import Held, Row
 from puna.engine.memory import Memory
 from puna.engine.runner import Limits, Part, Runner
 from puna.engine.sampler import Choice, Sampler, Sampling
 from puna.engine.scheduler import Scheduler
 from puna.engine.sequence import Sequence, StopReason
+from puna.engine.speculate import Speculation, accept
 from puna.errors import PromptTooLong, RequestError
 
 if TYPE_CHECKING:
@@ -107,6 +110,12 @@ class Engine:
         memory = Memory(size.slots // BLOCK, size.states if runner.recurrent else 0, windows, runner.copy)
         sequences = min(size.sequences, size.outputs, memory.states.count or size.sequences)
         self._scheduler = Scheduler(memory, size.tokens, sequences)
+        self._speculation = self._speculates(memory)
+
+    def _speculates(self, memory: Memory) -> Speculation | None:
+        """None where a sequence's memory cannot be taken back to where its guesses were right."""
+        size = self._runner.limits
+        return None if self._runner.recurrent else Speculation(memory, size.tokens, size.outputs, self.context_length)
 
     def submit(
         self,
@@ -119,11 +128,12 @@ class Engine:
         text: Iterable[int] = (),
         keep: int | None = None,
         adapters: Chosen = (),
+        ahead: int = 0,
     ) -> Sequence:
         """A new sequence after the prompt `tokens`; `limit` < 0 generates until the context is full.
 
         With `keep` a full context goes on from so many first tokens and the later half of the others, until as many as
-        ENDLESS contexts are generated.
+        ENDLESS contexts are generated. At most `ahead` tokens are computed in advance, where that is worth while.
         `text` is what an encoder reads for it, where the model has one beside a decoder. `adapters` are those of the
         runner's `choosing` that it is to have. RequestError for an empty prompt or text; PromptTooLong where the prompt
         leaves no room for a token, or the text is longer than a context.
@@ -139,6 +149,8 @@ class Engine:
         sampler = Sampler(sampling, self._runner.best, constraint)
         sequence = Sequence(prompt, sampler, limit, frozenset(stop_ids), self._clock, keep)
         sequence.held.text, sequence.held.key = self._text(text), self._chosen(adapters)
+        if self._speculation and ahead:
+            sequence.foresight = Foresight(ahead, sequence.held.text)
         with self._lock:
             if limit == 0:
                 sequence.reason = StopReason.LENGTH
@@ -225,35 +237,34 @@ class Engine:
         """Compute and sample once for all sequences that are ready."""
         with self._lock:
             self._take_out()
-            plan = self._scheduler.plan()
-            if not plan:
-                return
-            parts, outputs, ready, end = [], [], [], 0
-            for sequence, count in plan:
-                start = sequence.computed
-                parts.append(part(sequence.tokens[start : start + count], start, sequence.held))
-                end += count
-                if count == sequence.pending:
-                    outputs.append(end - 1)
-                    ready.append(sequence)
-            try:
-                for sequence, _ in plan:
-                    self._read(sequence.held, sequence.computed)
-                begun = self._clock()
-                logits = self._runner.step(parts, outputs)
-            except BaseException:
-                self._scheduler.restart([sequence for sequence, _ in plan])
-                raise
-            self._scheduler.pace.learn(end, self._clock() - begun)
-            for sequence, count in plan:
-                self._scheduler.advance(sequence, count)
-            for sequence, row in zip(ready, logits, strict=True):
-                if sequence.reason is None:  # not cancelled meanwhile
-                    sequence.choose(row)
-                if sequence.reason is not None:
-                    self._scheduler.finish(sequence)
-                elif len(sequence.tokens) >= self.context_length:
-                    self._scheduler.shift(sequence, self.context_length)
+            if plan := self._scheduler.plan():
+                self._compute(plan, self._speculation.ahead(plan) if self._speculation else {})
+
+    def _compute(self, plan: list[tuple[Sequence, int]], ahead: dict[Sequence, list[int]]) -> None:
+        ready = [(s, ahead.get(s, [])) for s, count in plan if count == s.pending]
+        parts, outputs = _batch(plan, ahead)
+        try:
+            for sequence, _ in plan:
+                self._read(sequence.held, sequence.computed)
+            begun = self._clock()
+            rows = iter(self._runner.step(parts, outputs))
+        except BaseException:
+            self._scheduler.restart([sequence for sequence, _ in plan])
+            raise
+        self._learn(plan, ahead, self._clock() - begun)
+        right = {s: accept(s, list(islice(rows, 1 + len(more))), more) for s, more in ready}
+        for sequence, count in plan:
+            self._scheduler.advance(sequence, count + right.get(sequence, 0))
+        for sequence, _ in ready:
+            if sequence.reason is not None:
+                self._scheduler.finish(sequence)
+            elif len(sequence.tokens) >= self.context_length:
+                self._scheduler.shift(sequence, self.context_length)
+
+    def _learn(self, plan: list[tuple[Sequence, int]], ahead: dict[Sequence, list[int]], seconds: float) -> None:
+        self._scheduler.pace.learn(sum(count for _, count in plan) + sum(map(len, ahead.values())), seconds)
+        if self._speculation:
+            self._speculation.note(plan, ahead, seconds)
 
     def _read(self, held: Held, computed: int) -> None:
         """Have the encoder read a sequence's text before its first step."""
@@ -341,6 +352,18 @@ class Engine:
                 memory.keep(tokens, held)
             finally:
                 memory.release(held)
+
+
+def _batch(plan: list[tuple[Sequence, int]], ahead: dict[Sequence, list[int]]) -> tuple[list[Part], list[int]]:
+    """A step's parts, and the rows of it whose results are wanted: of last tokens, and of those in advance."""
+    parts, outputs, end = [], list[int](), 0
+    for sequence, count in plan:
+        start, more = sequence.computed, ahead.get(sequence, [])
+        parts.append(part([*sequence.tokens[start : start + count], *more], start, sequence.held))
+        end += count + len(more)
+        if count == sequence.pending:
+            outputs += range(end - 1 - len(more), end)
+    return parts, outputs
 
 
 def part(tokens: list[int], start: int, held: Held) -> Part:

@@ -10,6 +10,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from puna.engine.foresight import Foresight
 from puna.engine.held import Held
 from puna.engine.sampler import Choice, Sampler
 
@@ -43,6 +44,7 @@ class Sequence:
     computed: int = 0
     cached: int = 0
     held: Held = field(default_factory=Held)
+    foresight: Foresight | None = None
     awaits: tuple[Sequence, int] | None = None
     marks: list[int] = field(default_factory=list)
     choices: deque[Choice] = field(default_factory=deque)
@@ -70,6 +72,17 @@ class Sequence:
     def generated(self) -> int:
         """Tokens chosen so far."""
         return len(self.tokens) + self.dropped - self.prompt_length
+
+    @property
+    def told(self) -> int:
+        """Of those, the ones that the caller took, and behind the last of them an end token."""
+        ended = self.reason is StopReason.STOP and self.tokens[-1] in self.stop_ids
+        return self.generated - len(self.choices) - (ended and bool(self.choices))
+
+    @property
+    def left(self) -> int:
+        """Tokens that may still be chosen."""
+        return self.limit - self.generated
 
     @property
     def pending(self) -> int:

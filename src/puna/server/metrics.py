@@ -28,6 +28,8 @@ class Metrics:
         self._prompt = self._counter("puna_prompt_tokens", "Tokens of prompts.")
         self._cached = self._counter("puna_cached_tokens", "Of those, taken from the cache.")
         self._tokens = self._counter("puna_tokens", "Tokens of answers.")
+        self._proposed = self._counter("puna_proposed_tokens", "Tokens computed before it was known that they come.")
+        self._accepted = self._counter("puna_accepted_tokens", "Of those, the ones that came.")
         self._first = self._histogram("puna_first_token_seconds", "From a request to its first token.")
         self._whole = self._histogram("puna_answer_seconds", "From a request to its end.")
 
@@ -43,6 +45,8 @@ class Metrics:
         self._prompt.labels(model).inc(stats.prompt_tokens)
         self._cached.labels(model).inc(stats.cached_tokens)
         self._tokens.labels(model).inc(stats.tokens)
+        self._proposed.labels(model).inc(stats.proposed_tokens)
+        self._accepted.labels(model).inc(stats.accepted_tokens)
         self._first.labels(model).observe(stats.load_seconds + stats.prompt_seconds)
         self._whole.labels(model).observe(seconds)
 
