@@ -79,6 +79,7 @@ def row(name: str, clients: int, rounds: Sequence[Figures]) -> list[str]:
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--threads", default=os.cpu_count() or 1, show_default=True, help="Of the peer.")
 @click.option("--mix", default="5,3,2", show_default=True, help="Shares of short, shared and long prompts.")
+@click.option("--seed", default=1, show_default=True, help="Which requests the first round has.")
 @click.option("--log", default=os.devnull, help="Where the servers' own words go.")
 def command(
     model: str,
@@ -89,6 +90,7 @@ def command(
     rounds: int,
     threads: int,
     mix: str,
+    seed: int,
     log: str,
 ) -> None:
     """Chat completions: short prompts, ones behind a shared system prompt, long ones; 64 to 128 tokens of answer."""
@@ -99,7 +101,7 @@ def command(
             servers = [stack.enter_context(puna(model, count, log))]
             if peer:
                 servers.append(stack.enter_context(llama_server(peer, model, count, threads, peer_options, log)))
-            found = list(_rounds(servers, count, requests, rounds, weights))
+            found = list(_rounds(servers, count, requests, range(seed, seed + rounds), weights))
         named = {server.name: [each[i] for each in found] for i, server in enumerate(servers)}
         rows += [tuple(row(name, count, each)) for name, each in named.items()]
         if peer:
@@ -109,13 +111,13 @@ def command(
 
 
 def _rounds(
-    servers: Sequence[Running], clients: int, requests: int, rounds: int, weights: Sequence[int]
+    servers: Sequence[Running], clients: int, requests: int, rounds: range, weights: Sequence[int]
 ) -> Iterator[list[Figures]]:
     """The figures of all servers, round by round; each is loaded and has seen the shared prompt before."""
     for server in servers:
         measured(server, [{"model": MODEL, **conversation(kind, 1, 8)} for kind in ("short", "shared", "long")], 1)
-    for turn in range(rounds):
-        bodies = [{"model": MODEL, **body} for body in mixed(clients * requests, 1000 * (turn + 1), weights)]
+    for turn in rounds:
+        bodies = [{"model": MODEL, **body} for body in mixed(clients * requests, 1000 * turn, weights)]
         order = range(len(servers)) if turn % 2 == 0 else reversed(range(len(servers)))
         found = {i: measured(servers[i], bodies, clients) for i in order}
         for i, each in sorted(found.items()):

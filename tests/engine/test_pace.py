@@ -18,8 +18,8 @@ def test_beside_answers_a_step_reads_what_takes_a_tenth_of_a_second():
 def test_however_slow_a_model_is_prompts_go_on():
     pace = Pace()
     pace.learn(100, 50.0)
-    assert pace.room(8, 512) == 72
-    assert pace.room(8, 48) == 48
+    assert pace.room(8, 512) == 40
+    assert pace.room(8, 24) == 24
 
 
 def test_steps_of_a_few_tokens_say_nothing_of_many():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 STEP_SECONDS = 0.1
 """How long an answer waits for its next token, where that is in the scheduler's hands."""
-LEAST = 64
+LEAST = 32
 """Tokens that a step has room for in any case: with fewer, weights would be read more than multiplied with."""
 LATELY = 0.2
 """How much one step counts among all before it."""
