@@ -14,8 +14,8 @@ async def side_by_side(answers: Sequence[AsyncGenerator[T, None]]) -> AsyncGener
     """What all of them give, as it comes; an error of one ends all, and so does closing this."""
     if len(answers) == 1:
         async with aclosing(answers[0]) as only:
-            async for piece in only:
-                yield 0, piece
+            async for said in only:
+                yield 0, said
         return
     heard: asyncio.Queue[tuple[int, T] | Exception | None] = asyncio.Queue(1)
 

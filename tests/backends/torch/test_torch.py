@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+import puna
+from cli.tiny import write_tiny
 from conformance.running import check, run, stored
 from puna import dtypes, quants
 from puna.backends import devices, open_backend
@@ -150,3 +152,15 @@ def test_tokens_of_sequences_that_are_not_there_are_an_error():
     inputs = {name: np.array(array, np.int32) for name, array in given.items()}
     with pytest.raises(BackendError, match="a token of sequence 1; there are 1"):
         program.run({"q": np.zeros((1, 1, 8), np.float32), **inputs})
+
+
+def test_what_was_computed_is_saved_and_gone_on_from(tmp_path):
+    source, prompt = write_tiny(tmp_path / "tiny.gguf"), [3, *range(80)]
+    models = [puna.load(source, backend="torch:cpu", kv_type="f16") for _ in range(2)]
+    assert models[0].save_prefix(tmp_path / "saved", prompt) == 81
+    assert models[1].load_prefix(tmp_path / "saved") == prompt
+    for model in models:
+        last = [*model.generate([*prompt, 10], temperature=0, num_predict=3)][-1]
+        assert last.stats.cached_tokens == 81
+    rows = [model._runtime.engine.runner.program.fetch("cache.1.v", 64, [0, 1]) for model in models]
+    np.testing.assert_array_equal(rows[0][:, 0], rows[1][:, 0])

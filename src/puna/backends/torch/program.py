@@ -49,6 +49,7 @@ class Program:
         found = weights.take(leaves, matrices(self._order), self.memory.arena + size)
         self._own = {n.name: State(n.dtype, concrete(n.shape, {}), device) for n in own}
         self.kept = {**others, **self._own}
+        self.layout = f"torch {device.type}"
         self._place = {node: i for i, node in enumerate(self._order)}
         self._fixed: list[Any] = [None] * len(self._order)
         for node in self._order:
@@ -87,6 +88,21 @@ class Program:
     def states(self) -> list[Array]:
         """What states hold, in the type that they are kept in."""
         return [kept.data[:-1].cpu().numpy() for kept in self._own.values()]
+
+    def fetch(self, name: str, size: int, units: Sequence[int]) -> Array:
+        """What a state has in some units: see puna.backends.base.Portable."""
+        found: Array = self._units(name, size)[list(units)].cpu().numpy()
+        return found.view(np.uint8)[None]
+
+    def put(self, name: str, size: int, units: Sequence[int], data: Array) -> None:
+        """Leave what was fetched in a state's units."""
+        there = self._units(name, size)
+        values = np.ascontiguousarray(data[0]).reshape(-1).view(there[:0].cpu().numpy().dtype)
+        there[list(units)] = torch.tensor(values, device=self._device).reshape(len(units), -1)
+
+    def _units(self, name: str, size: int) -> Any:
+        data = self.kept[name].data[:-1]
+        return data.view(len(data) // size, -1)
 
     def run(self, inputs: Inputs) -> list[Array]:
         """Every node in turn."""
