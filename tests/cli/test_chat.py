@@ -8,9 +8,12 @@ import puna as library
 from puna.cli.answer import echoed
 from puna.cli.asking import Asking
 from puna.cli.chat import Chat
-from puna.cli.partners import Local, Running
+from puna.cli.display import Manner, open_display
+from puna.cli.partners import Local, Running, find_partner
 from puna.generation import Chunk
+from puna.server.settings import Settings
 from puna.template import ToolCall
+from server.conftest import Live
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
@@ -38,8 +41,8 @@ def talk(model, capsys):
             return line
 
         partner = Local("tiny", model) if isinstance(model, library.Model) else model
-        chat = Chat(partner, Asking({"temperature": 0}), ask=ask, **settings)
-        chat.loop()
+        chat = Chat(partner, Asking({"temperature": 0}), **settings)
+        chat.loop(ask)
         return chat, *capsys.readouterr()
 
     return talk
@@ -168,7 +171,8 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_was_said(talk):
 
 def echo(chunks, capsys, monkeypatch, terminal):
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
-    list(echoed(chunks))
+    monkeypatch.setenv("TERM", "dumb")
+    list(echoed(chunks, open_display(Manner())))
     return capsys.readouterr().out
 
 
@@ -185,3 +189,98 @@ def test_thinking_is_dimmed_on_a_terminal_and_left_out_elsewhere(capsys, monkeyp
 
 def test_tool_calls_alone_are_lines_of_json(capsys, monkeypatch):
     assert echo(THOUGHT[4:], capsys, monkeypatch, terminal=False) == LINES
+
+
+# ---- models that are saved, loaded and listed, in this process and of a server --------------------------------------
+
+
+@pytest.fixture(params=["here", "server"])
+def partner(request, stored, monkeypatch):
+    """The model `tiny` of the store, in this process or of a live server."""
+    if request.param == "here":
+        yield Local("tiny", backend="numpy")
+        return
+    server = Live(Settings())
+    monkeypatch.setenv("PUNA_HOST", f"127.0.0.1:{server.port}")
+    yield find_partner("tiny", {})[0]
+    server.close()
+
+
+def test_a_conversation_is_the_same_here_and_with_a_server(talk, partner):
+    chat, out, err = talk("hi", "/set parameter num_predict 2", "more", "/show parameters", model=partner)
+    assert (out, err) == (f"{ALPHABET}\n\nab\n\ntemperature 0\nnum_predict 2\n", "")
+    assert [type(chat.partner).__name__] == [type(partner).__name__]
+
+
+def test_what_is_saved_is_a_model_that_goes_on_from_there(talk, partner, home):
+    _, out, err = talk("/set system be kind", "/set parameter num_predict 3", "hi", "/save mine", model=partner)
+    assert (out, err) == ("abc\n\nSaved as mine\n", "")
+    saved = library.load("mine", backend="numpy")
+    assert saved.opened.system == "be kind"
+    assert saved.opened.params == {"temperature": 0, "num_predict": 3}
+    assert [tuple(m.values()) for m in saved.opened.messages] == [("user", "hi"), ("assistant", "abc")]
+    _, out, err = talk("/load mine", "more", "/save again", "/show system", "/list", model=partner, find=found)
+    assert out.startswith("Loading mine\nabc\n\nSaved as again\nbe kind\nNAME")
+    assert [line.split()[0] for line in out.splitlines()[6:]] == ["again:latest", "mine:latest", "tiny:latest"]
+    again = library.load("again", backend="numpy").opened
+    assert [m["content"] for m in again.messages] == ["hi", "abc", "more", "abc"]
+
+
+def found(name):
+    return find_partner(name, {})[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/load", "which model?"),
+        ("/load none", "none"),
+        ("/save", "under which name?"),
+        ("/save a b", "model name 'a b'"),
+        ("/set think", "'tiny' does not support thinking"),
+        ("/set think hard", "think is 'hard'; true, false, low"),
+        ("/set format {", "format: "),
+        ("/show modelfil", "closest: /show modelfile"),
+    ],
+)
+def test_a_command_that_cannot_be_done_is_one_line(talk, partner, line, words):
+    chat, out, err = talk(line, "hi", model=partner, find=found)
+    assert out == f"{ALPHABET}\n\n"
+    assert words in err
+    assert err.count("\n") == 1
+    assert chat.partner is partner
+
+
+def test_a_format_is_set_and_taken_back(talk, partner):
+    schema = '{"enum": [1]}'
+    _, out, err = talk(f"/set format {schema}", "hi", "/set noformat", "hi", model=partner)
+    assert (out, err) == (f"1\n\n{ALPHABET}\n\n", "")
+
+
+def test_a_longer_context_is_loaded_when_it_is_asked_for(talk, stored):
+    partner = Local("tiny", backend="numpy", context_length=25)
+    _, out, err = talk("/set parameter num_predict 30", "/set parameter num_ctx 64", "hi", model=partner)
+    assert (out, err) == (f"{ALPHABET}\n\n", "")
+
+
+def test_a_picture_is_refused_and_its_mention_is_not(talk, home):
+    (home / "a b.png").touch()
+    _, out, err = talk(f"what is in {home}/a\\ b.png?", "what is x.png?", "and ./none.jpg")
+    assert out == f"{ALPHABET}\n\n" * 2
+    assert err == f"{home}/a b.png: 'tiny' reads text only, not what is in a picture; leave the file out\n"
+
+
+def test_switches_change_how_answers_are_shown_and_remembered(talk):
+    off = ("/set nohistory", "/set nowordwrap", "/set nomarkdown", "/set nothink")
+    chat, _, err = talk(*off)
+    assert (chat.remember, chat.manner, chat.asking.think, err) == (False, Manner(False, False), False, "")
+    chat, _, err = talk(*off, "/set history", "/set wordwrap", "/set markdown")
+    assert (chat.remember, chat.manner, err) == (True, Manner(), "")
+
+
+def test_shortcuts_are_told():
+    from puna.cli import slash
+
+    assert "Ctrl-G" in slash.SHORTCUTS
+    named = {word for line in slash.HELP.splitlines() if line.startswith("/set") for word in re.findall("[a-z]+", line)}
+    assert set(slash.SETTINGS) <= named

@@ -1,9 +1,7 @@
 """The command as a process of its own: exit statuses, signals, pipes, a terminal."""
 
 import os
-import pty
 import re
-import select
 import shutil
 import signal
 import subprocess
@@ -162,37 +160,3 @@ def test_run_imports_nothing_that_an_answer_does_not_need(stored):
     unneeded |= {"puna.create.convert", "puna.quants.recipe", "puna.cli.chat"}
     assert "puna.engine.engine" in done.stderr.split()
     assert unneeded & set(done.stderr.split()) == set()
-
-
-def test_a_conversation_in_a_terminal(home, tiny):
-    (home / ".puna").mkdir()
-    (home / ".puna" / "history").touch(0o644)
-    ours, theirs = pty.openpty()
-    words = [*PUNA, "run", str(tiny), "-p", "temperature=0", "--backend", "numpy"]
-    environment = {**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
-    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    try:
-        expect(ours, ">>> ")
-        os.write(ours, b"hello\r")
-        expect(ours, ALPHABET)
-        expect(ours, ">>> ")
-        os.write(ours, b"\x03")  # Ctrl-C
-        expect(ours, "Ctrl-D or /bye ends.")
-        expect(ours, ">>> ")
-        os.write(ours, b"\x04")  # Ctrl-D
-        assert process.wait(20) == 0
-        assert (home / ".puna" / "history").stat().st_mode & 0o777 == 0o600
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-
-
-def expect(terminal, text, seconds=30):
-    """Read until `text` is on the screen."""
-    end, seen = time.monotonic() + seconds, ""
-    while text not in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen):
-        ready, _, _ = select.select([terminal], [], [], max(end - time.monotonic(), 0))
-        assert ready, f"{text!r} did not come; there was {seen!r}"
-        seen += os.read(terminal, 1).decode(errors="replace")  # not what comes after the text

@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-DIM, PLAIN = "\x1b[2m", "\x1b[0m"
-
 if TYPE_CHECKING:
+    from puna.cli.display import Display
     from puna.cli.partners import Partner
     from puna.generation import Chunk, Stats
 
 
-def echoed(chunks: Iterable[Chunk], *, thinking: bool = True) -> Iterator[Chunk]:
-    """The chunks, each written to stdout as it passes: thinking dimmed, and on a terminal only; calls as JSON lines."""
-    shown = thinking and sys.stdout.isatty()
-    thinking = within_line = False
-    for chunk in chunks:
-        if chunk.thinking and shown:
-            write(f"{DIM}{chunk.thinking}{PLAIN}")
-            thinking = True
-        if (chunk.text or chunk.tool_calls) and thinking:
-            write("\n\n")
-            thinking = False
-        write(chunk.text)
-        within_line = not chunk.text.endswith("\n") if chunk.text else within_line
-        for call in chunk.tool_calls:
-            line = json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
-            write(f"\n{line}" if within_line else line)
-            within_line = True
-        yield chunk
-
-
-def write(text: str) -> None:
-    """A part of an answer to stdout, at once; OSError says where that failed."""
+def echoed(chunks: Iterable[Chunk], display: Display) -> Iterator[Chunk]:
+    """The chunks, each shown as it passes; calls as lines of JSON."""
+    within_line = False
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "writing the answer") from error
+        for chunk in chunks:
+            if chunk.thinking:
+                display.think(chunk.thinking)
+            display.say(chunk.text)
+            within_line = not chunk.text.endswith("\n") if chunk.text else within_line
+            for call in chunk.tool_calls:
+                line = json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
+                display.say(f"\n{line}" if within_line else line)
+                within_line = True
+            yield chunk
+    finally:
+        display.end()
 
 
 def cut_short(last: Chunk | None, partner: Partner, options: Mapping[str, Any]) -> str | None:

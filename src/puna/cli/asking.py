@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from puna.worker.requests import Chat, Generate
 
 LEVELS = ("low", "medium", "high", "max")
+IMAGE = re.compile(r"(?:\./|~/|/|\\)?(?:\\ |[^\s'\"])+\.(?:jpe?g|png|webp|wav)\b", re.IGNORECASE)
 SWITCHES = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
 
 
@@ -68,3 +70,11 @@ def parse_think(text: str) -> bool | str:
     if word not in SWITCHES:
         raise RequestError(f"think is {text!r}; true, false, {', '.join(LEVELS)} would work")
     return SWITCHES[word]
+
+
+def refuse_images(model: str, text: str) -> None:
+    """Raises RequestError where a text names a picture or a recording that is on this machine: none would be seen."""
+    for found in IMAGE.finditer(text):
+        path = Path(found[0].replace("\\ ", " ")).expanduser()
+        if path.is_file():
+            raise RequestError(f"{path}: {model!r} reads text only, not what is in a picture; leave the file out")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -24,16 +24,35 @@ UNITS = (
 @click.argument("beginning", default="")
 def command(beginning: str) -> None:
     """List the models in the store and in Ollama's, or those whose name begins with BEGINNING."""
+    for line in table(each for each in listed() if each.name.lower().startswith(beginning.lower())):
+        click.echo(line)
+
+
+class Listed(NamedTuple):
+    """A model in a list; `size` is bytes."""
+
+    name: str
+    digest: str
+    size: int
+    modified: datetime | None
+
+
+def listed() -> Iterator[Listed]:
+    """The models of this machine."""
+    for name, manifest in models():
+        yield Listed(name.short, manifest.digest, manifest.size, manifest.modified)
+
+
+def table(models: Iterable[Listed]) -> Iterator[str]:
+    """The lines that show models."""
     from puna.store.blobs import readable_size
 
     rows = [("NAME", "ID", "SIZE", "MODIFIED")]
-    for name, manifest in models():
-        if name.short.lower().startswith(beginning.lower()):
-            identity = manifest.digest.removeprefix("sha256:")[:12]
-            rows.append((name.short, identity, readable_size(manifest.size), age(manifest.modified)))
+    for each in models:
+        rows.append((each.name, each.digest.removeprefix("sha256:")[:12], readable_size(each.size), age(each.modified)))
     widths = [max(len(row[i]) for row in rows) + 2 for i in range(4)]
     for row in rows:
-        click.echo("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        yield "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def models() -> Iterator[tuple[ModelName, Manifest]]:

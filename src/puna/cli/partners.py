@@ -5,14 +5,16 @@ It knows requests and chunks, not what is typed or printed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from puna.errors import RequestError
 
 if TYPE_CHECKING:
+    from puna.cli.list import Listed
     from puna.cli.remote import Server
     from puna.generation import Chunk, Stats
     from puna.model import Model
@@ -50,6 +52,9 @@ class Partner(Protocol):
 
     def save(self, name: str, parts: Mapping[str, Any]) -> None:
         """Make a model of this one with `parts` of a create request: system, parameters, messages."""
+
+    def listed(self) -> Iterable[Listed]:
+        """The models there are where it is."""
 
 
 class Local:
@@ -119,6 +124,12 @@ class Local:
         commands += [("message", (each["role"], each["content"])) for each in parts.get("messages", ())]
         create(Store(), name, Modelfile(commands))
 
+    def listed(self) -> Iterable[Listed]:
+        """Those of this machine."""
+        from puna.cli.list import listed
+
+        return listed()
+
 
 class Remote:
     """A model of a running server, by its name there."""
@@ -156,6 +167,14 @@ class Remote:
         """In the store of the server."""
         wanted = {"model": name, "from": self.name, "stream": False, **parts}
         self._server.ask("POST", "/api/create", wanted)
+
+    def listed(self) -> Iterable[Listed]:
+        """Those of the server."""
+        from puna.cli.list import Listed
+
+        for model in self._server.ask("GET", "/api/tags")["models"]:
+            when = datetime.fromisoformat(model["modified_at"]) if model["modified_at"] else None
+            yield Listed(model["name"], model["digest"], model["size"], when)
 
 
 def _chunk(line: Mapping[str, Any]) -> Chunk:

@@ -11,6 +11,10 @@ from puna.cli.options import backend_option, threads_option
 from puna.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from puna.cli.asking import Asking
+    from puna.cli.display import Display, Manner
     from puna.cli.partners import Partner
 
 DEFAULT = click.core.ParameterSource.DEFAULT
@@ -42,6 +46,8 @@ class _Command(click.Command):
 @threads_option
 @click.option("--context-length", type=click.IntRange(1), help="Positions of context.")
 @click.option("--kv-type", type=click.Choice(KV_TYPES), default="f16", show_default=True, help="Type of the K/V cache.")
+@click.option("--plain", is_flag=True, help="Show answers as they come; else a terminal draws them as Markdown.")
+@click.option("--nowordwrap", is_flag=True, help="Leave it to the terminal to break lines.")
 @click.option("--verbose", is_flag=True, help="Print figures after the answer, and why this backend.")
 def command(
     model: str,
@@ -53,6 +59,8 @@ def command(
     think: str | None,
     no_think: bool,
     hidethinking: bool,
+    plain: bool,
+    nowordwrap: bool,
     keepalive: str | None,
     local: bool,
     verbose: bool,
@@ -68,9 +76,8 @@ def command(
 
     What a model thinks is shown dimmed on a terminal and left out elsewhere; tool calls are lines of JSON.
     """
-    from puna.cli.asking import Asking, parse_format, parse_think
-    from puna.cli.partners import find_partner
-    from puna.cli.pull import fetched
+    from puna.cli.asking import Asking, parse_format, parse_think, refuse_images
+    from puna.cli.display import Manner, open_display
 
     for what, given in {"--system": [system or ""], "--parameter": parameters, "PROMPT": prompt}.items():
         require_utf8(what, *given)
@@ -82,20 +89,43 @@ def command(
     text = " ".join([*piped(), *prompt])
     if not text.strip() and not sys.stdin.isatty():
         raise click.UsageError("no prompt: give one as an argument or on standard input")
-    partner, notes = find_partner(fetched(model), load_options, local=own or bool(load_options["threads"]))
+    own = own or bool(load_options["threads"])
+    partner, notes = _found(model, load_options, own)
     for note in notes if verbose else ():
         click.echo(f"{note}; computing here", err=True)
     if load_options["context_length"]:
         asking.options["num_ctx"] = load_options["context_length"]
     if not raw:
         _require_answers(partner, conversation=not text.strip())
+    manner = Manner(markdown=not plain, wrap=not nowordwrap, thinking=not hidethinking)
     if not text.strip():
-        from puna.cli.chat import Chat
-
-        Chat(partner, asking, verbose=verbose, hide_thinking=hidethinking).loop()
+        _converse(partner, asking, manner, lambda name: _found(name, load_options, own)[0], verbose)
     else:
+        refuse_images(partner.name, " ".join(prompt))
         ask = asking.text(text) if raw else asking.chat([{"role": "user", "content": text}])
-        _answer(partner, ask, verbose=verbose, hide_thinking=hidethinking)
+        _answer(partner, ask, open_display(manner, plain=raw or bool(asking.format)), verbose)
+
+
+def _found(name: str, load_options: dict[str, Any], local: bool) -> tuple[Partner, Sequence[str]]:
+    """The model of a name, fetched if need be, and what is to be said of where it runs."""
+    from puna.cli.partners import find_partner
+    from puna.cli.pull import fetched
+
+    return find_partner(fetched(name), load_options, local=local)
+
+
+def _converse(partner: Partner, asking: Asking, manner: Manner, find: Callable[[str], Partner], verbose: bool) -> None:
+    """A conversation at the terminal, until its end."""
+    from puna.cli.chat import Chat
+    from puna.cli.terminal import remembers, typed_lines
+
+    def another(name: str) -> Partner:
+        found = find(name)
+        _require_answers(found, conversation=True)
+        return found
+
+    chat = Chat(partner, asking, manner, another, verbose, remembers())
+    chat.loop(typed_lines(lambda: chat.remember))
 
 
 def _require_answers(partner: Partner, *, conversation: bool) -> None:
@@ -110,13 +140,14 @@ def _require_answers(partner: Partner, *, conversation: bool) -> None:
         )
 
 
-def _answer(partner: Partner, ask: Any, *, verbose: bool, hide_thinking: bool) -> None:
+def _answer(partner: Partner, ask: Any, display: Display, verbose: bool) -> None:
     """One answer on standard output."""
-    from puna.cli.answer import cut_short, echoed, figures, write
+    from puna.cli.answer import cut_short, echoed, figures
+    from puna.cli.display import write
 
     last = None
     try:
-        for last in echoed(partner.answer(ask), thinking=not hide_thinking):  # noqa: B007 - its figures are wanted
+        for last in echoed(partner.answer(ask), display):  # noqa: B007 - its figures are wanted
             pass
     finally:
         if last:
