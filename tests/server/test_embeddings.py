@@ -8,6 +8,7 @@ import pytest
 
 import puna
 from golden import rerankers, sentences
+from puna.server.shapes import SHAPES
 
 TEXTS = ["a text", "another w7", "x"]
 
@@ -98,3 +99,20 @@ def test_a_wrong_request_for_a_ranking_is_told(live, judge):
     for wrong in ({"top_n": 0}, {"documents": [{"title": "a"}]}, {"documents": "a"}):
         body = {"model": "judge", "query": "w1", "documents": ["a"], **wrong}
         assert live("POST", "/v1/rerank", body).status == 400
+
+
+def test_numbers_that_have_no_place_are_told(live):
+    for body in ({"options": {"x": 10**30}}, {"context": [-(10**30)]}):
+        reply = live("POST", "/api/generate", {"model": "tiny", "prompt": "a", **body})
+        assert reply.status == 400
+    assert live("POST", "/v1/completions", {"model": "tiny", "prompt": "a", "n": -1}).status == 400
+
+
+def test_the_document_says_what_every_endpoint_gives(live):
+    paths = live("GET", "/openapi.json").json["paths"]
+    assert {f"{method.upper()} {path}" for path, said in paths.items() for method in said} == set(SHAPES)
+    error = paths["/v1/embeddings"]["post"]["responses"]["default"]["content"]["application/json"]["schema"]
+    assert error == {"$ref": "#/components/schemas/OpenaiError"}
+    digest = paths["/api/blobs/{digest}"]["head"]
+    assert digest["parameters"][0]["schema"]["pattern"].startswith("^sha256")
+    assert "content" not in digest["responses"]["200"]

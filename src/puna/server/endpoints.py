@@ -41,7 +41,6 @@ class Endpoint:
     run: Callable[[Call, Any], Awaitable[Response]]
     about: str
     reads: type | None = None
-    gives: type | None = None
     scope: str | None = "infer"
     api: str = "ollama"
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document of a server: every endpoint with the type of its body, and the types of bodies."""
+"""The OpenAPI document of a server: every endpoint with what it reads, gives and says when something goes wrong."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 
 from puna import __version__
 from puna.server.endpoints import Endpoint
+from puna.server.shapes import ERRORS, PATTERNS, SHAPES, Shape
 
 REF = "#/components/schemas/{name}"
 TAGS = {"ollama": "Ollama", "openai": "OpenAI", "anthropic": "Anthropic"}
@@ -17,8 +18,9 @@ TAGS = {"ollama": "Ollama", "openai": "OpenAI", "anthropic": "Anthropic"}
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """OpenAPI 3.1, as JSON has it."""
-    reads = [endpoint.reads for endpoint in endpoints if endpoint.reads]
-    _, schemas = msgspec.json.schema_components(reads, ref_template=REF)
+    types = [endpoint.reads for endpoint in endpoints if endpoint.reads]
+    types += [shape.json for shape in SHAPES.values() if shape.json not in (None, dict)]
+    _, schemas = msgspec.json.schema_components([*types, *ERRORS.values()], ref_template=REF)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         path = re.sub(r"\{(\w+):path\}", r"{\1}", endpoint.path)
@@ -30,21 +32,38 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint, path: str) -> dict[str, Any]:
-    named = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in _names(path)]
-    answers = {"200": {"description": endpoint.about}, "default": {"description": "What went wrong."}}
+    answers = _answers(endpoint, SHAPES.get(f"{endpoint.method} {path}", Shape()))
     operation: dict[str, Any] = {"summary": endpoint.about, "tags": [TAGS[endpoint.api]], "responses": answers}
-    if named:
+    if named := [_parameter(name) for name in re.findall(r"\{(\w+)\}", path)]:
         operation["parameters"] = named
     if endpoint.reads:
-        schema = {"$ref": REF.format(name=endpoint.reads.__name__)}
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        operation["requestBody"] = {"required": True, "content": _json(endpoint.reads)}
     if endpoint.scope:
         operation["security"] = [{"key": []}]
     return operation
 
 
-def _names(path: str) -> list[str]:
-    return re.findall(r"\{(\w+)\}", path)
+def _answers(endpoint: Endpoint, shape: Shape) -> dict[str, Any]:
+    """A response for each status of success, and one for whatever else."""
+    content = _json(shape.json) | {media: {"schema": {}} for media in shape.others}
+    good = {"description": endpoint.about} | ({"content": content} if content else {})
+    bad: dict[str, Any] = {"description": "What went wrong."}
+    if endpoint.method != "HEAD":
+        bad["content"] = _json(ERRORS[endpoint.api])
+    return {str(status): good for status in shape.statuses} | {"default": bad}
+
+
+def _json(kind: type | None) -> dict[str, Any]:
+    """Content of a type; {} where there is none."""
+    if kind is None:
+        return {}
+    schema = {"type": "object"} if kind is dict else {"$ref": REF.format(name=kind.__name__)}
+    return {"application/json": {"schema": schema}}
+
+
+def _parameter(name: str) -> dict[str, Any]:
+    schema = {"type": "string"} | ({"pattern": PATTERNS[name]} if name in PATTERNS else {"minLength": 1})
+    return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _without_tags(schemas: dict[str, Any]) -> dict[str, Any]:

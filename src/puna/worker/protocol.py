@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from msgspec import Struct, field, msgpack
 
+from puna.errors import RequestError
 from puna.generation import Chunk
 from puna.worker.requests import Ask
 
@@ -94,8 +95,11 @@ from_worker = msgpack.Decoder(FromWorker)
 
 
 def frame(message: ToWorker | FromWorker) -> bytes:
-    """A message with its length before it."""
-    body = _encoder.encode(message)
+    """A message with its length before it; RequestError for a whole number that has no place in it."""
+    try:
+        body = _encoder.encode(message)
+    except OverflowError as error:
+        raise RequestError("a whole number is out of range; -2**63 to 2**64 - 1 would work") from error
     return len(body).to_bytes(LENGTH, "little") + body
 
 

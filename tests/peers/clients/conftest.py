@@ -1,5 +1,6 @@
-"""A live `puna serve` with two models whose answers are known, and every test here marked `clients`."""
+"""A live `puna serve` with models whose answers are known, and every test here marked `clients`."""
 
+import json
 import os
 import socket
 import subprocess
@@ -15,11 +16,17 @@ import pytest
 
 import puna
 from cli.tiny import write_tiny
+from golden import rerankers
 from peers.clients.scripted import write_scripted
 
 PACKAGES = ("anthropic", "langchain_ollama", "litellm", "llm", "llm_ollama", "ollama", "openai")
+DOCUMENT = "test_document.py"
+"""What asks by the OpenAPI document, and needs nothing but schemathesis."""
+
 # Without them nothing here can be imported, and `-m clients` says that nothing was found to run.
-collect_ignore_glob = [] if all(find_spec(name) for name in PACKAGES) else ["test_*.py"]
+collect_ignore = [] if find_spec("schemathesis") else [DOCUMENT]
+if not all(find_spec(name) for name in PACKAGES):
+    collect_ignore += [path.name for path in Path(__file__).parent.glob("test_*.py") if path.name != DOCUMENT]
 
 SCRIPT = (
     "<think>\n",
@@ -43,7 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a machine with the models `tiny` and `caller`."""
+    """The environment of a machine with the models `tiny`, `caller` and `judge`."""
     home = tmp_path_factory.mktemp("home")
     paths = os.pathsep.join([str(Path(puna.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PUNA_", "OLLAMA_"))}
@@ -51,6 +58,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PUNA_MODELS", environment["PUNA_MODELS"])
         puna.create("tiny", f"FROM {write_tiny(home / 'tiny.gguf')}\nPARAMETER temperature 0\n")
+        tensors = json.loads(rerankers.RECORD.read_text("utf-8"))["bert"]["tensors"]
+        puna.create("judge", f"FROM {rerankers.write(home / 'judge', 'bert', tensors)}\n")
         puna.create("caller", f"FROM {write_scripted(home / 'caller.gguf', SCRIPT, TOLD)}\nPARAMETER temperature 0\n")
     return environment
 

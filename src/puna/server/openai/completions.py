@@ -93,7 +93,7 @@ async def chat_completion(call: Call, ask: ChatCompletion) -> Response:
 
 async def completion(call: Call, ask: Completion) -> Response:
     """Go on from one text or several."""
-    asks = [_seeded(to_generate(ask, prompt), i) for prompt in _prompts(ask.prompt) for i in range(ask.n or 1)]
+    asks = [_seeded(to_generate(ask, prompt), i) for prompt in _prompts(ask.prompt) for i in range(max(ask.n or 1, 1))]
     await call.server.check(asks[0])
     head = {"id": f"cmpl-{secrets.token_hex(8)}", "object": "text_completion"} | _head(ask)
     pieces = _answers(call, asks)
