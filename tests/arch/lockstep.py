@@ -36,6 +36,8 @@ class Program(example.Program):
             {n.name: np.zeros(n.shape, np.float32) for n in order if n.op == "state"} for order in self.orders
         ]
         for order, own in zip(self.orders, self.kept, strict=True):
+            named = [n.name for n in order if n.op == "state"]
+            assert len(named) == len(set(named))
             own |= {n.name: np.zeros(n.shape, np.float32) for n in order if n.op == "state" and n.name not in own}
 
     def run(self, inputs):
@@ -44,17 +46,22 @@ class Program(example.Program):
         for node in (n for n in self.orders[0] if n.op == "input"):
             pairs = zip(node.shape, inputs[node.name].shape, strict=True)
             sizes |= {dim.name: size for dim, size in pairs if isinstance(dim, Dim)}
-        for nodes in zip(*self.orders, strict=True):
-            assert len({n.op for n in nodes}) == 1
-            made = [self.made(r, n, inputs, values[r], sizes) for r, n in enumerate(nodes)]
-            if nodes[0].op == "all_reduce":
-                made = [sum(made)] * len(made)
-            for known, node, value in zip(values, nodes, made, strict=True):
-                known[node] = value
+        runs = [self.steps(rank, inputs, values[rank], sizes) for rank in range(len(self.orders))]
+        parts = [next(each, None) for each in runs]
+        while parts[0] is not None:  # all have come to the same sum
+            parts = [sent(each, sum(parts)) for each in runs]
+        assert not any(part is not None for part in parts)
         found = [[known[o] for o in outputs] for known, outputs in zip(values, self.outputs, strict=True)]
         for others in found[1:]:
             assert all(np.array_equal(a, b) for a, b in zip(found[0], others, strict=True))
         return found[0]
+
+    def steps(self, rank, inputs, values, sizes):
+        """Every node of one process; gives its part of each sum, and is sent the whole."""
+        for node in self.orders[rank]:
+            values[node] = self.made(rank, node, inputs, values, sizes)
+            if node.op == "all_reduce":
+                values[node] = yield values[node]
 
     def made(self, rank, node, inputs, values, sizes):
         if node.op == "input":
@@ -68,6 +75,14 @@ class Program(example.Program):
         if node.op == "all_reduce":
             return values[node.inputs[0]]
         return evaluate(node, [values[i] for i in node.inputs], sizes)
+
+
+def sent(run, whole):
+    """What a process comes to next; None at its end."""
+    try:
+        return run.send(whole)
+    except StopIteration:
+        return None
 
 
 class Lockstep(example.Example):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from puna.graph.fused import values_of
 from puna.graph.lower import rewrite
 from puna.graph.ops import apply
 from puna.graph.tensor import Dim, Shape, Tensor, topological, weight
@@ -131,11 +130,9 @@ class _Splitting:
         return Value(_remade(node, pieces, self._attrs(node, axis)), axis, roots)
 
     def _summed(self, node: Tensor, pieces: list[Tensor | None]) -> Tensor:
+        """The sum of all processes' products, of which the first one's has the bias."""
         *others, bias = pieces
-        y: Tensor = apply("all_reduce", apply(node.op, *others, None), count=self.count)
-        if bias is None:
-            return y
-        return y + (values_of(bias) if node.op == "linear" else apply("take", values_of(bias), node.inputs[2]))
+        return apply("all_reduce", apply(node.op, *others, None if self.rank else bias), count=self.count)
 
     def _attrs(self, node: Tensor, axis: Axis) -> dict[str, Shape]:
         """Shapes that a node has as an attribute, with the axis that is split."""

@@ -1,70 +1,25 @@
-"""The torch backend: a graph's nodes as torch functions, on any device that torch has."""
+"""The torch backend: a graph's nodes as torch functions, on any device that torch has, or split over several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import torch
 
-from puna.backends import numpy as definition
-from puna.backends.base import Bounds, Progress
-from puna.backends.selection import best
-from puna.backends.torch.experts import experts
 from puna.backends.torch.hardware import devices, open_device
-from puna.backends.torch.ops import FUNCTIONS
-from puna.backends.torch.program import WHOLE, Program
-from puna.backends.torch.values import KEPT
-from puna.backends.torch.weights import Weights
-from puna.dtypes import Stored
-from puna.graph.lower import lower
-from puna.graph.tensor import Tensor
+from puna.backends.torch.parallel import ParallelBackend, names_of
+from puna.backends.torch.single import TorchBackend
 from puna.machine.threads import default_threads
 
-__all__ = ["TorchBackend", "devices", "open_backend"]
-
-FUNCTIONS["experts"] = experts
+__all__ = ["ParallelBackend", "TorchBackend", "devices", "open_backend"]
 
 
-class TorchBackend:
-    """One device. `expand` says whether matrices are expanded to floats when they are loaded; None: if they fit."""
+def open_backend(threads: int | None = None, device: str = "") -> TorchBackend | ParallelBackend:
+    """The backend on a device ("cuda:1", "mps", "cpu"; "": the best there is), or on several ("cuda:0,1").
 
-    best = staticmethod(best)
-
-    def __init__(self, device: torch.device, expand: bool | None = None) -> None:
-        self.device = device
-        self.name = f"torch:{device}"
-        self._expand = expand
-        self._wide = torch.bfloat16 if device.type in ("cuda", "xpu") else torch.float32
-
-    def supports(self, node: Tensor) -> bool:
-        """Whether there is a function for its op, and its state is kept in a type that there is."""
-        kept = all(s.dtype.name in KEPT for s in node.sources if s.op in ("state", "write"))
-        return kept and (node.op in FUNCTIONS or node.op in WHOLE or node.op == "iota")
-
-    def load(
-        self, weights: Mapping[str, Stored], progress: Progress | None = None, *, beside: Weights | None = None
-    ) -> Weights:
-        """Keeps the handles; bytes are read when a graph that reads them is compiled."""
-        return Weights(weights, self.device, self._wide, self._expand, progress, beside)
-
-    def compile(
-        self,
-        outputs: Sequence[Tensor],
-        weights: Weights,
-        bounds: Bounds,
-        *,
-        writes: Sequence[Tensor] = (),
-        beside: Program | None = None,
-    ) -> Program:
-        """Lowers the graph, and brings what it reads to the device."""
-        lowered = lower([*outputs, *writes], self.supports, self.name, definition.evaluate)
-        count, kept = len(outputs), beside.kept if beside else {}
-        return Program(lowered[:count], lowered[count:], weights, bounds, self.device, kept)
-
-
-def open_backend(threads: int | None = None, device: str = "") -> TorchBackend:
-    """The backend on a device ("cuda:1", "mps", "cpu"; "": the best there is); threads are the processor's."""
-    opened = open_device(device)
-    if opened.type == "cpu":
-        torch.set_num_threads(threads or default_threads())
-    return TorchBackend(opened)
+    Threads are the processor's, shared among the processes of several devices.
+    """
+    names = names_of(device)
+    share = max(1, (threads or default_threads()) // len(names))
+    opened = [open_device(name) for name in names]
+    if opened[0].type == "cpu":
+        torch.set_num_threads(share)
+    return ParallelBackend(list(map(str, opened)), share) if len(opened) > 1 else TorchBackend(opened[0])
