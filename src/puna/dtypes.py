@@ -129,6 +129,10 @@ BY_GGML_ID: dict[int, DType] = {d.ggml_id: d for d in DTYPES.values() if d.ggml_
 """Every type that GGUF files can hold, by its number."""
 
 
+KV_TYPES = ("f32", "f16", "q8_0")
+"""What keys and values are kept as."""
+
+
 class Stored(Protocol):
     """A tensor somewhere outside: in a mapped file, or computed from one when asked; it costs nothing until then."""
 

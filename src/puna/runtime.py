@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from puna.arch.binding import read_hparams
 from puna.create.structure import find_built_like
-from puna.dtypes import DTYPES
+from puna.dtypes import DTYPES, KV_TYPES
 from puna.embedding import Embedding, embedding_of
 from puna.errors import GraphError, ModelError, RequestError
 from puna.formats.gguf_kinds import no_model
@@ -49,6 +49,8 @@ class Runtime:
     def __init__(
         self, opened: Opened, *, backend: str, context_length: int | None, kv_type: str, threads: int | None
     ) -> None:
+        if kv_type not in KV_TYPES:
+            raise RequestError(f"loading: kv_type '{kv_type}' is unknown; known: {', '.join(KV_TYPES)}")
         self.opened = opened
         self._backend_name = backend
         self._kv_type = kv_type

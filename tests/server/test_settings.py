@@ -43,6 +43,12 @@ def test_ollamas_variables_count_where_punas_say_nothing():
     assert not settings.loopback
 
 
+def test_keys_and_values_are_kept_as_a_variable_says():
+    assert read_settings({"OLLAMA_KV_CACHE_TYPE": "Q8_0"}).kv_type == "q8_0"
+    with pytest.raises(RequestError, match="PUNA_KV_CACHE_TYPE: 'q4_0' makes no sense"):
+        read_settings({"PUNA_KV_CACHE_TYPE": "q4_0"})
+
+
 @pytest.mark.parametrize(
     ("text", "host", "port"),
     [

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from puna.cli.display import Display, Manner
     from puna.cli.partners import Partner
 
+KV_TYPES = ("f32", "f16", "q8_0")  # those of puna.dtypes, which is not imported for help
 DEFAULT = click.core.ParameterSource.DEFAULT
-KV_TYPES = ("f32", "f16", "q8_0")  # the engine's, which is not imported for help
 
 
 class _Command(click.Command):

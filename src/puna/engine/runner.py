@@ -16,12 +16,11 @@ from puna.backends.base import Backend, Bounds, Memory, Portable, Program, Weigh
 from puna.cache import BLOCK
 from puna.dtypes import DTYPES, DType, Stored
 from puna.engine.choosing import Choosing, Chosen
-from puna.errors import ModelError, RequestError
+from puna.errors import ModelError
 from puna.graph import Tensor
 from puna.graph.adapt import LowRank, Place, adapt
 
 BY_SEQUENCE = ("lengths", "state_from", "state_to", "read_lengths")
-KV_TYPES = ("f32", "f16", "q8_0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +74,6 @@ class Runner:
         changes: Mapping[Place, Sequence[LowRank]] | None = None,
         observe: Callable[[Tensor], Sequence[Tensor]] | None = None,
     ) -> None:
-        if kv_type not in KV_TYPES:
-            raise RequestError(f"kv_type '{kv_type}' is unknown; known: {', '.join(KV_TYPES)}")
         specs = arch.caches(hp)
         _check_kept(specs, DTYPES[kv_type.upper()])
         reaches = cache.reaches(specs)

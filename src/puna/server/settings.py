@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from puna.dtypes import KV_TYPES
 from puna.errors import RequestError
 from puna.server.durations import parse_duration
 
@@ -85,6 +86,13 @@ def parse_bytes(text: str) -> int:
     return int(float(number) * 1024 ** " KMGT".index(unit))
 
 
+def parse_kv_type(text: str) -> str:
+    """What keys and values are kept as."""
+    if text.lower() not in KV_TYPES:
+        raise RequestError(f"{', '.join(KV_TYPES)} work")
+    return text.lower()
+
+
 def parse_list(text: str) -> tuple[str, ...]:
     """What stands between commas."""
     return tuple(item.strip() for item in text.split(",") if item.strip())
@@ -99,7 +107,7 @@ VARIABLES: dict[str, tuple[tuple[str, ...], Callable[[str], object]]] = {
     "models": (("PUNA_MAX_LOADED_MODELS", "OLLAMA_MAX_LOADED_MODELS"), int),
     "memory": (("PUNA_MAX_MEMORY",), parse_bytes),
     "context_length": (("PUNA_CONTEXT_LENGTH", "OLLAMA_CONTEXT_LENGTH"), int),
-    "kv_type": (("PUNA_KV_CACHE_TYPE", "OLLAMA_KV_CACHE_TYPE"), str),
+    "kv_type": (("PUNA_KV_CACHE_TYPE", "OLLAMA_KV_CACHE_TYPE"), parse_kv_type),
     "backend": (("PUNA_BACKEND",), str),
     "origins": (("PUNA_ORIGINS", "OLLAMA_ORIGINS"), parse_list),
     "keys": (("PUNA_API_KEYS",), parse_keys),
