@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
@@ -44,12 +45,13 @@ def load(
     kv_type: str = "f16",
     threads: int | None = None,
     adapters: Sequence[AdapterRef] = (),
+    apart: bool = False,
 ) -> Model:
     """Open a model: a name in the store, a .gguf file (any shard of several) or a checkpoint directory.
 
     `backend`: auto, cpu, torch, numpy, with a device or not (torch:cuda:1). `kv_type`: f32, f16, q8_0. `adapters`: LoRA
-    adapters (GGUF files or PEFT directories) to run it with besides its own, each a path or a path and a factor.
-    Weights are taken in when they are first needed.
+    adapters (GGUF files or PEFT directories) to run it with besides its own, each a path or a path and a factor; with
+    `apart` its own are left to what `like` makes of it. Weights are taken in when they are first needed.
     Raises ModelNotFound, FormatError, ModelError, BackendError.
     """
     require_types(
@@ -62,6 +64,7 @@ def load(
         adapters=(adapters, Sequence),
     )
     opened = open_model(ref)
+    opened = replace(opened, adapters=()) if apart else opened
     named = ((a, 1.0) if isinstance(a, str | PathLike) else a for a in adapters)
     opened = replace(opened, adapters=(*opened.adapters, *((Path(path), float(factor)) for path, factor in named)))
     model = Model(opened, backend=backend, context_length=context_length, kv_type=kv_type, threads=threads)
@@ -143,12 +146,31 @@ class Model:
         """
         self._runtime.prepare(progress, wait=wait)
 
+    @property
+    def own_adapters(self) -> list[str]:
+        """The names of adapters that answers have unless they choose, of a model that `like` made."""
+        return self._runtime.own_adapters
+
     def add_adapter(self, name: str, path: str | PathLike[str]) -> None:
         """Have a LoRA adapter (a GGUF file or a PEFT directory) at hand, which answers may choose by its name.
 
         Answers under way go on. ModelError for one that does not fit, that is no sum (DoRA), or that replaces tensors.
         """
         self._runtime.add_adapter(name, path)
+
+    def like(self, ref: str | PathLike[str]) -> Model:
+        """Another model of the same file of weights, with words and adapters of its own: both answer from one memory.
+
+        ModelError where it has other weights, or an adapter that cannot be had by some answers only.
+        """
+        opened = open_model(ref, self.opened)
+        if opened.source.name != self.opened.source.name:
+            raise ModelError(f"{ref}: its weights are others than those that are loaded; load() takes them")
+        found = copy(self)
+        found.__dict__ |= {"tokenizer": self.tokenizer, "opened": opened, "_runtime": self._runtime.like(opened)}
+        for made in ("format", "encoding", "_answering"):
+            found.__dict__.pop(made, None)
+        return found
 
     # ---- tokens -----------------------------------------------------------------------------------------------------
 

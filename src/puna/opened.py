@@ -61,11 +61,12 @@ class Opened:
         return Modelfile(commands)
 
 
-def open_model(ref: str | PathLike[str]) -> Opened:
+def open_model(ref: str | PathLike[str], known: Opened | None = None) -> Opened:
     """What `ref` leads to; ModelNotFound says where it was looked for.
 
     A name in a store comes before a file or directory of that name; `./name` is always the latter. Of hf.co/user/repo
-    what is here already is opened: in the store, or in the hub's cache.
+    what is here already is opened: in the store, or in the hub's cache. Headers that are `known` are not read again,
+    where a name in the store leads to the same file of weights.
     """
     if not isinstance(ref, str | PathLike):
         raise ModelError(f"opening {ref!r}: a model is named by text or a path, not by {type(ref).__name__}")
@@ -74,7 +75,7 @@ def open_model(ref: str | PathLike[str]) -> Opened:
         return _hub(fspath(ref))
     if not is_path(ref):
         try:
-            return _named(fspath(ref))
+            return _named(fspath(ref), known)
         except ModelNotFound as error:
             if not path.exists():
                 raise _not_found(fspath(ref), error) from error
@@ -106,9 +107,11 @@ def _hub(text: str) -> Opened:
     return open_model(Path(here)) if is_path(here) else _named(here)
 
 
-def _gguf(path: Path | list[Path], **more: Any) -> Opened:
+def _gguf(path: Path | list[Path], known: Opened | None = None, **more: Any) -> Opened:
     from puna.formats.gguf import open_gguf
 
+    if known and isinstance(path, Path) and path.name == known.source.name:
+        return Opened(known.source, known.metadata, known.tensors, **more)
     gguf = open_gguf(path)
     return Opened(gguf.paths[0], gguf.metadata, gguf.tensors, **more)
 
@@ -126,7 +129,7 @@ def _directory(path: Path) -> Opened:
     return Opened(found, checkpoint.metadata, checkpoint.tensors, left_out=checkpoint.left_out)
 
 
-def _named(text: str) -> Opened:
+def _named(text: str, known: Opened | None = None) -> Opened:
     from puna.store.name import ModelName
     from puna.store.sources import find_model
 
@@ -139,6 +142,7 @@ def _named(text: str) -> Opened:
     kinds = ("projector", "adapter", "draft")
     return _gguf(
         paths[0] if len(paths) == 1 else paths,
+        known,
         template=_text(store, manifest, "template"),
         system=_text(store, manifest, "system"),
         renderer=config.renderer or None,

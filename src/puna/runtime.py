@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from functools import cached_property
 from math import isfinite
 from os import PathLike
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from puna.engine.engine import Engine
     from puna.engine.reader import Reader
     from puna.engine.runner import Limits, Runner
+    from puna.formats.lora import Adapter
     from puna.graph import Tensor
 
 DEFAULT_CONTEXT = 8192
@@ -57,9 +59,11 @@ class Runtime:
         self._threads = threads or opened.params.get("num_thread") or None
         self._context_length = context_length
         self._making = threading.RLock()
+        self._embedders: list[Embedder] = []  # one, once it is asked for
         self._progress: Progress | None = None
         self._begun = self.load_seconds = 0.0
-        self._named: dict[str, int] = {}  # adapters that sequences may have, by the engine's numbers
+        self._named: dict[str, Adapter] = {}  # those that sequences may have, in the order of their numbers
+        self._always: dict[str, float] = {}
 
     @cached_property
     def arch(self) -> Architecture:
@@ -214,17 +218,44 @@ class Runtime:
 
         adapter = open_adapter(path, self._base)
         check_runs(adapter, self._base)
-        self._named[name] = self.engine.choosing.add(adapter)
+        with self._making:
+            self._made_engine.choosing.add(adapter)
+            for embedder in self._embedders:
+                embedder.choosing.add(adapter)
+            self._named[name] = adapter
+
+    def like(self, opened: Opened) -> Runtime:
+        """What runs another model on the same weights: in the same engine, with its adapters wherever none are chosen.
+
+        Both are of one file of weights; ModelError for an adapter that sequences cannot have each for themselves.
+        """
+        self.prepare(wait=False)
+        for path, _ in opened.adapters:
+            if str(path) not in self._named:
+                self.add_adapter(str(path), path)
+        found = copy(self)
+        found.opened, found._always = opened, {str(path): factor for path, factor in opened.adapters}
+        return found
+
+    @property
+    def own_adapters(self) -> list[str]:
+        """The names of those that sequences have unless they choose, in the order of the model's file."""
+        return [*self._always]
 
     def chosen(self, adapters: Mapping[str, float]) -> Chosen:
-        """What the engine calls adapters of these names and factors; RequestError names one that is not there."""
+        """What the engine calls adapters of these names and factors; RequestError names one that is not there.
+
+        Those that are there always have the factors given here, if any.
+        """
+        numbers = {name: number for number, name in enumerate([*self._named], 1)}
         for name, factor in adapters.items():
             if name not in self._named:
                 known = f"known: {', '.join(self._named)}" if self._named else "add_adapter() makes one known"
                 raise RequestError(f"adapter {name!r} is unknown; {known}")
             if isinstance(factor, bool) or not isinstance(factor, int | float) or not isfinite(factor):
                 raise RequestError(f"adapter {name!r}: its factor is {factor!r}; a number would work")
-        return tuple(sorted((self._named[name], float(factor)) for name, factor in adapters.items() if factor))
+        wanted = {**self._always, **adapters}
+        return tuple(sorted((numbers[name], float(factor)) for name, factor in wanted.items() if factor))
 
     def observer(self, limits: Limits, observe: Callable[[Tensor], Sequence[Tensor]]) -> Runner:
         """A runner for batches of these `limits` whose outputs are what `observe` finds in the graph."""
@@ -285,13 +316,15 @@ class Runtime:
     def engine(self) -> Engine:
         """What advances sequences."""
         with self._making:
-            return self._made_engine
+            return self._made_engine.having(self.chosen({}))
 
     @property
     def embedder(self) -> Embedder:
         """What makes vectors of tokens."""
         with self._making:
-            return self._made_embedder
+            if not self._embedders:
+                self._embedders.append(self._made_embedder())
+            return self._embedders[0].having(self.chosen({}))
 
     @cached_property
     def _made_engine(self) -> Engine:
@@ -308,12 +341,14 @@ class Runtime:
         parts = (self.arch, self.hparams, grafted.tensors, self.backend, self._weights, runner)
         return Reader(*parts, kv_type=self._kv_type, changes=grafted.changes)
 
-    @cached_property
     def _made_embedder(self) -> Embedder:
         from puna.engine.embedder import Embedder
 
         modes = ("cls",) if self.ranks else self.embedding.modes or (("mean",) if self.encoder else ("lasttoken",))
-        return Embedder(self._runner(hidden=not self.encoder), modes)
+        made = Embedder(self._runner(hidden=not self.encoder), modes)
+        for adapter in self._named.values():
+            made.choosing.add(adapter)
+        return made
 
     @cached_property
     def embedding(self) -> Embedding:

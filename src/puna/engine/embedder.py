@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
 
 from puna.cache import BLOCK
+from puna.engine.choosing import Choosing, Chosen
 from puna.engine.runner import Part, Runner
 from puna.errors import RequestError
 
@@ -44,11 +46,23 @@ class Embedder:
         self._runner = runner
         self._pools = [POOLS[mode] for mode in modes]
         self._lock = threading.Lock()
+        self._always: Chosen = ()
 
     @property
     def width(self) -> int:
         """Elements of a vector."""
         return self._runner.width * len(self._pools)
+
+    @property
+    def choosing(self) -> Choosing:
+        """The adapters that texts may be read with."""
+        return self._runner.choosing
+
+    def having(self, adapters: Chosen) -> Embedder:
+        """The same embedder for who wants these adapters."""
+        found = copy(self)
+        found._always = adapters
+        return found
 
     def embed(self, texts: Sequence[list[int]], types: Sequence[list[int]] = (), skips: Sequence[int] = ()) -> F32:
         """One vector for each list of token ids: (len(texts), width), in their order.
@@ -91,13 +105,15 @@ class Embedder:
         size, parts, first = self._runner.limits, [], 0
         for place, ids in enumerate(group):
             blocks = list(range(first, first + _blocks(len(ids))))
-            parts.append(Part(ids, 0, blocks, place))
+            parts.append(Part(ids, 0, blocks, place, adapters=self._always))
             first += len(blocks)
         if len(group) == 1:
             ids, _, blocks, *_ = parts[0]
             starts = range(0, len(ids), size.outputs)
             step = size.outputs
-            chunks = [self._rows([Part(ids[at : at + step], at, blocks)], types[at : at + step]) for at in starts]
+            part = Part(ids, 0, blocks, adapters=self._always)
+            cut = (part._replace(tokens=ids[at : at + step], start=at) for at in starts)
+            chunks = [self._rows([each], types[each.start : each.start + step]) for each in cut]
             return [np.concatenate(chunks)]
         ends = np.cumsum([len(ids) for ids in group])
         return np.split(self._rows(parts, types), ends[:-1])

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
+from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,12 @@ def _window_slots(reach: int, sequences: int, tokens: int) -> int:
     return (max(few, each) - (-tokens // BLOCK)) * BLOCK
 
 
+class _Turn(threading.Condition):
+    """For whose end threads wait: a step that another one is at, if it is `taken`."""
+
+    taken = False
+
+
 class Engine:
     """Runs sequences on one Runner, and with a `reader` each after a text of its own, which an encoder reads.
 
@@ -103,8 +110,8 @@ class Engine:
         self._reader = reader
         self._clock = clock
         self._lock = threading.Lock()
-        self._turn = threading.Condition()
-        self._stepping = False  # whether a thread is at a step, for whose end others wait
+        self._turn = _Turn()
+        self._always: Chosen = ()
         self._ended: deque[Sequence] = deque()  # cancelled, and perhaps still in the scheduler
         windows = {reach: slots // BLOCK for reach, slots in size.windows.items()}
         memory = Memory(size.slots // BLOCK, size.states if runner.recurrent else 0, windows, runner.copy)
@@ -117,6 +124,14 @@ class Engine:
         size = self._runner.limits
         return None if self._runner.recurrent else Speculation(memory, size.tokens, size.outputs, self.context_length)
 
+    def having(self, adapters: Chosen) -> Engine:
+        """The same engine for who wants these adapters wherever they do not say otherwise."""
+        if not adapters:
+            return self
+        found = copy(self)
+        found._always = adapters
+        return found
+
     def submit(
         self,
         tokens: Iterable[int],
@@ -127,7 +142,7 @@ class Engine:
         constraint: Constraint | None = None,
         text: Iterable[int] = (),
         keep: int | None = None,
-        adapters: Chosen = (),
+        adapters: Chosen | None = None,
         ahead: int = 0,
     ) -> Sequence:
         """A new sequence after the prompt `tokens`; `limit` < 0 generates until the context is full.
@@ -163,8 +178,9 @@ class Engine:
         """The adapters that sequences may have."""
         return self._runner.choosing
 
-    def _chosen(self, adapters: Chosen) -> Chosen:
+    def _chosen(self, adapters: Chosen | None) -> Chosen:
         """Made ready here, so that no step waits for it."""
+        adapters = self._always if adapters is None else adapters
         if adapters:
             self._runner.choosing.ready(adapters)
         return adapters
@@ -222,15 +238,15 @@ class Engine:
         """Until the sequence has tokens or ends, by steps of this thread's unless another one is at them."""
         while not sequence.choices and not sequence.ended:
             with self._turn:
-                if self._stepping:
+                if self._turn.taken:
                     self._turn.wait()
                     continue
-                self._stepping = True
+                self._turn.taken = True
             try:
                 self.step()
             finally:
                 with self._turn:
-                    self._stepping = False
+                    self._turn.taken = False
                     self._turn.notify_all()
 
     def step(self) -> None:
@@ -272,7 +288,7 @@ class Engine:
             self._reader.read(held.text, held.read)
 
     def forward(
-        self, tokens: list[int], *, last: bool = False, text: Iterable[int] = (), adapters: Chosen = ()
+        self, tokens: list[int], *, last: bool = False, text: Iterable[int] = (), adapters: Chosen | None = None
     ) -> NDArray[np.float32]:
         """Results for every token of a fresh sequence, or the last only: (rows, width). Leaves no state behind.
 
@@ -325,10 +341,10 @@ class Engine:
         """What stands for all of `tokens`, unchanged until it is given to `keep`; None where it is not there."""
         with self._lock:
             memory = self._scheduler.memory
-            found = beginning.find(memory, tokens)
+            found = beginning.find(memory, tokens, self._always)
             if found.length < len(tokens):
                 return None
-            held, length = beginning.begin(memory, found)
+            held, length = beginning.begin(memory, found, self._always)
             if length < len(tokens):
                 memory.release(held)
             return held if length == len(tokens) else None
@@ -343,7 +359,7 @@ class Engine:
         """Room for what stands for `tokens`, which the caller fills; whoever begins with them goes on from it then."""
         with self._lock:
             self._take_out()
-            memory, held = self._scheduler.memory, Held(windows=windows)
+            memory, held = self._scheduler.memory, Held(windows=windows, key=self._always)
             try:
                 if not memory.extend(held, len(tokens)):
                     raise RequestError("the cache is taken by running sequences; finish or cancel them first")

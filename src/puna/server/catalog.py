@@ -77,6 +77,25 @@ def opened(name: str, digest: str) -> Opened:
     return open_model(name)
 
 
+def weights_of(entry: Entry) -> str:
+    """What models have in common that one process can answer for; "" of one that needs its own for its adapters."""
+    model = opened(str(entry.name), entry.digest)
+    if model.adapters and not _choosable(str(entry.name), entry.digest):
+        return ""
+    files = [layer.digest for layer in entry.manifest.layers if layer.kind in ("model", "projector", "draft")]
+    return " ".join([*files, *(f"{name} {model.params.get(name)}" for name in ("num_ctx", "num_thread"))])
+
+
+@lru_cache(maxsize=64)
+def _choosable(name: str, digest: str) -> bool:
+    """Whether sequences can have a model's adapters each for themselves: it answers, and they replace nothing."""
+    from puna.formats.lora import open_lora
+
+    model = opened(name, digest)
+    runtime = Runtime(model, backend="numpy", context_length=None, kv_type="f16", threads=None)
+    return not (runtime.encoder or runtime.reads or any(open_lora(path).whole for path, _ in model.adapters))
+
+
 def expected_bytes(model: Opened, settings: Settings, context_length: int) -> int:
     """Memory that a worker with this model takes: weights, cache, and what it needs besides; from headers alone."""
     length = context_length or settings.context_length or None

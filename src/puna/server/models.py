@@ -25,17 +25,24 @@ _log = logging.getLogger("puna.server")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A model as a request names it: `name` for people, `digest` of what it is now, and how to load it."""
+    """A model as a request names it: `name` for people, `digest` of what it is now, and how to load it.
+
+    One worker answers for all that have the same `weights`, if that is not empty.
+    """
 
     name: str
     digest: str
     size: int  # bytes of memory it is expected to take
     context_length: int = 0  # 0: as the model has it
+    weights: str = ""
 
 
 @dataclass(slots=True, eq=False)
 class Loaded:
-    """A model in a worker; `leases` are the requests that use it, and `expires` is when it goes without any."""
+    """A model in a worker, which others may be in as well.
+
+    `leases` are the requests that use it, and `expires` is when it goes without any.
+    """
 
     wanted: Wanted
     worker: Client
@@ -98,27 +105,38 @@ class Models:
             if old := self._loaded.get(wanted.name):
                 await self._idle(old)
                 self._unload(old)
+            if other := self._like(wanted):
+                return self._enter(wanted, other.worker, other.turns)
             await self._make_room(wanted)
             return await self._load(wanted)
 
     def _fitting(self, wanted: Wanted) -> Loaded | None:
         """The model as it is loaded, if that will do."""
         model = self._loaded.get(wanted.name)
-        if model is None or not model.worker.alive or model.wanted.digest != wanted.digest:
-            return None
-        return model if wanted.context_length <= model.worker.ready.context_length else None
+        return model if model and model.wanted.digest == wanted.digest and _is_enough(model, wanted) else None
+
+    def _like(self, wanted: Wanted) -> Loaded | None:
+        """One of the same weights, whose worker will do."""
+        same = (model for model in self._loaded.values() if wanted.weights and model.wanted.weights == wanted.weights)
+        return next((model for model in same if _is_enough(model, wanted)), None)
 
     async def _load(self, wanted: Wanted) -> Loaded:
         begun = time.monotonic()
         options: dict[str, Any] = {"backend": self._settings.backend, "kv_type": self._settings.kv_type}
         if length := wanted.context_length or self._settings.context_length:
             options["context_length"] = length
+        if wanted.weights:
+            options["apart"] = True
         worker = await self._start(wanted.name, options)
-        turns = Turns(self._settings.parallel, self._settings.queue)
-        model = Loaded(wanted, worker, turns, self._settings.keep_alive, load_seconds=time.monotonic() - begun)
+        model = self._enter(wanted, worker, Turns(self._settings.parallel, self._settings.queue))
+        model.load_seconds = time.monotonic() - begun
+        return model
+
+    def _enter(self, wanted: Wanted, worker: Client, turns: Turns) -> Loaded:
+        model = Loaded(wanted, worker, turns, self._settings.keep_alive)
         model.expires = model.used + model.keep_alive
         self._loaded[wanted.name] = model
-        _log.info("loaded %s in %.2f s, process %d", wanted.name, model.load_seconds, worker.pid)
+        _log.info("loaded %s, process %d", wanted.name, worker.pid)
         return model
 
     async def _started(self, name: str, options: dict[str, Any]) -> Client:
@@ -128,7 +146,7 @@ class Models:
         """Unload what is idle, the longest unused first, until there is room; Refused where there never will be."""
         while True:
             await self._gone()
-            crowded = len(self._loaded) >= max(self._settings.models, 1)
+            crowded = len(self._sizes()) >= max(self._settings.models, 1)
             if not crowded and wanted.size <= self._room():
                 return
             if not self._loaded:
@@ -143,8 +161,15 @@ class Models:
     def _room(self) -> int:
         """Bytes that one more model may take."""
         if self._settings.memory:
-            return self._settings.memory - sum(model.wanted.size for model in self._loaded.values())
+            return self._settings.memory - sum(self._sizes().values())
         return self._free()
+
+    def _sizes(self) -> dict[Client, int]:
+        """What each worker is expected to take."""
+        sizes: dict[Client, int] = {}
+        for model in self._loaded.values():
+            sizes[model.worker] = max(model.wanted.size, sizes.get(model.worker, 0))
+        return sizes
 
     async def _idle(self, model: Loaded) -> None:
         async with self._changed:
@@ -154,6 +179,8 @@ class Models:
         if self._loaded.get(model.wanted.name) is model:
             del self._loaded[model.wanted.name]
             _log.info("unloading %s", model.wanted.name)
+            if any(other.worker is model.worker for other in self._loaded.values()):
+                return
             task = asyncio.ensure_future(model.worker.stop())
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
@@ -187,6 +214,11 @@ class Models:
             self._unload(model)
         with suppress(Failure):
             await self._gone()
+
+
+def _is_enough(model: Loaded, wanted: Wanted) -> bool:
+    """Whether a model's worker can do what is wanted of one with its weights."""
+    return model.worker.alive and wanted.context_length <= model.worker.ready.context_length
 
 
 def _needs(wanted: Wanted, room: int) -> str:

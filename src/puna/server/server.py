@@ -21,7 +21,7 @@ from puna.server.settings import Settings
 from puna.server.storage import Storage
 from puna.worker.client import Failure, Said, Untaken
 from puna.worker.protocol import Prompted
-from puna.worker.requests import Addressed, Answering, Ask, Chat, Generate
+from puna.worker.requests import Addressed, Answering, Ask, Chat, Generate, Of
 
 THINKING = ("low", "medium", "high", "max")
 
@@ -48,7 +48,20 @@ class Server:
         most = opened.metadata.get(f"{opened.metadata.get('general.architecture')}.context_length") or length
         length = min(length, int(most))
         size = await asyncio.to_thread(catalog.expected_bytes, opened, self.settings, length)
-        return Wanted(entry.name.short, entry.digest, size, length)
+        weights = await asyncio.to_thread(catalog.weights_of, entry)
+        return Wanted(entry.name.short, entry.digest, size, length, weights)
+
+    async def _find_adapters(self, ask: Answering, wanted: Wanted) -> None:
+        """Note which models' adapters a request means; Refused where those are of other weights."""
+        for lora in ask.lora or ():
+            lora.of = None
+            if not lora.model:
+                continue
+            other = await asyncio.to_thread(catalog.entry, lora.model)
+            files = " ".join(layer.digest for layer in other.manifest.all("model"))
+            if not other.manifest.all("adapter") or not f"{wanted.weights} ".startswith(f"{files} "):
+                raise Refused(400, f"lora: {lora.model!r} has no adapters for the weights of {ask.model!r}")
+            lora.of = Of(other.name.short, other.digest)
 
     async def check(self, ask: Answering) -> None:
         """Refused where the model cannot do what is asked, or what is asked makes no sense.
@@ -80,6 +93,7 @@ class Server:
     async def answer(self, ask: Chat | Generate, client: str) -> AsyncGenerator[Prompted | Chunk, None]:
         """What the prompt came to, and the answer as it comes, at last with figures. Closing it ends the work."""
         wanted, begun, waited = await self.wanted(ask), time.monotonic(), 0.0
+        await self._find_adapters(ask, wanted)
         async with aclosing(self._said(ask, wanted, keep_alive(ask), client)) as said:
             async for part in said:
                 if isinstance(part, dict):
@@ -107,7 +121,8 @@ class Server:
         while True:
             try:
                 async with self.models.lease(wanted, keep) as model, model.turns.turn(client):
-                    async with aclosing(model.worker.ask(ask)) as said:
+                    of = Of(wanted.name, wanted.digest) if wanted.weights else None
+                    async with aclosing(model.worker.ask(ask, of)) as said:
                         async for part in said:
                             yield part
                     return

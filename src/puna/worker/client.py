@@ -24,7 +24,7 @@ from puna.worker.protocol import (
     frame,
     from_worker,
 )
-from puna.worker.requests import Ask
+from puna.worker.requests import Ask, Of
 
 Said = Prompted | Chunk | dict[str, Any]
 """What a worker says of a job: an answer's prompt and pieces, or a value."""
@@ -75,14 +75,17 @@ class Client:
         """Jobs under way."""
         return len(self._jobs)
 
-    async def ask(self, ask: Ask) -> AsyncGenerator[Said, None]:
-        """What the model says to a request, as it comes. Closing the iterator ends the job; raises Failure, Untaken."""
+    async def ask(self, ask: Ask, of: Of | None = None) -> AsyncGenerator[Said, None]:
+        """What the model says to a request, as it comes. Closing the iterator ends the job; raises Failure, Untaken.
+
+        `of`: the model that is asked, where the worker answers for several.
+        """
         if not self.alive:
             raise Untaken
         number, heard = next(self._numbers), asyncio.Queue[Said | Failure | None]()
         self._jobs[number] = heard
         try:
-            await self._send(frame(Job(number, ask)))
+            await self._send(frame(Job(number, ask, of)))
             while (message := await heard.get()) is not None:
                 if isinstance(message, Failure):
                     raise message

@@ -29,7 +29,8 @@ from puna.worker.protocol import (
     read_frame,
     to_worker,
 )
-from puna.worker.requests import Chat, Generate
+from puna.worker.requests import Chat, Generate, Of
+from puna.worker.variants import Variants
 
 if TYPE_CHECKING:
     from puna.generation import Answer
@@ -43,10 +44,13 @@ SWITCH_SECONDS = 0.5e-3
 
 
 class Worker:
-    """Jobs on one open model: values are written by the threads that make them, answers begun there as they come."""
+    """Jobs on an open model, and others of its weights.
+
+    Values are written by the threads that make them, answers begun there as they come.
+    """
 
     def __init__(self, model: Model, write: Callable[[Iterable[FromWorker]], None]) -> None:
-        self._model = model
+        self._variants = Variants(model)
         self._write = write
         self._answers = Answers(model.step, write)
         self._preparing = threading.Semaphore(PREPARING)
@@ -69,19 +73,20 @@ class Worker:
     def _run(self, job: Job) -> None:
         try:
             if isinstance(job.ask, Chat | Generate) and type(job.ask) not in tasks.VALUES:
-                self._answer(job.number, job.ask)
+                self._answer(job.number, job.ask, job.of)
                 return
-            value = tasks.VALUES[type(job.ask)](self._model, job.ask)
+            value = tasks.VALUES[type(job.ask)](self._variants.find(job.of), job.ask)
             self._write([Given(job.number, value), Ended(job.number)])
         except Exception as error:
             self._write([failed(job.number, error)])
         self._forget(job.number)
 
-    def _answer(self, number: int, ask: Chat | Generate) -> None:
+    def _answer(self, number: int, ask: Chat | Generate, of: Of | None) -> None:
         with self._preparing:
             if number not in self._cancelled:
                 return
-            prompt, answer = tasks.answer(self._model, ask)
+            model = self._variants.find(of)
+            prompt, answer = tasks.answer(model, ask, self._variants.adapters(model, ask.lora))
         self._write([Prompted(number, prompt.tokens, prompt.dropped)])
         if self._may_run(number, answer):
             self._answers.begin(number, answer, self._forget)

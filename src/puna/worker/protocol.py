@@ -15,7 +15,7 @@ from msgspec import Struct, field, msgpack
 
 from puna.errors import RequestError
 from puna.generation import Chunk
-from puna.worker.requests import Ask
+from puna.worker.requests import Ask, Of
 
 
 class Load(Struct, tag=True, array_like=True):
@@ -26,10 +26,11 @@ class Load(Struct, tag=True, array_like=True):
 
 
 class Job(Struct, tag=True, array_like=True):
-    """Work to do; jobs run side by side."""
+    """Work to do; jobs run side by side. `of`: which of the models that this process answers for is asked."""
 
     number: int
     ask: Ask
+    of: Of | None = None
 
 
 class Cancel(Struct, tag=True, array_like=True):

@@ -23,6 +23,25 @@ class Addressed(Struct, kw_only=True, omit_defaults=True):
     options: dict[str, Any] | None = None
 
 
+class Of(Struct, array_like=True):
+    """A model in the store: its name, and the digest that tells what has this name."""
+
+    name: str
+    digest: str
+
+
+class Lora(Struct, omit_defaults=True):
+    """How much of an adapter: `id` counts those of the model itself, `model` is one whose adapters are meant.
+
+    `of` is what the server knows `model` by.
+    """
+
+    id: int | None = None
+    model: str = ""
+    scale: float = 1.0
+    of: Of | None = None
+
+
 class Answering(Addressed, kw_only=True, omit_defaults=True):
     """What generating takes, whatever the prompt.
 
@@ -38,6 +57,7 @@ class Answering(Addressed, kw_only=True, omit_defaults=True):
     shift: bool | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    lora: list[Lora] | None = None
     debug_render_only: bool = field(default=False, name="_debug_render_only")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from puna.errors import RequestError
@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger("puna.worker")
 
 
-def answer(model: Model, ask: Chat | Generate) -> tuple[Prompt, Answer]:
-    """A request's prompt and the answer to it; RequestError where the model or the request is not fit for it."""
+def answer(model: Model, ask: Chat | Generate, adapters: Mapping[str, float] = {}) -> tuple[Prompt, Answer]:
+    """A request's prompt and the answer to it, with `adapters` by their names in the model.
+
+    RequestError where the model or the request is not fit for it.
+    """
     options = _options(ask)
     room = min(int(options.pop("num_ctx", 0) or model.context_length), model.context_length)
     prompt = prompt_of(model, ask, room)
@@ -41,7 +44,8 @@ def answer(model: Model, ask: Chat | Generate) -> tuple[Prompt, Answer]:
         asked = options.get("num_predict", model.opened.params.get("num_predict", -1))
         left = room - len(prompt.tokens)
         options["num_predict"] = left if asked < 0 else min(asked, left)
-    return prompt, model.generate(prompt.tokens, parser=_parser(model, ask, prompt.text), format=ask.format, **options)
+    parser = _parser(model, ask, prompt.text)
+    return prompt, model.generate(prompt.tokens, parser=parser, format=ask.format, adapters=adapters, **options)
 
 
 def _parser(model: Model, ask: Chat | Generate, prompt: str) -> Parser | None:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from puna.server.errors import Refused
 from puna.server.tools import offered
-from puna.worker.requests import Chat, Generate, Think
+from puna.worker.requests import Chat, Generate, Lora, Think
 
 
 class StreamOptions(Struct, kw_only=True):
@@ -20,7 +20,7 @@ class StreamOptions(Struct, kw_only=True):
 
 
 class Sampled(Struct, kw_only=True):
-    """What both kinds of completion take."""
+    """What both kinds of completion take; `lora` is not OpenAI's."""
 
     model: str = ""
     stream: bool | None = None
@@ -35,6 +35,7 @@ class Sampled(Struct, kw_only=True):
     logit_bias: dict[str, float] | None = None
     n: int | None = None
     user: str | None = None
+    lora: list[Lora] | None = None
 
 
 class ChatCompletion(Sampled, kw_only=True):
@@ -106,6 +107,7 @@ def to_chat(ask: ChatCompletion) -> Chat:
         options=_options(ask, ask.max_completion_tokens or ask.max_tokens),
         logprobs=ask.logprobs,
         top_logprobs=ask.top_logprobs if ask.logprobs else None,
+        lora=ask.lora,
     )
 
 
@@ -121,6 +123,7 @@ def to_generate(ask: Completion, prompt: str | list[int]) -> Generate:
         options={"frequency_penalty": 0.0, "presence_penalty": 0.0} | _options(ask, ask.max_tokens),
         logprobs=counted or None,
         top_logprobs=ask.logprobs if counted else None,
+        lora=ask.lora,
     )
 
 
