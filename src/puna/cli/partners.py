@@ -207,6 +207,8 @@ def _stats(line: Mapping[str, Any]) -> Stats:
         prompt_seconds=seconds("prompt_eval"),
         tokens=int(line["eval_count"]),
         seconds=seconds("eval"),
+        proposed_tokens=int(line.get("proposed_count", 0)),
+        accepted_tokens=int(line.get("accepted_count", 0)),
     )
 
 

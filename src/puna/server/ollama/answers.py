@@ -173,6 +173,8 @@ def _figures(stats: Stats, total: int) -> dict[str, int]:
         "prompt_eval_duration": nanoseconds(stats.prompt_seconds),
         "eval_count": stats.tokens,
         "eval_duration": nanoseconds(stats.seconds),
+        "proposed_count": stats.proposed_tokens,
+        "accepted_count": stats.accepted_tokens,
     }
 
 
