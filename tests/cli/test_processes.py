@@ -140,7 +140,7 @@ def test_what_is_imported_for_help_and_list_stays_small():
         "try:\n    main([WORD])\n"
         "except SystemExit:\n    print(*sorted(sys.modules), file=sys.stderr)\n"
     )
-    heavy = {"numpy", "jinja2", "tokenizers", "prompt_toolkit", "gotpl", "huggingface_hub"}
+    heavy = {"numpy", "jinja2", "tokenizers", "prompt_toolkit", "gotpl", "huggingface_hub", "rich", "msgspec"}
     for word in ("--help", "list"):
         words = [sys.executable, "-c", code.replace("WORD", repr(word))]
         loaded = subprocess.run(words, capture_output=True, text=True).stderr.split()
@@ -156,7 +156,17 @@ def test_run_imports_nothing_that_an_answer_does_not_need(stored):
         "except SystemExit:\n    print(*sorted(sys.modules), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, input="")
-    unneeded = {"gotpl", "prompt_toolkit", "huggingface_hub", "importlib.metadata", "zipfile", "asyncio", "socket"}
+    unneeded = {
+        "gotpl",
+        "prompt_toolkit",
+        "rich",
+        "http.client",
+        "huggingface_hub",
+        "importlib.metadata",
+        "zipfile",
+        "asyncio",
+        "socket",
+    }
     unneeded |= {"puna.create.convert", "puna.quants.recipe", "puna.cli.chat"}
     assert "puna.engine.engine" in done.stderr.split()
     assert unneeded & set(done.stderr.split()) == set()

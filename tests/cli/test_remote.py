@@ -265,3 +265,34 @@ def test_a_server_keeps_a_model_as_long_as_run_says(puna, live):
     assert puna("ps").out.splitlines()[1].split()[-4:] == ["2", "hours", "from", "now"]
     puna(*RUN, "--keepalive", "0")
     assert loaded(live) == []
+
+
+def test_a_model_that_is_removed_is_unloaded(puna, live):
+    puna("cp", "tiny", "other")
+    live("POST", "/api/generate", {"model": "other"})
+    puna(*RUN)
+    assert loaded(live) == ["tiny:latest", "other:latest"]
+    assert puna("rm", "other").status == 0
+    assert loaded(live) == ["tiny:latest"]
+    assert live("DELETE", "/api/delete", {"model": "tiny"}).status == 200
+    assert loaded(live) == []
+
+
+def test_what_is_made_anew_answers_anew(puna, live, home, tiny):
+    puna(*RUN)
+    (home / "Modelfile").write_text(f"FROM {tiny}\nPARAMETER temperature 0\nPARAMETER num_predict 2\n")
+    assert puna("create", "tiny").status == 0
+    assert puna(*RUN).out == "ab\n"
+    assert loaded(live) == ["tiny:latest"]
+
+
+def test_a_server_that_will_not_unload_hinders_no_removal(puna, live, monkeypatch):
+    puna(*RUN)
+
+    def refuse(server, *words, **more):
+        raise PunaError("no")
+
+    monkeypatch.setattr(Server, "is_puna", lambda server: True)
+    monkeypatch.setattr(Server, "ask", refuse)
+    assert puna("rm", "tiny").err == "puna: tiny stays loaded: no\n"
+    assert puna("list").out.split() == ["NAME", "ID", "SIZE", "MODIFIED"]

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import puna
+from puna.store import Store
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -192,11 +193,12 @@ def test_an_answer_matches_the_format_it_is_asked_in(live):
 def test_a_model_that_was_deleted_while_loaded_hinders_no_list(live):
     live("POST", "/api/copy", {"source": "tiny", "destination": "second"})
     chat(live, model="second", options={"num_predict": 1})
-    assert live("DELETE", "/api/delete", {"model": "second"}).status == 200
+    Store().remove("second")  # by another process
     running = live("GET", "/api/ps")
     assert running.status == 200
     assert [model["details"] for model in running.json["models"] if model["name"] == "second:latest"] == [{}]
-    live("POST", "/api/generate", {"model": "second", "keep_alive": 0})
+    assert live("POST", "/api/generate", {"model": "second", "keep_alive": 0}).status == 200
+    assert "second:latest" not in [model["name"] for model in live("GET", "/api/ps").json["models"]]
 
 
 @pytest.mark.parametrize("length", [-4, "many", 1.5, True])

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from puna.errors import InvalidName
 from puna.facts import capabilities
 from puna.generation import Chunk
 from puna.machine.memory import free_memory
@@ -19,6 +20,7 @@ from puna.server.metrics import Metrics
 from puna.server.models import Models, Wanted
 from puna.server.settings import Settings
 from puna.server.storage import Storage
+from puna.store.name import ModelName
 from puna.worker.client import Failure, Said, Untaken
 from puna.worker.protocol import Prompted
 from puna.worker.requests import Addressed, Answering, Ask, Chat, Generate, Of
@@ -87,8 +89,10 @@ class Server:
             return time.monotonic() - begun
 
     async def unload(self, ask: Addressed) -> None:
-        """Unload a model, if it is loaded."""
-        await self.models.unload((await self.wanted(ask)).name)
+        """Unload a model, if it is loaded; Refused with 404 where there is none such, nor was when it was loaded."""
+        names = [model.wanted.name for model in self.models.loaded]
+        loaded = next((name for name in names if same_name(name, ask.model)), None)
+        await self.models.unload(loaded or (await self.wanted(ask)).name)
 
     async def answer(self, ask: Chat | Generate, client: str) -> AsyncGenerator[Prompted | Chunk, None]:
         """What the prompt came to, and the answer as it comes, at last with figures. Closing it ends the work."""
@@ -128,6 +132,14 @@ class Server:
                     return
             except Untaken:
                 continue
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two texts name one model; what is no name names none."""
+    try:
+        return ModelName.parse(one).matches(ModelName.parse(other))
+    except InvalidName:
+        return False
 
 
 def _context_length(ask: Addressed) -> int:

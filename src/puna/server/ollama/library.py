@@ -126,11 +126,13 @@ async def copy(call: Call, ask: Copy) -> Response:
 
 
 async def delete(call: Call, ask: Named) -> Response:
-    """Remove a model."""
+    """Remove a model, and unload it once requests under way are answered."""
+    name = (await asyncio.to_thread(catalog.entry, ask.said)).name.short
     try:
         await asyncio.to_thread(Store().remove, ask.said)
     except ModelNotFound as error:
         raise Refused(404, f"model '{ask.said}' not found") from error
+    await call.server.models.unload(name)
     return Response(status_code=200)
 
 
