@@ -23,7 +23,7 @@ def facts(opened: Opened, *, verbose: bool = False) -> dict[str, Any]:
         "renderer": opened.renderer,
         "parser": opened.parser,
         "messages": list(opened.messages),
-        "model_info": {key: _value(value, verbose) for key, value in opened.metadata.items()},
+        "model_info": _values(opened.metadata, verbose),
         "capabilities": capabilities(opened),
         "requires": opened.requires,
     }
@@ -39,6 +39,13 @@ def _parameters(params: Mapping[str, Any]) -> Iterator[str]:
     for name, value in params.items():
         for item in value if isinstance(value, list) else [value]:
             yield f"{name:<30} {json.dumps(item, ensure_ascii=False)}"
+
+
+def _values(metadata: Mapping[str, Any], verbose: bool) -> dict[str, Any]:
+    """Metadata as JSON has it; of lists nothing, unless they are asked for: not even a look, for they are long."""
+    kinds: Mapping[str, str] = getattr(metadata, "types", {})
+    lists = () if verbose else [key for key, kind in kinds.items() if kind.startswith("ARRAY")]
+    return {key: None if key in lists else _value(metadata[key], verbose) for key in metadata}
 
 
 def _value(value: Any, verbose: bool) -> Any:

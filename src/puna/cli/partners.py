@@ -217,7 +217,9 @@ def find_partner(name: str, load_options: Mapping[str, Any], *, local: bool = Fa
 
     `local` keeps to this process; `load_options` are for that, but for the context's length.
     """
-    if local:
+    from puna.store.reference import is_path
+
+    if local or is_path(name):
         return Local(name, **load_options), ()
     from puna.cli.remote import find_host
 

@@ -11,13 +11,15 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from puna.errors import InvalidName, ModelNotFound, PunaError, RequestError, StoreError
 from puna.store.name import ModelName
 from puna.store.reference import is_path
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection, HTTPResponse
 
 CONNECT_SECONDS = 0.2
 ANSWER_SECONDS = 5.0
@@ -75,7 +77,9 @@ class Server:
             return False
 
     def _connection(self, seconds: float | None = None) -> HTTPConnection:
-        return (HTTPSConnection if self.tls else HTTPConnection)(self.host, self.port, timeout=seconds)
+        from http import client  # which takes a while, and nothing may listen
+
+        return (client.HTTPSConnection if self.tls else client.HTTPConnection)(self.host, self.port, timeout=seconds)
 
     def _begun(
         self, connection: HTTPConnection, method: str, path: str, body: Mapping[str, Any] | None
@@ -88,15 +92,22 @@ class Server:
             if answer.status < 400:
                 return answer
             text = answer.read()
-        except (OSError, HTTPException) as error:
+        except _broken() as error:
             raise _lost(self, error) from error
         raise ERRORS.get(answer.status, PunaError)(f"{self}: {_said(text) or f'status {answer.status}'}")
 
     def _came(self, read: Callable[[], bytes]) -> bytes:
         try:
             return read()
-        except (OSError, HTTPException) as error:
+        except _broken() as error:
             raise _lost(self, error) from error
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What a connection that breaks raises."""
+    from http.client import HTTPException
+
+    return OSError, HTTPException
 
 
 def _by_name(models: Iterable[Mapping[str, Any]], wanted: str) -> Mapping[str, Any] | None:
