@@ -121,3 +121,16 @@ def test_null_means_not_given(live):
 def test_what_is_not_said_of_streaming_is_no():
     assert translate_request("/v1/completions", {"model": "m", "prompt": "p"})["stream"] is False
     assert translate_request("/v1/completions", {"model": "m", "prompt": "p", "stream": None})["stream"] is False
+
+
+def test_several_answers_compute_their_prompt_once(live):
+    def cached():
+        lines = live("GET", "/metrics").body.decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("puna_cached_tokens_total{"))
+
+    before = cached()
+    reply = live("POST", "/v1/completions", {"model": "tiny", "prompt": "q" * 150, "n": 4, "max_tokens": 2}).json
+    assert len(reply["choices"]) == 4
+    assert reply["usage"]["prompt_tokens"] == 150
+    assert reply["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
+    assert cached() - before == 3 * 149  # what comes after the last token is computed by each

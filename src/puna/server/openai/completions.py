@@ -70,7 +70,7 @@ def usage(choices: Sequence[Choice]) -> dict[str, Any]:
     stats = [choice.stats for choice in choices if choice.stats]
     prompt = stats[0].prompt_tokens if stats else 0
     answers = sum(each.tokens for each in stats)
-    cached = stats[0].cached_tokens if stats else 0
+    cached = min((each.cached_tokens for each in stats), default=0)  # one of them may have computed it for the others
     total = {"prompt_tokens": prompt, "completion_tokens": answers, "total_tokens": prompt + answers}
     return total | {"prompt_tokens_details": {"cached_tokens": cached}}
 
