@@ -2,7 +2,7 @@
 
 import click
 
-from benchmarks import convert, load, quantize, soak, start
+from benchmarks import convert, embed, load, quantize, soak, start
 
-FILES = {"convert": convert, "load": load, "quantize": quantize, "soak": soak, "start": start}
+FILES = {"convert": convert, "embed": embed, "load": load, "quantize": quantize, "soak": soak, "start": start}
 click.Group("benchmarks", commands={name: file.command for name, file in FILES.items()})()
