@@ -287,7 +287,9 @@ class Runtime:
         kind = DTYPES[self._kv_type.upper()]
         kept = states(self.arch.caches(self.hparams), size.slots, size.states, kind, size.windows)
         cache = [node for kv in kept for node in (*kv.kept, *kv.recurrent)]
-        weights = sum(tensor.dtype.nbytes(tensor.shape) for tensor in self._grafted.weights.values())
+        weights = sum(tensor.dtype.nbytes(tensor.shape) for tensor in self.opened.tensors.values())
+        files = (path.glob("*") if path.is_dir() else [path] for path, _ in self.opened.adapters)
+        weights += sum(file.stat().st_size for each in files for file in each)
         return weights + sum(node.dtype.nbytes(cast("tuple[int, ...]", node.shape)) for node in cache)
 
     def _runner(self, hidden: bool) -> Runner:

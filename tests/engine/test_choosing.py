@@ -244,4 +244,4 @@ def test_an_adapter_that_cannot_be_chosen_says_why(tiny):
 def test_weights_of_adapters_are_expected_to_take_memory(tiny):
     model = tiny / "tiny.gguf"
     plain, with_one = (puna.load(model, adapters=a)._runtime.expected_bytes() for a in ([], [tiny / "1.gguf"]))
-    assert with_one - plain == 4 * 3 * (64 + 96)
+    assert with_one - plain == (tiny / "1.gguf").stat().st_size > 4 * 3 * (64 + 96)

@@ -149,6 +149,28 @@ def test_a_choice_that_makes_no_sense_is_refused(fresh: Live, lora: Any, status:
     assert error is None or reply.json["error"] == error
 
 
+def test_figures_count_a_process_once(fresh: Live) -> None:
+    for name in ("two", "one"):
+        said(fresh, name)
+    lines = fresh("GET", "/metrics").body.decode().splitlines()
+    assert [line.split(" ")[0] for line in lines if line.startswith("puna_model_bytes")] == [
+        'puna_model_bytes{model="one:latest"}'
+    ]
+
+
+def test_other_apis_say_how_much_of_each_adapter_too(fresh: Live) -> None:
+    def message(**more: Any) -> Any:
+        ask = {"model": "both", "messages": [{"role": "user", "content": "abc"}], "max_tokens": 12, "temperature": 0}
+        return fresh("POST", "/v1/messages", {**ask, **more}).json["content"]
+
+    def response(**more: Any) -> Any:
+        ask = {"model": "both", "input": "abc", "max_output_tokens": 12, "temperature": 0}
+        return fresh("POST", "/v1/responses", {**ask, **more}).json["output"][0]["content"][0]["text"]
+
+    for said_by in (message, response):
+        assert said_by(lora=[{"id": 1}]) == said_by(model="two") != said_by(lora=[])
+
+
 def test_what_is_not_generated_has_a_models_own_adapters(fresh: Live) -> None:
     def decided(name: str) -> Any:
         ask = {"model": name, "prompt": "abc", "choices": ["d", "e", "zz"]}

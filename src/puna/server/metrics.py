@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from puna.generation import Stats
 
 if TYPE_CHECKING:
+    from puna.server.models import Loaded
     from puna.server.server import Server
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -56,7 +57,7 @@ class Metrics:
 
 
 class _Loaded(Collector):
-    """What is loaded in a server, and who waits for it."""
+    """What is loaded in a server, and who waits for it. Of models in one process the first by name counts for all."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -68,11 +69,16 @@ class _Loaded(Collector):
             "puna_requests_waiting": "Requests that wait for their turn.",
         }
         families = {name: GaugeMetricFamily(name, about, labels=["model"]) for name, about in gauges.items()}
-        for model in self._server.models.loaded:
+        processes = {model.worker: model for model in sorted(self._server.models.loaded, key=_name, reverse=True)}
+        for model in processes.values():
             values = (model.wanted.size, model.worker.jobs, model.turns.waiting)
             for family, value in zip(families.values(), values, strict=True):
                 family.add_metric([model.wanted.name], value)
         yield from families.values()
+
+
+def _name(model: Loaded) -> str:
+    return model.wanted.name
 
 
 def exposed(server: Server) -> tuple[bytes, str]:

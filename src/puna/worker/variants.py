@@ -25,6 +25,8 @@ class Variants:
         """The model that a request is for; None: the one that was loaded."""
         if of is None:
             return self._base
+        if found := self._made.get(of.digest):
+            return found
         with self._making:
             if of.digest not in self._made:
                 self._made[of.digest] = self._base.like(of.name)

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from puna.server.errors import Refused
 from puna.server.tools import offered
-from puna.worker.requests import Chat, Think
+from puna.worker.requests import Chat, Lora, Think
 
 
 class Messages(Struct, kw_only=True):
@@ -30,6 +30,7 @@ class Messages(Struct, kw_only=True):
     output_config: dict[str, Any] | None = None
     output_format: dict[str, Any] | None = None  # as older clients call it
     metadata: dict[str, Any] | None = None
+    lora: list[Lora] | None = None  # which Anthropic's API does not have
 
 
 def to_chat(ask: Messages, *, counting: bool = False) -> Chat:
@@ -51,6 +52,7 @@ def to_chat(ask: Messages, *, counting: bool = False) -> Chat:
         format=_format(ask),
         think=_think(ask),
         options=_options(ask),
+        lora=ask.lora,
     )
 
 

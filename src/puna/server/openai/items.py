@@ -11,7 +11,7 @@ from msgspec import Struct
 from puna.server.errors import Refused
 from puna.server.openai.requests import effort, format_of
 from puna.server.tools import offered
-from puna.worker.requests import Chat
+from puna.worker.requests import Chat, Lora
 
 
 class Responses(Struct, kw_only=True):
@@ -35,6 +35,7 @@ class Responses(Struct, kw_only=True):
     truncation: str | None = None
     background: bool | None = None
     conversation: Any = None
+    lora: list[Lora] | None = None  # which OpenAI's API does not have
 
 
 def to_chat(ask: Responses, earlier: Sequence[Mapping[str, Any]] = ()) -> Chat:
@@ -57,6 +58,7 @@ def to_chat(ask: Responses, earlier: Sequence[Mapping[str, Any]] = ()) -> Chat:
         think=effort((ask.reasoning or {}).get("effort")),
         truncate=True if ask.truncation == "auto" else None,
         options=_options(ask),
+        lora=ask.lora,
     )
 
 
