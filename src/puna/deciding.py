@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from puna.errors import RequestError
+from puna.errors import PromptTooLong, RequestError
 
 if TYPE_CHECKING:
     from puna.engine.engine import Engine
@@ -43,7 +43,14 @@ def decide(engine: Engine, tokenizer: Tokenizer, prompt: list[int], choices: Seq
     tokens = [tuple(tokenizer.encode(choice, special=False)) for choice in choices]
     if not all(tokens) or len(set(tokens)) < len(tokens):
         raise RequestError("decide: every choice needs tokens of its own; texts that differ would work")
-    logs = np.array(_logprobs(lambda path: engine.forward([*prompt, *path], last=True)[0], tokens))
+    following = _following(tokens)
+    longest = len(prompt) + max(map(len, following))
+    if not prompt:
+        raise RequestError("decide: the prompt is empty; at least one token is needed")
+    if longest >= engine.context_length:
+        raise PromptTooLong(longest, engine.context_length)
+    rows = engine.following([*prompt, *path] for path in following)
+    logs = np.array(_logprobs(dict(zip(following, map(_log_softmax, rows), strict=True)), following, tokens))
     best = logs.max()
     relative = np.exp(logs - best)
     shares = relative / relative.sum()
@@ -54,13 +61,19 @@ def decide(engine: Engine, tokenizer: Tokenizer, prompt: list[int], choices: Seq
 Path = tuple[int, ...]
 
 
-def _logprobs(logits: Callable[[Path], NDArray[np.float32]], choices: Sequence[Path]) -> list[float]:
-    """Of each choice; `logits` gives those of what comes after the prompt and a path, once for each inner path."""
-    following: dict[Path, set[int]] = {}  # after each beginning of a choice, the tokens with which choices go on
+def _following(choices: Sequence[Path]) -> dict[Path, set[int]]:
+    """After each beginning of a choice, the tokens with which choices go on."""
+    following: dict[Path, set[int]] = {}
     for ids in choices:
         for end in range(len(ids)):
             following.setdefault(ids[:end], set()).add(ids[end])
-    rows = {path: _log_softmax(logits(path)) for path in following}
+    return following
+
+
+def _logprobs(
+    rows: Mapping[Path, NDArray[np.float64]], following: Mapping[Path, set[int]], choices: Sequence[Path]
+) -> list[float]:
+    """Of each choice; `rows` are those of what comes after the prompt and each beginning of one."""
     return [
         sum(float(rows[ids[:end]][ids[end]]) for end in range(len(ids))) + _ends(rows, following, ids)
         for ids in choices

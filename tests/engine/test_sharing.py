@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.stand_ins import SAMPLING, engine_of, expected, prompt_of, told
+from engine.stand_ins import SAMPLING, answer_to, engine_of, expected, prompt_of, told
 from puna.cache import BLOCK
 from puna.engine.beginning import begin, find
 from puna.engine.held import Held
@@ -163,3 +163,12 @@ def test_a_tree_gives_away_ends_before_what_they_go_on_from():
     for node in [*tree.nodes]:
         assert not node.children
         tree.remove(node)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_follows_several_texts_is_computed_beside_each_other_and_their_beginning_once(kind):
+    engine, model = engine_of(context=512, blocks=60, tokens=256, sequences=8, **KINDS[kind])
+    prompts = [[*prompt_of(300), *more] for more in ([], [1], [1, 2], [3])]
+    for row, prompt in zip(engine.following(prompts), prompts, strict=True):
+        np.testing.assert_array_equal(row, answer_to(prompt))
+    assert sum(map(sum, model.steps)) < 300 + 3 * BLOCK

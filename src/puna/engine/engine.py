@@ -337,6 +337,25 @@ class Engine:
         for _ in self.tokens(self.submit(tokens, Sampling(temperature=0.0), limit=1)):
             pass
 
+    def following(self, prompts: Iterable[list[int]]) -> list[NDArray[np.float32]]:
+        """The logits of what comes after each of several texts: beside each other, what they have in common once."""
+        heard: list[list[NDArray[np.float32]]] = []
+        sequences = []
+        for prompt in prompts:
+            sampler = Sampler(Sampling(temperature=0.0), self._runner.best)
+            heard.append([])
+            sequences.append(Sequence(list(prompt), sampler, 1, frozenset(), self._clock, heard=heard[-1]))
+        with self._lock:
+            self._scheduler.waiting.extend(sequences)
+        try:
+            for sequence in sequences:
+                for _ in self.tokens(sequence):
+                    pass
+        finally:
+            for sequence in sequences:
+                self.cancel(sequence)
+        return [row for rows in heard for row in rows]
+
     def hold(self, tokens: list[int]) -> Held | None:
         """What stands for all of `tokens`, unchanged until it is given to `keep`; None where it is not there."""
         with self._lock:

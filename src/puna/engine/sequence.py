@@ -30,7 +30,7 @@ class Sequence:
 
     It `awaits` that another one has computed so many tokens, with which both begin, and which that one `marks`.
     `limit` bounds the generated tokens; `stop_ids` end it and are not part of the text. When the context is full its
-    first `keep` tokens stay, and some that follow are `dropped`; None: it ends.
+    first `keep` tokens stay, and some that follow are `dropped`; None: it ends. `heard` takes logits, if it is a list.
     """
 
     tokens: list[int]
@@ -47,6 +47,7 @@ class Sequence:
     foresight: Foresight | None = None
     awaits: tuple[Sequence, int] | None = None
     marks: list[int] = field(default_factory=list)
+    heard: list[NDArray[np.float32]] | None = None
     choices: deque[Choice] = field(default_factory=deque)
     reason: StopReason | None = None
     failure: Exception | None = None
@@ -91,6 +92,8 @@ class Sequence:
 
     def choose(self, logits: NDArray[np.float32]) -> None:
         """Take the token that its sampler chooses; what goes wrong there ends this sequence and no other."""
+        if self.heard is not None:
+            self.heard.append(logits.copy())
         try:
             self.accept(self.sampler.choose(logits, self.tokens))
         except Exception as error:
