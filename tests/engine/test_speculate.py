@@ -7,13 +7,14 @@ import pytest
 
 from engine.stand_ins import VOCAB, answer_to, engine_of, prompt_of
 from puna.cache import BLOCK
+from puna.engine.draft import Draft
 from puna.engine.engine import Engine
 from puna.engine.foresight import Foresight, Odds
 from puna.engine.lookup import ENOUGH, Lookup
 from puna.engine.sampler import Sampler, Sampling
 from puna.engine.sequence import StopReason
 from puna.engine.times import Times
-from puna.errors import RequestError
+from puna.errors import ModelError, RequestError
 
 GREEDY = Sampling(temperature=0.0)
 SEEDED = Sampling(temperature=1.0, seed=5)
@@ -277,8 +278,8 @@ def test_guesses_that_turn_out_wrong_are_thought_less_of_and_right_ones_more():
     odds = Odds()
     before = odds.of(5)
     for _ in range(30):
-        odds.note(5, False)
-        odds.note(9, True)
+        assert odds.judge([5, 5], [1, 1], [2, 1]) == [False]
+        assert odds.judge([9, 9], [1, 1], [1]) == [True]
     assert odds.of(5) < 0.15 < before < 0.9 < odds.of(9)
 
 
@@ -372,3 +373,107 @@ def test_an_impossible_number_of_tokens_in_advance_is_refused():
     assert parse_options({"draft_num_predict": 4}, {"draft_num_predict": 0}).draft_num_predict == 0
     with pytest.raises(RequestError, match="'draft_num_predict' is 64; it must be a whole number from 0 to 63"):
         parse_options({}, {"draft_num_predict": 64})
+
+
+# ---- a smaller model -------------------------------------------------------------------------------------------------
+
+
+def nearly(history):
+    """What a smaller model would say: the same, but for some texts."""
+    return answer_to([1, 2, 3]) if len(history) % 5 == 0 else answer_to(history) * 2
+
+
+def drafted_engine(says=nearly, vocabulary=VOCAB, seconds=lambda: 0.0, **sizes):
+    """An engine that a smaller model drafts for, in no time; its own steps take a second."""
+    _, model = engine_of(**sizes)
+    _, small = engine_of(**sizes)
+    model.said, small.said = (lambda history: answer_to(history) * 2), says
+    draft = Draft(small, vocabulary, clock=seconds)
+    return Engine(model, sizes.get("context", 256), itertools.count().__next__, draft=draft), model, draft
+
+
+def said_by(prompt, count, sampling):
+    sampler, history = Sampler(sampling), list(prompt)
+    for _ in range(count):
+        history.append(sampler.choose(answer_to(history) * 2, history).token)
+    return history[len(prompt) :]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
+def test_a_smaller_model_changes_nothing_that_is_said(sampling):
+    engine, model, _ = drafted_engine()
+    sequence = engine.submit(prompt_of(70), sampling, limit=120, ahead=4)
+    assert [choice.token for choice in engine.tokens(sequence)] == said_by(prompt_of(70), 120, sampling)
+    assert len(model.steps) == 2 + 119 - sequence.foresight.accepted
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_where_both_models_say_the_same_nearly_all_is_right_also_where_it_is_drawn(temperature):
+    engine, model, _ = drafted_engine(says=lambda history: answer_to(history) * 2)
+    sequence = engine.submit(prompt_of(30), Sampling(temperature=temperature, seed=1), limit=100, ahead=4)
+    engine_tokens = [choice.token for choice in engine.tokens(sequence)]
+    assert engine_tokens == said_by(prompt_of(30), 100, Sampling(temperature=temperature, seed=1))
+    assert sequence.foresight.accepted == sequence.foresight.proposed > 70
+    assert len(model.steps) < 30
+
+
+@pytest.mark.parametrize("sizes", [{}, {"blocks": 5}, {"tokens": 9}, {"windows": [(65, 12)]}], ids=str)
+def test_a_crowd_with_a_smaller_model_says_what_each_says_alone(sizes):
+    engine, _, draft = drafted_engine(**sizes)
+    for _ in range(2):
+        several = [
+            engine.submit(prompt_of(n, seed=n), Sampling(temperature=0.7, seed=n), limit=40, ahead=5)
+            for n in (3, 90, 17, 129, 60)
+        ]
+        while any(s.reason is None for s in several):
+            engine.step()
+        for n, sequence in zip((3, 90, 17, 129, 60), several, strict=True):
+            told = said_by(prompt_of(n, seed=n), 40, Sampling(temperature=0.7, seed=n))
+            assert [choice.token for choice in sequence.choices] == told
+        assert sum(s.foresight.accepted for s in several) > 5
+    draft._forget()
+    assert not draft._texts
+    assert all(count <= 1 for count in draft._memory.blocks.holders)
+
+
+def test_a_smaller_model_reads_a_conversation_on_from_where_it_was():
+    engine, _, draft = drafted_engine()
+    first = engine.submit(prompt_of(150), GREEDY, limit=20, ahead=4)
+    said = [choice.token for choice in engine.tokens(first)]
+    before = sum(map(sum, draft._runner.steps))
+    list(engine.tokens(engine.submit([*prompt_of(150), *said, 7], GREEDY, limit=4, ahead=4)))
+    assert sum(map(sum, draft._runner.steps)) - before < 60
+
+
+def test_a_full_context_goes_on_with_a_smaller_model():
+    told = []
+    for ahead in (0, 5):
+        engine, _, _ = drafted_engine(context=128)
+        sequence = engine.submit(prompt_of(60), SEEDED, limit=200, keep=10, ahead=ahead)
+        told.append([choice.token for choice in engine.tokens(sequence)])
+    assert told[0] == told[1]
+    assert sequence.dropped > 0
+    assert sequence.foresight.accepted > 20
+
+
+def test_a_smaller_model_that_is_never_right_is_hardly_asked():
+    engine, _, draft = drafted_engine(
+        says=lambda history: -answer_to(history), seconds=itertools.count(step=0.3).__next__
+    )
+    sequence = engine.submit(prompt_of(30), GREEDY, limit=200, ahead=4)
+    assert [choice.token for choice in engine.tokens(sequence)] == said_by(prompt_of(30), 200, GREEDY)
+    assert len(draft._runner.steps) < 40
+
+
+def test_tokens_that_a_smaller_model_does_not_know_are_neither_said_nor_read_by_it():
+    engine, _, draft = drafted_engine(vocabulary=30)
+    sampling = Sampling(temperature=0.7, seed=1, logit_bias=((45, 1.0), (3, 1.0)))
+    sequence = engine.submit([1, 2, 3], sampling, limit=60, ahead=4)
+    assert [choice.token for choice in engine.tokens(sequence)] == said_by([1, 2, 3], 60, sampling)
+    assert all(token < 30 for text in draft._texts.values() for token in text.known)
+
+
+def test_a_smaller_model_with_a_memory_is_refused():
+    _, small = engine_of(states=4)
+    with pytest.raises(ModelError, match="cannot be taken back"):
+        Draft(small, VOCAB)

@@ -29,6 +29,7 @@ from puna.errors import PromptTooLong, RequestError
 
 if TYPE_CHECKING:
     from puna.engine.constrain import Constraint
+    from puna.engine.draft import Draft
     from puna.engine.reader import Reader
 
 CHUNK = 512
@@ -94,6 +95,8 @@ class _Turn(threading.Condition):
 class Engine:
     """Runs sequences on one Runner, and with a `reader` each after a text of its own, which an encoder reads.
 
+    A `draft` says what they may say, so that it is computed in advance.
+
     Methods may be called from several threads; a step runs in the one that asks.
     """
 
@@ -103,6 +106,7 @@ class Engine:
         context_length: int,
         clock: Callable[[], float] = time.perf_counter,
         reader: Reader | None = None,
+        draft: Draft | None = None,
     ) -> None:
         size = runner.limits
         self.context_length = context_length
@@ -117,12 +121,14 @@ class Engine:
         memory = Memory(size.slots // BLOCK, size.states if runner.recurrent else 0, windows, runner.copy)
         sequences = min(size.sequences, size.outputs, memory.states.count or size.sequences)
         self._scheduler = Scheduler(memory, size.tokens, sequences)
-        self._speculation = self._speculates(memory)
+        self._speculation = self._speculates(memory, draft)
 
-    def _speculates(self, memory: Memory) -> Speculation | None:
+    def _speculates(self, memory: Memory, draft: Draft | None) -> Speculation | None:
         """None where a sequence's memory cannot be taken back to where its guesses were right."""
         size = self._runner.limits
-        return None if self._runner.recurrent else Speculation(memory, size.tokens, size.outputs, self.context_length)
+        if self._runner.recurrent:
+            return None
+        return Speculation(memory, size.tokens, size.outputs, self.context_length, draft)
 
     def having(self, adapters: Chosen) -> Engine:
         """The same engine for who wants these adapters wherever they do not say otherwise."""

@@ -6,8 +6,9 @@ Every guess is judged by what came, tried or not: so it costs nothing to know th
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from puna.engine.lookup import Lookup
 
@@ -22,22 +23,29 @@ MEMORY = 0.97
 
 
 class Odds:
-    """How often guesses were right, by how many tokens they had in common."""
+    """How often guesses were right, by what speaks for them: less than each of `bounds`, or not less than all."""
 
-    def __init__(self) -> None:
-        self._right = [chance * WEIGHT for chance in CHANCES]
-        self._all = [WEIGHT] * len(CHANCES)
+    def __init__(self, bounds: Sequence[float] = LENGTHS, chances: Sequence[float] = CHANCES) -> None:
+        self._bounds = bounds
+        self._right = [chance * WEIGHT for chance in chances]
+        self._all = [WEIGHT] * len(chances)
 
-    def note(self, common: int, right: bool) -> None:
-        """Count a token of a guess."""
-        i = bisect(LENGTHS, common)
-        self._right[i] = self._right[i] * MEMORY + right
-        self._all[i] = self._all[i] * MEMORY + 1
-
-    def of(self, common: int) -> float:
-        """The chance of the next token."""
-        i = bisect(LENGTHS, common)
+    def of(self, grounds: float) -> float:
+        """The chance of a token."""
+        i = bisect(self._bounds, grounds)
         return self._right[i] / self._all[i]
+
+    def judge(self, grounds: Iterable[float], guess: Iterable[int], came: Iterable[int]) -> list[bool]:
+        """Learn from what came in the place of a guess: whether each token was right, up to the first that was not."""
+        judged = []
+        for ground, guessed, said in zip(grounds, guess, came, strict=False):
+            i = bisect(self._bounds, ground)
+            self._right[i] = self._right[i] * MEMORY + (guessed == said)
+            self._all[i] = self._all[i] * MEMORY + 1
+            judged.append(guessed == said)
+            if guessed != said:
+                break
+        return judged
 
 
 @dataclass(slots=True)
@@ -65,7 +73,7 @@ class Foresight:
         if self._lookup is None:  # made when needed, as it reads all of a prompt
             self._lookup = Lookup(self.before)
         new = tokens[max(self._known - dropped, 0) :]
-        self._judge(new)
+        self._odds.judge(count(self._common), self._guess, new)
         self._lookup.add(new)
         self._known = len(tokens) + dropped
         self._guess, self._common = self._lookup.find(self.most)
@@ -74,9 +82,3 @@ class Foresight:
             chance *= self._odds.of(common)
             chances.append(chance)
         return self._guess, chances
-
-    def _judge(self, came: Iterable[int]) -> None:
-        for common, (said, guessed) in enumerate(zip(came, self._guess, strict=False), self._common):
-            self._odds.note(common, said == guessed)
-            if said != guessed:
-                return

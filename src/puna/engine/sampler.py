@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,15 @@ class Sampler:
         if self.sampling.top_logprobs is None:
             return Choice(token)
         return _with_logprobs(token, logits, self.sampling.top_logprobs, self._best)
+
+    def foreseen(self, vocabulary: int) -> Sampler:
+        """One that draws as this one is going to, of so many tokens, and knows of no constraint; this one stays."""
+        other = copy(self)
+        bias = tuple(each for each in self.sampling.logit_bias if each[0] < vocabulary)
+        other.sampling = replace(self.sampling, top_logprobs=None, logit_bias=bias)
+        other.constraint = None
+        other._mirostat, other._random = copy(self._mirostat), copy(self._random)
+        return other
 
 
 def biased(logits: F32, bias: Sequence[tuple[int, float]]) -> F32:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from puna.engine.draft import Draft
     from puna.engine.memory import Memory
     from puna.engine.sequence import Sequence
 
@@ -23,15 +24,22 @@ MOST = 7
 AHEAD = 63
 """Tokens that may be asked for."""
 
+SURE = 0.8
+"""The chance of what was said before from which on no draft is asked."""
+
 Step = list[tuple["Sequence", int]]
 Ahead = dict["Sequence", list[int]]
 
 
 class Speculation:
-    """Looks ahead for the sequences of one engine, whose step has `rows` of results and room for `tokens`."""
+    """Looks ahead for the sequences of one engine, whose step has `rows` of results and room for `tokens`.
 
-    def __init__(self, memory: Memory, tokens: int, rows: int, context_length: int) -> None:
+    What they said before is asked first, and a `draft` where that says little.
+    """
+
+    def __init__(self, memory: Memory, tokens: int, rows: int, context_length: int, draft: Draft | None = None) -> None:
         self.times = Times()
+        self._draft = draft
         self._memory = memory
         self._tokens = tokens
         self._rows = rows
@@ -44,7 +52,7 @@ class Speculation:
         """
         if not _plain(step):
             return {}
-        seen = [(s, *self._guess(s)) for s, _ in step if s.foresight]
+        seen = self._seen(step)
         room = min(self._tokens, self._rows) - len(step)
         chances = sorted((chance for *_, each in seen for chance in each), reverse=True)[:room]
         count = self.times.worth(len(step), len(step), chances)
@@ -56,11 +64,23 @@ class Speculation:
                 found[sequence] = guess[:length]
         return found
 
-    def _guess(self, sequence: Sequence) -> tuple[list[int], list[float]]:
-        """What may come, and how likely: no more than before the last token that has room."""
-        most = min(sequence.left, self._context_length - len(sequence.tokens)) - 1
-        guess, chances = sequence.foresight.look(sequence.tokens, sequence.dropped) if sequence.foresight else ([], [])
-        return guess[:most], chances[:most]
+    def _seen(self, step: Step) -> list[tuple[Sequence, list[int], list[float]]]:
+        """What sequences may say, and how likely: no more than has room before a last token."""
+        rooms = {s: min(s.left, self._context_length - len(s.tokens)) - 1 for s, _ in step}
+        found = {s: s.foresight.look(s.tokens, s.dropped) for s in rooms if s.foresight}
+        if self._draft:
+            poor = {s: min(s.foresight.most, rooms[s]) for s, (_, each) in found.items() if s.foresight}
+            poor = {s: most for s, most in poor.items() if most > 0 and not any(c >= SURE for c in found[s][1][:1])}
+            drafted = self._draft.look(poor, lambda count: self._price(len(step), count)) if poor else {}
+            found |= {s: each for s, each in drafted.items() if sum(each[1]) > sum(found[s][1])}
+        return [(s, guess[: rooms[s]], chances[: rooms[s]]) for s, (guess, chances) in found.items()]
+
+    def _price(self, sequences: int, count: int) -> float:
+        """The chance that a token needs to be worth a draft's step for `count`, where a step has `sequences`."""
+        one = self.times.seconds(sequences)
+        drafting = self._draft.times.seconds(count) if self._draft and self._draft.times.measured else one / 4
+        more = max(self.times.seconds(sequences + 4) - one, 0.0) / 4
+        return (drafting / max(count, 1) + more) * sequences / one
 
     def note(self, step: Step, ahead: Ahead, seconds: float) -> None:
         """Learn from how long a step took, if it is one of those that may look ahead."""

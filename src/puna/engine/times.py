@@ -24,6 +24,11 @@ class Times:
         self._last = 1, 1.0
         self._slope = SLOPE
 
+    @property
+    def measured(self) -> bool:
+        """Whether any step was."""
+        return self._steps > 0
+
     def note(self, tokens: int, seconds: float) -> None:
         """A step of so many tokens took so long. Shorter times count for more: others are of what else went on."""
         seconds = max(seconds, 1e-9)  # a clock may be too coarse
