@@ -458,3 +458,33 @@ def test_what_looks_like_a_tool_call_is_text_where_no_tools_were_offered(tmp_pat
     assert parser.push(said).content + parser.close().content == said
     offered = model.open_parser(tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}])
     assert [call.name for call in [*offered.push(said).tool_calls, *offered.close().tool_calls]] == ["f"]
+
+
+def test_a_smaller_model_of_other_words_is_refused_by_what_differs(path, tmp_path):
+    words = list(metadata()["tokenizer.ggml.tokens"])
+    other = write_tiny(tmp_path / "small.gguf", tokenizer__ggml__tokens=[*words[:5], "other", *words[6:]])
+    with pytest.raises(
+        errors.ModelError, match=rf"^small.gguf as a draft model: its token 5 is 'other', .* {words[5]!r}"
+    ):
+        puna.load(path, draft=other)
+
+
+def test_a_smaller_model_changes_no_text(path):
+    alone, other = (puna.load(path, backend="cpu", **more) for more in ({}, {"draft": path}))
+    options = {"temperature": 1.0, "seed": 3, "ignore_eos": True, "draft_num_predict": 3}
+    assert text_of(other.generate("abc", **options)) == text_of(alone.generate("abc", **options))
+
+
+def test_a_stored_draft_is_used_and_one_that_cannot_be_is_said_to_be_left_out(path, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("PUNA_MODELS", str(tmp_path / "models"))
+    words = list(metadata()["tokenizer.ggml.tokens"])
+    small = write_tiny(tmp_path / "small.gguf", general__name="small")
+    other = write_tiny(tmp_path / "other.gguf", tokenizer__ggml__tokens=["other", *words[1:]])
+    puna.create("m", f"FROM {path}\nDRAFT {small}\n")
+    puna.create("n", f"FROM {path}\nDRAFT {other}\n")
+    assert puna.load("m")._runtime.draft.opened.metadata["general.name"] == "small"
+    model = puna.load("n", backend="numpy")
+    assert text_of(model.generate("abc", temperature=0, num_predict=3)) == "def"
+    assert model._runtime.draft is None
+    assert "its DRAFT is not used" in caplog.text
+    assert "its token 0 is 'other'" in caplog.text

@@ -46,12 +46,14 @@ def load(
     threads: int | None = None,
     adapters: Sequence[AdapterRef] = (),
     apart: bool = False,
+    draft: str | PathLike[str] | None = None,
 ) -> Model:
     """Open a model: a name in the store, a .gguf file (any shard of several) or a checkpoint directory.
 
     `backend`: auto, cpu, torch, numpy, with a device or not (torch:cuda:1). `kv_type`: f32, f16, q8_0. `adapters`: LoRA
     adapters (GGUF files or PEFT directories) to run it with besides its own, each a path or a path and a factor; with
-    `apart` its own are left to what `like` makes of it. Weights are taken in when they are first needed.
+    `apart` its own are left to what `like` makes of it. `draft`: a smaller model of the same vocabulary that says what
+    may come, in place of a Modelfile's; texts do not depend on it. Weights are taken in when they are first needed.
     Raises ModelNotFound, FormatError, ModelError, BackendError.
     """
     require_types(
@@ -67,6 +69,7 @@ def load(
     opened = replace(opened, adapters=()) if apart else opened
     named = ((a, 1.0) if isinstance(a, str | PathLike) else a for a in adapters)
     opened = replace(opened, adapters=(*opened.adapters, *((Path(path), float(factor)) for path, factor in named)))
+    opened = replace(opened, draft=open_model(draft)) if draft else opened
     model = Model(opened, backend=backend, context_length=context_length, kv_type=kv_type, threads=threads)
     model._runtime.check()
     return model

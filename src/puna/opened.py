@@ -44,6 +44,7 @@ class Opened:
     adapters: tuple[tuple[Path, float], ...] = ()  # LoRA adapters, and the factor of each one's change
     left_out: tuple[str, ...] = ()  # names of a checkpoint's tensors that none needs
     parts: tuple[tuple[str, Path], ...] = ()  # of a stored model: its files of weights, each with its kind of layer
+    draft: Opened | None = None  # a smaller model that was named beside it
 
     def modelfile(self) -> Modelfile:
         """What makes the same model again: its blobs are the same, and so is its digest."""
@@ -114,6 +115,11 @@ def _gguf(path: Path | list[Path], known: Opened | None = None, **more: Any) -> 
         return Opened(known.source, known.metadata, known.tensors, **more)
     gguf = open_gguf(path)
     return Opened(gguf.paths[0], gguf.metadata, gguf.tensors, **more)
+
+
+def open_draft(opened: Opened) -> Opened | None:
+    """The smaller model that a stored one came with, by its Modelfile's DRAFT."""
+    return next((_gguf(path) for kind, path in opened.parts if kind == "draft"), None)
 
 
 def _directory(path: Path) -> Opened:

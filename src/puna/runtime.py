@@ -5,6 +5,7 @@ Each part is made when it is first needed. It knows token ids, not text.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,9 +20,9 @@ from puna.arch.binding import read_hparams
 from puna.create.structure import find_built_like
 from puna.dtypes import DTYPES, KV_TYPES
 from puna.embedding import Embedding, embedding_of
-from puna.errors import GraphError, ModelError, RequestError
+from puna.errors import GraphError, ModelError, PunaError, RequestError
 from puna.formats.gguf_kinds import no_model
-from puna.opened import Opened
+from puna.opened import Opened, open_draft
 from puna.reranking import HEADS
 
 if TYPE_CHECKING:
@@ -31,12 +32,15 @@ if TYPE_CHECKING:
     from puna.create.adapters.base import Base
     from puna.engine.adapters import Grafted
     from puna.engine.choosing import Chosen
+    from puna.engine.draft import Draft
     from puna.engine.embedder import Embedder
     from puna.engine.engine import Engine
     from puna.engine.reader import Reader
     from puna.engine.runner import Limits, Runner
     from puna.formats.lora import Adapter
     from puna.graph import Tensor
+
+_log = logging.getLogger("puna")
 
 DEFAULT_CONTEXT = 8192
 """Positions, where neither the caller nor the model says less; memory for them is taken as they fill."""
@@ -62,6 +66,7 @@ class Runtime:
         self._embedders: list[Embedder] = []  # one, once it is asked for
         self._progress: Progress | None = None
         self._begun = self.load_seconds = 0.0
+        self.vocabulary = 0  # of a draft, the tokens that it has in common with the model
         self._named: dict[str, Adapter] = {}  # those that sequences may have, in the order of their numbers
         self._always: dict[str, float] = {}
 
@@ -149,6 +154,7 @@ class Runtime:
             _ = self.backend
         if self.opened.adapters:
             _ = self._grafted
+        _ = self.opened.draft and self.draft
 
     def prepare(self, progress: Progress | None = None, *, wait: bool = True) -> None:
         """Take the weights in and compile now, rather than when they are first needed.
@@ -161,6 +167,8 @@ class Runtime:
         _ = self.embedder if self.encoder else self.engine
         if wait:
             self._weights.finish()
+            if self.draft:
+                self.draft._weights.finish()
             self.load_seconds = self.load_seconds or time.perf_counter() - self._begun
 
     @contextmanager
@@ -290,6 +298,7 @@ class Runtime:
         weights = sum(tensor.dtype.nbytes(tensor.shape) for tensor in self.opened.tensors.values())
         files = (path.glob("*") if path.is_dir() else [path] for path, _ in self.opened.adapters)
         weights += sum(file.stat().st_size for each in files for file in each)
+        weights += self.draft.expected_bytes() if self.draft else 0
         return weights + sum(node.dtype.nbytes(cast("tuple[int, ...]", node.shape)) for node in cache)
 
     def _runner(self, hidden: bool) -> Runner:
@@ -334,7 +343,53 @@ class Runtime:
 
         runner = self._runner(hidden=False)
         reader = self._reader(runner) if self.reads else None
-        return Engine(runner, self.context_length, reader=reader)
+        return Engine(runner, self.context_length, reader=reader, draft=self._made_draft)
+
+    @cached_property
+    def draft(self) -> Runtime | None:
+        """A smaller model that says what this one may say next: the given one, else the Modelfile's if it can.
+
+        ModelError says why the given one cannot.
+        """
+        if self.opened.draft:
+            return self._drafting(self.opened.draft)
+        try:
+            stored = None if self.encoder else open_draft(self.opened)
+            return self._drafting(stored) if stored else None
+        except PunaError as error:
+            _log.warning("%s: its DRAFT is not used: %s", self.opened.source.name, error)
+            return None
+
+    def _drafting(self, opened: Opened) -> Runtime:
+        from puna.engine.draft import shared
+
+        what = f"{opened.source.name} as a draft model"
+        if self.encoder or self.reads or self._recurrent:
+            raise ModelError(
+                f"{what}: '{self.arch.name}' takes none; a decoder whose only memory is its K/V cache does"
+            )
+        draft = Runtime(opened, backend=self._backend_name, context_length=None, kv_type="f16", threads=self._threads)
+        if draft.encoder or draft.reads or draft._recurrent:
+            raise ModelError(f"{what}: '{draft.arch.name}' cannot be one; a decoder with nothing but a K/V cache can")
+        try:
+            draft.vocabulary = shared(self.opened.metadata, opened.metadata)
+        except ModelError as error:
+            raise ModelError(f"{what}: {error}") from error
+        draft._context_length = min(self.context_length, draft.hparams.context_length)
+        return draft
+
+    @property
+    def _recurrent(self) -> bool:
+        return any(spec.recurrent for spec in self.arch.caches(self.hparams))
+
+    @property
+    def _made_draft(self) -> Draft | None:
+        from puna.engine.draft import Draft
+
+        if self.draft is None:
+            return None
+        self.draft.backend = self.backend
+        return Draft(self.draft._runner(hidden=False), self.draft.vocabulary)
 
     def _reader(self, runner: Runner) -> Reader:
         from puna.engine.reader import Reader

@@ -7,7 +7,7 @@ import pytest
 
 from engine.stand_ins import VOCAB, answer_to, engine_of, prompt_of
 from puna.cache import BLOCK
-from puna.engine.draft import Draft
+from puna.engine.draft import Draft, shared
 from puna.engine.engine import Engine
 from puna.engine.foresight import Foresight, Odds
 from puna.engine.lookup import ENOUGH, Lookup
@@ -477,3 +477,19 @@ def test_a_smaller_model_with_a_memory_is_refused():
     _, small = engine_of(states=4)
     with pytest.raises(ModelError, match="cannot be taken back"):
         Draft(small, VOCAB)
+
+
+def words(*tokens):
+    return {"tokenizer.ggml.tokens": list(tokens)}
+
+
+def test_vocabularies_may_differ_by_what_fills_a_matrix_and_by_nothing_else():
+    assert shared(words("a", "b"), words("a", "b", "<pad>")) == 2
+    with pytest.raises(
+        ModelError, match="its token 1 is 'c', and the model's is 'b'; a smaller model of the same family"
+    ):
+        shared(words("a", "b"), words("a", "c"))
+    with pytest.raises(ModelError, match="its vocabulary has 131 tokens, and the model's 2;"):
+        shared(words("a", "b"), words("a", "b", *map(str, range(129))))
+    with pytest.raises(ModelError, match="its vocabulary has 0 tokens, and the model's 1;"):
+        shared(words("a"), {})

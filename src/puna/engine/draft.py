@@ -6,9 +6,9 @@ It draws as they are going to, by the same numbers, so that where the two models
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,26 @@ RIGHT = 0.7
 LEARNED = 0.05
 """How much one judgement changes that."""
 REST = 48
-"""Steps after which it is asked again whose guesses were not worth their time."""
+"""Steps after which it is asked again where its guesses were not worth their time, the first time."""
+
+
+PADDING = 128
+"""Tokens that one of two vocabularies may have behind the last of the other's."""
+
+
+def shared(own: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    """How many tokens two models have in common, by their metadata; ModelError names what differs."""
+    mine, others = (list(each.get("tokenizer.ggml.tokens", ())) for each in (own, other))
+    count = min(len(mine), len(others))
+    if not count or abs(len(mine) - len(others)) > PADDING:
+        raise ModelError(f"its vocabulary has {len(others)} tokens, and the model's {len(mine)}; {SAME}")
+    wrong = next((i for i in range(count) if mine[i] != others[i]), None)
+    if wrong is not None:
+        raise ModelError(f"its token {wrong} is {others[wrong]!r}, and the model's is {mine[wrong]!r}; {SAME}")
+    return count
+
+
+SAME = "a smaller model of the same family has the same"
 
 
 @dataclass(slots=True)
@@ -57,6 +76,7 @@ class _Text:
     chances: list[float] = field(default_factory=list)
     odds: Odds = field(default_factory=lambda: Odds(SURE, CHANCES))
     right: float = RIGHT
+    rests: int = REST  # steps that it is not asked, twice as many each time
     rested: int = 0
 
     def judge(self, sequence: Sequence) -> None:
@@ -119,10 +139,11 @@ class Draft:
             held, sure = beginning.begin(self._memory, beginning.find(self._memory, sequence.tokens[:-1]))
             text = self._texts[sequence] = _Text(held, sequence.tokens[:sure], sure, sequence.dropped)
         text.judge(sequence)
-        text.rested += 1
-        if text.right < least and text.rested < REST:
-            return None
-        text.rested = 0
+        if text.right < least:
+            text.rested += 1
+            if text.rested < text.rests:
+                return None
+            text.rested, text.rests = 0, text.rests * 2
         text.settle(sequence)
         self._memory.advance(text.held, text.sure, sequence.tokens)
         return text if max(text.todo) < self._vocabulary else None
