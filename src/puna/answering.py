@@ -13,6 +13,7 @@ from puna.generation import Answer, Begun, Chunk, Options, Stats, StopText, chun
 from puna.runtime import Runtime
 
 if TYPE_CHECKING:
+    from puna.calling import Calls
     from puna.engine.choosing import Chosen
     from puna.engine.constrain import Constraint, Vocabulary
     from puna.engine.sequence import Sequence
@@ -29,7 +30,13 @@ class Answering:
         self._answered = False
 
     def answer(
-        self, tokens: list[int], options: Options, parser: Parser | None, format: Any, adapters: Mapping[str, float]
+        self,
+        tokens: list[int],
+        options: Options,
+        parser: Parser | None,
+        format: Any,
+        adapters: Mapping[str, float],
+        calls: Calls | None = None,
     ) -> Answer:
         """What is wrong with a request is said at once; the rest waits until the first chunk is asked for."""
         runtime = self._runtime
@@ -37,9 +44,10 @@ class Answering:
             raise RequestError("the prompt is empty; at least one token is needed")
         if len(tokens) >= runtime.context_length + runtime.reads:  # who reads it needs no room for the answer
             raise PromptTooLong(len(tokens), runtime.context_length, runtime.hparams.context_length)
-        constraint = self._constraint(format, parser)
+        constraint = self._constraint(format, parser, calls)
+        one_call = calls is not None and not calls.several
         chosen = runtime.chosen(adapters)
-        return Answer(lambda begun: self._chunks(tokens, options, parser, constraint, chosen, begun))
+        return Answer(lambda begun: self._chunks(tokens, options, parser, constraint, one_call, chosen, begun))
 
     @cached_property
     def _words(self) -> Vocabulary:
@@ -47,17 +55,32 @@ class Answering:
 
         return Vocabulary(self._tokenizer)
 
-    def _constraint(self, format: Any, parser: Parser | None) -> Constraint | None:
+    def _constraint(self, format: Any, parser: Parser | None, calls: Calls | None) -> Constraint | None:
         """What an answer is held to, behind whatever the model thinks first."""
-        if format is None or format == "":
+        free = format is None or format == ""
+        calls = calls if parser and calls and (calls.held or (not free and parser.format.writes)) else None
+        if free and not calls:
             return None
-        from puna.engine.constrain import Constraint, grammar_of, led_by, thought_first
+        from puna.calling import answer_rules
+        from puna.engine.constrain import Constraint, grammar_of, led_by
 
-        grammar = grammar_of(format)
-        if parser and (tags := parser.format.thinking):
-            rules = parser.format.rules or thought_first(self._words, tags, begun=parser.thinking)
-            grammar = led_by(rules, grammar)
-        return Constraint(self._words, grammar)
+        content = "" if free or (calls and calls.forced) else grammar_of(format)
+        if parser is None:
+            return Constraint(self._words, content)
+        heads = self._words.written(parser.format.heads)
+        answer = f"answer: {heads} @answer\n"
+        if calls:
+            answer = answer_rules(calls, parser.format, self._words, "@answer" if content else "")
+        lead = self._lead(parser).replace("@answer", "answer")
+        return Constraint(self._words, led_by(lead + answer, content))
+
+    def _lead(self, parser: Parser) -> str:
+        """Rules of how an answer leads to its `@answer`."""
+        from puna.engine.constrain import thought_first
+
+        if parser.format.rules or not (tags := parser.format.thinking):
+            return parser.format.rules or "start: @answer\n"
+        return thought_first(self._words, tags, begun=parser.thinking)
 
     def _chunks(
         self,
@@ -65,6 +88,7 @@ class Answering:
         options: Options,
         parser: Parser | None,
         constraint: Constraint | None,
+        one_call: bool,
         adapters: Chosen,
         begun: Begun,
     ) -> Generator[Chunk | None, None, None]:
@@ -82,7 +106,7 @@ class Answering:
         sequence = engine.submit(prompt, options.sampling, text=text, adapters=adapters, **ends)
         begun(lambda: engine.cancel(sequence), lambda: engine.wait(sequence))
         try:
-            last = yield from chunks(engine.ready(sequence), self._tokenizer, StopText(options.stop), parser)
+            last = yield from chunks(engine.ready(sequence), self._tokenizer, StopText(options.stop), parser, one_call)
         finally:
             engine.cancel(sequence)
         reason = sequence.reason.value if last.done_reason is None and sequence.reason else "stop"

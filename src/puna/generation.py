@@ -255,11 +255,16 @@ class StopText:
 
 
 def chunks(
-    choices: Iterator[Choice | None], tokenizer: Tokenizer, stop: StopText, parser: Parser | None = None
+    choices: Iterator[Choice | None],
+    tokenizer: Tokenizer,
+    stop: StopText,
+    parser: Parser | None = None,
+    one_call: bool = False,
 ) -> Generator[Chunk | None, None, Chunk]:
     """Chunks of whole characters up to a stop string; returns what is left, with reason "stop" if one was met.
 
-    A `parser` tells thinking and tool calls from content. Where there is no choice yet, there is no chunk: None.
+    A `parser` tells thinking and tool calls from content; with `one_call` the first of these is the end. Where there is
+    no choice yet, there is no chunk: None.
     """
     stream = tokenizer.stream(special=False, keep=parser.format.markup if parser else ())
     ids: list[int] = []
@@ -272,12 +277,15 @@ def chunks(
         ids.append(choice.token)
         logprobs += _logprobs(choice, tokenizer)
         if chunk := _said(text, ids, logprobs, parser):
+            if one_call and chunk.tool_calls:
+                return replace(chunk, tool_calls=chunk.tool_calls[:1], done_reason="stop")
             yield chunk
             ids, logprobs = [], []
         if stop.stopped:
             break
     rest = "" if stop.stopped else stop.push(stream.flush()) + stop.flush()
     last = _said(rest, ids, logprobs, parser, final=True) or Chunk("", tuple(ids), tuple(logprobs))
+    last = replace(last, tool_calls=last.tool_calls[:1]) if one_call else last
     return replace(last, done_reason="stop", stop=stop.met) if stop.stopped else last
 
 

@@ -24,6 +24,7 @@ from puna.runtime import Runtime
 
 if TYPE_CHECKING:
     from puna.arch.base import Hparams
+    from puna.calling import Calls
     from puna.deciding import Decision
     from puna.formats.imatrix import Imatrix
     from puna.template import Message
@@ -201,18 +202,20 @@ class Model:
         parser: Parser | None = None,
         format: Any = None,
         adapters: Chosen = (),
+        calls: Calls | None = None,
         **options: Any,
     ) -> Answer:
         """Continue a text, taken as it is, or token ids. Options are named as in Ollama, and `ignore_eos`.
 
         A `parser` (as of `open_parser`) tells thinking and tool calls from content; without, all is content. `format`,
         "json" or a JSON Schema or a grammar (puna.engine.constrain), is what the content will match. `adapters`, of
-        those that `add_adapter` named, are for this answer alone: {"sql": 0.5}, or ["sql"] with a factor of 1.
+        those that `add_adapter` named, are for this answer alone: {"sql": 0.5}, or ["sql"] with a factor of 1; `calls`
+        (as of puna.calling) is which tools that the parser knows must be called, and how often.
         RequestError for a wrong option, PromptTooLong for a prompt that does not fit, both at once. Closing the
         iterator ends the generation.
         """
         tokens = self.tokenizer.encode(prompt) if isinstance(prompt, str) else self._checked(prompt)
-        return self._answer(tokens, parser, format, adapters, options)
+        return self._answer(tokens, parser, format, adapters, options, calls)
 
     def chat(
         self,
@@ -222,17 +225,25 @@ class Model:
         format: Any = None,
         think: bool | str | None = None,
         adapters: Chosen = (),
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool = True,
         **options: Any,
     ) -> Answer:
         """Answer a conversation, rendered by the model's chat template; options as in `generate`.
 
-        Chunks carry content, `thinking` and `tool_calls`, told apart by the model's own format.
+        Chunks carry content, `thinking` and `tool_calls`, told apart by the model's own format. With `tool_choice`
+        "required" the answer is calls of `tools` whose arguments follow their schemas, without `parallel_tool_calls`
+        one; "none" offers none. Where the model calls a tool with `strict`, arguments follow its schema too.
         """
+        from puna.calling import calls_of
+
         self._check_generates()
         messages = list(messages)
+        calls = calls_of(tools, tool_choice, parallel_tool_calls)
+        tools = None if calls is None else calls.tools
         prompt = self.render(messages, tools=tools, think=think)
         parser = self.open_parser(messages, tools=tools, think=think, prompt=prompt)
-        return self._answer(self.tokenizer.encode(prompt), parser, format, adapters, options)
+        return self._answer(self.tokenizer.encode(prompt), parser, format, adapters, options, calls)
 
     def step(self) -> None:
         """Compute a step for all answers under way, for who reads them by `Answer.ready`; others have no need to."""
@@ -441,11 +452,17 @@ class Model:
         return self._runtime.checked(tokens)
 
     def _answer(
-        self, tokens: list[int], parser: Parser | None, format: Any, adapters: Chosen, options: Mapping[str, Any]
+        self,
+        tokens: list[int],
+        parser: Parser | None,
+        format: Any,
+        adapters: Chosen,
+        options: Mapping[str, Any],
+        calls: Calls | None,
     ) -> Answer:
         self._check_generates()
         parsed = parse_options(self.opened.params, options)
-        return self._answering.answer(tokens, parsed, parser, format, factors_of(adapters))
+        return self._answering.answer(tokens, parsed, parser, format, factors_of(adapters), calls)
 
     @cached_property
     def _answering(self) -> Answering:

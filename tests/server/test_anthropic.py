@@ -109,22 +109,28 @@ def test_documents_that_are_text_are_read(live):
 
 
 @pytest.mark.parametrize(
-    ("choice", "left"),
+    ("choice", "left", "must", "several"),
     [
-        (None, ["one", "two"]),
-        ("auto", ["one", "two"]),
-        ("none", None),
-        ({"type": "none"}, None),
-        ({"type": "any"}, ["one", "two"]),
-        ({"type": "tool", "name": "two"}, ["two"]),
-        ({"type": "function", "name": "two"}, ["two"]),
-        ({"type": "function", "function": {"name": "one"}}, ["one"]),
+        (None, ["one", "two"], None, None),
+        ("auto", ["one", "two"], None, None),
+        ("none", None, "none", None),
+        ({"type": "none"}, None, "none", None),
+        ("required", ["one", "two"], "required", None),
+        ({"type": "any"}, ["one", "two"], "required", None),
+        ({"type": "auto", "disable_parallel_tool_use": True}, ["one", "two"], None, False),
+        ({"type": "tool", "name": "two"}, ["two"], "required", False),
+        ({"type": "function", "name": "two"}, ["two"], "required", False),
+        ({"type": "function", "function": {"name": "one"}}, ["one"], "required", False),
+        (
+            {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "two"}]},
+            *(["two"], "required", None),
+        ),
     ],
 )
-def test_the_choice_of_tools_says_which_are_offered(choice, left):
+def test_the_choice_of_tools_says_which_are_offered_and_whether_one_must_come(choice, left, must, several):
     tools = [{"type": "function", "function": {"name": name}} for name in ("one", "two")]
-    found = offered(tools, choice)
-    assert (found and [tool["function"]["name"] for tool in found]) == left
+    found, said, many = offered(tools, choice)
+    assert (found and [tool["function"]["name"] for tool in found], said, many) == (left, must, several)
 
 
 def test_a_chosen_tool_has_to_be_there():

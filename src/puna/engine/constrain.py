@@ -7,7 +7,8 @@ A format is "json", a JSON Schema, or {"type": "regex", "pattern": ...}, {"type"
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,41 @@ class Vocabulary:
         self._special = {tokenizer.tokens[i]: i for i in _special(tokenizer)}
         self.library = LLTokenizer(TokenizerWrapper(_Words(tokenizer)), eos_token=self.ends)
 
-    def written(self, tag: str) -> str:
-        """A tag as a Lark grammar has it: by number where it is a control token, else its text."""
-        return f"<[{self._special[tag]}]>" if tag in self._special else json.dumps(tag)
+    def is_special(self, tag: str) -> bool:
+        """Whether a tag is a control token."""
+        return tag in self._special
+
+    def tags(self, text: str) -> list[str]:
+        """The control tokens that a text is written with."""
+        return [part for part in self._parts(text) if part in self._special]
+
+    def written(self, text: str, *, ends: bool = False) -> str:
+        """A text as a Lark grammar has it, control tokens by number.
+
+        Where it `ends` the answer, control tokens that do so are left out: the end comes of itself.
+        """
+        parts = self._parts(text)
+        while ends and parts and self._special.get(parts[-1]) in self.ends:
+            parts.pop()
+        return " ".join(
+            f"<[{self._special[part]}]>" if part in self._special else json.dumps(part, ensure_ascii=False)
+            for part in parts
+        )
+
+    def others(self, but: Sequence[str]) -> str:
+        """The control tokens that end nothing and are none of these, as a Lark grammar has them; empty if none."""
+        ids = sorted(set(self._special.values()) - {self._special.get(tag) for tag in but} - set(self.ends))
+        starts = [i for i in ids if i - 1 not in ids]
+        stops = [i for i in ids if i + 1 not in ids]
+        return f"<[{','.join(f'{a}-{b}' for a, b in zip(starts, stops, strict=True))}]>" if ids else ""
+
+    def _parts(self, text: str) -> list[str]:
+        found = sorted((tag for tag in self._special if tag and tag in text), key=len, reverse=True)
+        return (
+            [part for part in re.split(f"({'|'.join(map(re.escape, found))})", text) if part]
+            if found
+            else [text] * bool(text)
+        )
 
 
 def _special(tokenizer: Tokenizer) -> list[int]:
@@ -119,6 +152,17 @@ def grammar_of(form: Any) -> str:
         raise RequestError(f"format: {_reason(str(error))}") from error
 
 
+def json_rule(schema: Mapping[str, Any]) -> str:
+    """What a rule of a Lark grammar has for a value that follows a JSON Schema."""
+    return f"%json {json.dumps(closed(schema) | {'x-guidance': SPACE})}"
+
+
+def refusal(vocabulary: Vocabulary, grammar: str) -> str:
+    """What is wrong with a Lark grammar, or not supported in it; empty if nothing is."""
+    error = LLMatcher(vocabulary.library, LLMatcher.grammar_from_lark(grammar), log_level=0).get_error()
+    return _reason(error) if error else ""
+
+
 def thought_first(vocabulary: Vocabulary, tags: tuple[str, str], *, begun: bool) -> str:
     """Rules for a model that may think between `tags` before its `@answer`; where it has `begun` to, it has to end."""
     opening, closing = (vocabulary.written(tag) for tag in tags)
@@ -127,10 +171,11 @@ def thought_first(vocabulary: Vocabulary, tags: tuple[str, str], *, begun: bool)
     return f"start: {start}\n{ends}\nSPACE: /\\s{{0,8}}/\n"
 
 
-def led_by(rules: str, grammar: str) -> str:
-    """The grammar in the place of `@answer` in the rules of a Lark grammar."""
-    grammars = json.loads(grammar)["grammars"]
-    return json.dumps({"grammars": [{"lark_grammar": rules}, grammars[0] | {"name": "answer"}, *grammars[1:]]})
+def led_by(rules: str, grammar: str = "") -> str:
+    """The grammar, if there is one, in the place of `@answer` in the rules of a Lark grammar."""
+    grammars = json.loads(grammar)["grammars"] if grammar else []
+    named = [grammars[0] | {"name": "answer"}, *grammars[1:]] if grammars else []
+    return json.dumps({"grammars": [{"lark_grammar": rules}, *named]})
 
 
 def closed(schema: Any) -> Any:

@@ -62,11 +62,15 @@ class Answering(Addressed, kw_only=True, omit_defaults=True):
 
 
 class Chat(Answering, kw_only=True, omit_defaults=True, tag="chat", tag_field="ask"):
-    """Answer a conversation. `messages` and `tools` are as puna.template.message reads them."""
+    """Answer a conversation. `messages` and `tools` are as puna.template.message reads them.
+
+    `tool_choice` "required": the answer is calls of `tools`, without `parallel_tool_calls` one.
+    """
 
     messages: list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
 
 
 class Generate(Answering, kw_only=True, omit_defaults=True, tag="generate", tag_field="ask"):

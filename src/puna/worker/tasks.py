@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from puna.calling import calls_of
 from puna.errors import RequestError
 from puna.generation import KNOWN, LOAD_TIME, Answer
 from puna.reranking import INSTRUCTION
@@ -45,7 +46,9 @@ def answer(model: Model, ask: Chat | Generate, adapters: Mapping[str, float] = {
         left = room - len(prompt.tokens)
         options["num_predict"] = left if asked < 0 else min(asked, left)
     parser = _parser(model, ask, prompt.text)
-    return prompt, model.generate(prompt.tokens, parser=parser, format=ask.format, adapters=adapters, **options)
+    calls = calls_of(ask.tools, ask.tool_choice, ask.parallel_tool_calls) if isinstance(ask, Chat) else None
+    kept: dict[str, Any] = {"format": ask.format, "calls": calls, "adapters": adapters}
+    return prompt, model.generate(prompt.tokens, parser=parser, **kept, **options)
 
 
 def _parser(model: Model, ask: Chat | Generate, prompt: str) -> Parser | None:

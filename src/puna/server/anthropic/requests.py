@@ -46,8 +46,7 @@ def to_chat(ask: Messages, *, counting: bool = False) -> Chat:
     return Chat(
         model=ask.model,
         messages=[*before, *(native for message in ask.messages for native in _native(message))],
-        tools=offered([_tool(tool) for tool in ask.tools or []], ask.tool_choice) or None,
-        tool_choice=ask.tool_choice,
+        **offered([_tool(tool) for tool in ask.tools or []], ask.tool_choice)._asdict(),
         stream=bool(ask.stream),
         format=_format(ask),
         think=_think(ask),
@@ -98,7 +97,7 @@ def _format(ask: Messages) -> Any:
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     if "input_schema" not in tool:
         raise Refused(400, f"tools: {tool.get('name')!r} has no input_schema; tools that the client runs would work")
-    described = {name: tool[name] for name in ("name", "description") if name in tool}
+    described = {name: tool[name] for name in ("name", "description", "strict") if name in tool}
     return {"type": "function", "function": described | {"parameters": tool["input_schema"]}}
 
 

@@ -18,6 +18,7 @@ from puna.generation import Chunk, Logprob, Stats
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused, message_of
 from puna.server.server import keep_alive
+from puna.server.tools import offered
 from puna.server.wire import begun, json_reply, ndjson
 from puna.worker.protocol import Prompted
 from puna.worker.requests import Addressed, Chat, Embed, Generate, Render, RenderPrompt
@@ -44,6 +45,7 @@ class EmbedRequest(Addressed, kw_only=True):
 async def chat(call: Call, ask: Chat) -> Response:
     """Answer a conversation; without messages, load the model, or with keep_alive 0 unload it."""
     lower_roles(ask.messages or [])
+    ask.tools, ask.tool_choice, ask.parallel_tool_calls = offered(ask.tools, ask.tool_choice, ask.parallel_tool_calls)
     return await _answered(call, ask, empty=not ask.messages)
 
 

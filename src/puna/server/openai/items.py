@@ -51,8 +51,7 @@ def to_chat(ask: Responses, earlier: Sequence[Mapping[str, Any]] = ()) -> Chat:
     return Chat(
         model=ask.model,
         messages=[*before, *native_messages([*earlier, *items_of(ask.input)])],
-        tools=offered(tools, ask.tool_choice) or None,
-        tool_choice=ask.tool_choice,
+        **offered(tools, ask.tool_choice, ask.parallel_tool_calls)._asdict(),
         stream=bool(ask.stream),
         format=format_of(form or None),
         think=effort((ask.reasoning or {}).get("effort")),
@@ -77,7 +76,7 @@ def _tools(tool: Mapping[str, Any], space: str = "") -> Iterator[dict[str, Any]]
                 yield from _tools(each, f"{name}.")
         case "function":
             named = {"name": name if name.startswith(space) else space + name}
-            described = {"description": tool["description"]} if tool.get("description") else {}
+            described = {field: tool[field] for field in ("description", "strict") if tool.get(field)}
             yield {"type": "function", "function": named | described | {"parameters": tool.get("parameters") or {}}}
         case kind:
             raise Refused(400, f"tools: type {kind!r} is not supported; function and namespace would work")

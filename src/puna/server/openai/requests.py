@@ -99,8 +99,7 @@ def to_chat(ask: ChatCompletion) -> Chat:
     return Chat(
         model=ask.model,
         messages=native_messages(ask.messages),
-        tools=offered(ask.tools, ask.tool_choice),
-        tool_choice=ask.tool_choice,
+        **offered(ask.tools, ask.tool_choice, ask.parallel_tool_calls)._asdict(),
         stream=bool(ask.stream),
         format=format_of(ask.response_format),
         think=effort((ask.reasoning or {}).get("effort") or ask.reasoning_effort),

@@ -181,9 +181,11 @@ HARMONY = Dialect(
         "harmony",
         ("<|channel|>analysis<|message|>", "<|end|>"),
         marks=("<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|call|>", "<|return|>"),
-        rules='start: analysis? <|channel|> "final" <|message|> @answer\n'
-        'analysis: <|channel|> "analysis" <|message|> /(?s:.*)/ <|end|> <|start|> "assistant"\n',
+        rules="start: aside* @answer\n"
+        'aside: <|channel|> ("analysis" | "commentary") <|message|> /(?s:.*)/ <|end|> <|start|> "assistant"\n',
+        heads="<|channel|>final<|message|>",
         writes=("<|channel|>commentary to=functions.NAME <|constrain|>json<|message|>", "<|call|>"),
+        spells=spelled,
     ),
     re.compile(r"<\|(?:end|call|return)\|>|(?=<\|start\|>)"),
     ("<|end|>", "<|call|>", "<|return|>", "<|start|>"),
@@ -210,8 +212,8 @@ GLIMMER = Dialect(
         ("to=self<|message|>", "<|eom|>"),
         hides=(False,),
         marks=("<|start|>", "<|message|>", "<|eom|>", "<|eot|>", *WRAPPER),
-        rules='start: thought? " to=user" <|message|> @answer\n'
-        'thought: " to=self" <|message|> /(?s:.*)/ <|eom|> <|start|> "assistant"\n',
+        rules='start: thought? @answer\nthought: " to=self" <|message|> /(?s:.*)/ <|eom|> <|start|> "assistant"\n',
+        heads=" to=user<|message|>",
     ),
     re.compile(r"<\|eo[mt]\|>|<\|start\|>(?=assistant(?: to=|<\|message\|>))"),
     ("<|eom|>", "<|eot|>", "<|start|>assistant to=", "<|start|>assistant<|message|>"),

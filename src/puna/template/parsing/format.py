@@ -3,7 +3,7 @@
 thinking        <think> ... </think>            sections    <tool_call> ... </tool_call>, and how its body is read
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from puna.template.message import ToolCall
@@ -84,8 +84,14 @@ class Format:
     """Outer space of the whole answer that is left out: `l` before it, `r` behind it."""
     writes: tuple[str, str] | None = None
     """How a call is written: before and behind the JSON of its arguments, with `NAME` for its name."""
+    again: str = ""
+    """What stands between the arguments of two calls of one answer, with `NAME` for the second's; none if unsaid."""
+    spells: Callable[[Tools], Mapping[str, str]] | None = None
+    """What names are written for tools, with the tools' own; as they are if unsaid."""
+    heads: str = ""
+    """What is written before the content of an answer."""
     rules: str = ""
-    """Of a Lark grammar: how an answer leads to its content, `@answer`; unsaid, as the tags of thinking have it."""
+    """Of a Lark grammar: how an answer leads to its `@answer`; unsaid, as the tags of thinking have it."""
 
     def call_around(self, name: str) -> tuple[str, str] | None:
         """The text of a call before and behind the JSON object of its arguments, to hold those to a tool's schema.

@@ -37,16 +37,25 @@ MISTRAL = Section("[TOOL_CALLS]", "", read_named, end=end_of_named)
 DEEPSEEK = Section("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", read_separated, inside=in_string)
 BARE_OBJECT = Section("{", "", read_objects, end=end_of_call, bare=True)
 HERMES_CALL = ('<tool_call>\n{"name": "NAME", "arguments": ', "}\n</tool_call>")
+HERMES_NEXT = '}\n</tool_call>\n<tool_call>\n{"name": "NAME", "arguments": '
 ARGUMENT_TAGS = ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")
 _SEPARATED = ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>")
 _OUTPUTS = Section("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", _nothing, muted=True)
 
 _ROWS = (
     Format("passthrough"),
-    Format("qwen3", THINK, (ON,), sections=(HERMES,), writes=HERMES_CALL),
-    Format("qwen3-thinking", THINK, (ON, UNSAID), sections=(HERMES,), writes=HERMES_CALL),
-    Format("qwen3-vl-instruct", sections=(HERMES,), writes=HERMES_CALL),
-    Format("qwen3-vl-thinking", THINK, (ON, UNSAID, OFF), leads=False, sections=(HERMES,), writes=HERMES_CALL),
+    Format("qwen3", THINK, (ON,), sections=(HERMES,), writes=HERMES_CALL, again=HERMES_NEXT),
+    Format("qwen3-thinking", THINK, (ON, UNSAID), sections=(HERMES,), writes=HERMES_CALL, again=HERMES_NEXT),
+    Format("qwen3-vl-instruct", sections=(HERMES,), writes=HERMES_CALL, again=HERMES_NEXT),
+    Format(
+        "qwen3-vl-thinking",
+        THINK,
+        (ON, UNSAID, OFF),
+        leads=False,
+        sections=(HERMES,),
+        writes=HERMES_CALL,
+        again=HERMES_NEXT,
+    ),
     Format("qwen3-coder", sections=(FUNCTIONS,)),
     Format("qwen3.5", THINK, (ON, UNSAID), sections=(FUNCTIONS,)),
     Format("nemotron-3-nano", THINK, (ON,), sections=(FUNCTIONS,)),
@@ -67,6 +76,7 @@ _ROWS = (
         marks=ARGUMENT_TAGS,
         strips="lr",
         writes=("<tool_call>NAME\n", "</tool_call>"),
+        again="</tool_call>\n<tool_call>NAME\n",
     ),
     Format(
         "ministral",
@@ -77,6 +87,7 @@ _ROWS = (
         silent=("[/TOOL_CALLS]",),
         marks=("[ARGS]", "[CALL_ID]"),
         writes=("[TOOL_CALLS]NAME[ARGS]", ""),
+        again="[TOOL_CALLS]NAME[ARGS]",
     ),
     Format(
         "deepseek3",
@@ -96,6 +107,7 @@ _ROWS = (
             "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>NAME<｜tool▁sep｜>",
             "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
         ),
+        again="<｜tool▁call▁end｜><｜tool▁call▁begin｜>NAME<｜tool▁sep｜>",
     ),
     Format(
         "cogito",
@@ -108,6 +120,7 @@ _ROWS = (
             "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n",
             "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
         ),
+        again="\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n",
     ),
     Format("olmo3", sections=(Section("<function_calls>", "</function_calls>", read_python),)),
     Format(
@@ -163,9 +176,10 @@ _ROWS = (
         sections=(Section("<|START_ACTION|>", "<|END_ACTION|>", read_each, inside=in_string),),
         silent=("<|START_TEXT|>", "<|END_TEXT|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|END_OF_TURN_TOKEN|>"),
         writes=('<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "NAME", "parameters": ', "}]<|END_ACTION|>"),
+        again='}, {"tool_call_id": "1", "tool_name": "NAME", "parameters": ',
     ),
     # Known by their chat templates.
-    Format("hermes", THINK, sections=(HERMES,), writes=HERMES_CALL),
+    Format("hermes", THINK, sections=(HERMES,), writes=HERMES_CALL, again=HERMES_NEXT),
     Format(
         "llama3",
         sections=(
@@ -180,18 +194,21 @@ _ROWS = (
         silent=("[/TOOL_CALLS]",),
         marks=("[ARGS]", "[CALL_ID]"),
         writes=('[TOOL_CALLS] [{"name": "NAME", "arguments": ', "}]"),
+        again='}, {"name": "NAME", "arguments": ',
     ),
     Format(
         "granite",
         THINK,
         sections=(Section("<|tool_call|>", "", read_named, end=end_of_named),),
         writes=('<|tool_call|>[{"name": "NAME", "arguments": ', "}]"),
+        again='}, {"name": "NAME", "arguments": ',
     ),
     Format(
         "phi4",
         THINK,
         sections=(Section("<|tool_call|>", "<|/tool_call|>", read_objects, inside=in_string),),
         writes=('<|tool_call|>[{"name": "NAME", "arguments": ', "}]<|/tool_call|>"),
+        again='}, {"name": "NAME", "arguments": ',
     ),
     Format("minicpm", THINK, sections=(Section('<function name="', "</function>", read_function),)),
     Format(
@@ -209,6 +226,7 @@ _ROWS = (
         "command-r",
         sections=(Section("Action: ```json", "```", read_each, inside=in_string),),
         writes=('Action: ```json\n[{"tool_name": "NAME", "parameters": ', "}]\n```"),
+        again='}, {"tool_name": "NAME", "parameters": ',
     ),
 )
 

@@ -1,0 +1,202 @@
+"""Calls that an answer is held to, drawn from random logits: whatever the format, they are read and fit schemas."""
+
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cli.tiny import metadata
+from golden.checkpoints import alphabet
+from puna.answering import Answering
+from puna.calling import Calls
+from puna.engine.engine import Engine
+from puna.engine.runner import Limits
+from puna.generation import parse_options
+from puna.template.parsing import PARSERS, find_format, open_parser
+from puna.tokenizer import load_tokenizer
+
+END = 256
+WRITTEN = [name for name in PARSERS if find_format(name).writes]
+LIKELY = {'"': 5.0, "}": 3.0, "]": 3.0, " ": -3.0}
+
+
+def tool(name, strict=None, **schema):
+    function = {"name": name, "parameters": {"type": "object", **schema}}
+    return {"type": "function", "function": function | ({} if strict is None else {"strict": strict})}
+
+
+TEXT = {"type": "string", "maxLength": 4}
+SCHEMAS = {
+    "nothing": {},
+    "listed": {"properties": {"a": TEXT, "b": {"type": "integer"}}, "required": ["a", "b"]},
+    "optional": {"properties": {"a": TEXT, "b": {"type": "boolean"}, "c": {"type": "null"}}, "required": ["b"]},
+    "bounds": {"properties": {"n": {"type": "integer", "minimum": 3, "maximum": 12}}, "required": ["n"]},
+    "one of": {"properties": {"unit": {"enum": ["C", "F", 'a "quoted" one']}}, "required": ["unit"]},
+    "constant": {"properties": {"kind": {"const": "x"}}, "required": ["kind"]},
+    "either": {"properties": {"v": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}, "required": ["v"]},
+    "list": {"properties": {"l": {"type": "array", "items": TEXT, "minItems": 1, "maxItems": 3}}, "required": ["l"]},
+    "inner": {
+        "properties": {"o": {"type": "object", "properties": {"p": {"type": "number"}}, "required": ["p"]}},
+        "required": ["o"],
+    },
+    "pattern": {"properties": {"d": {"type": "string", "pattern": "^[0-9]{2}-[a-c]+$"}}, "required": ["d"]},
+    "reference": {
+        "properties": {"r": {"$ref": "#/$defs/half"}},
+        "required": ["r"],
+        "$defs": {"half": {"type": "object", "properties": {"x": {"type": "boolean"}}, "required": ["x"]}},
+    },
+}
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+
+
+def fits(value, schema, root):
+    """Whether a value follows a schema, as far as the schemas above go; no property is there that is not listed."""
+    if "$ref" in schema:
+        return fits(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+    if "anyOf" in schema:
+        return any(fits(value, each, root) for each in schema["anyOf"])
+    kind = schema.get("type")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if (kind == "integer" and not (number and value == int(value))) or (kind == "number" and not number):
+        return False
+    if kind in TYPES and not isinstance(value, TYPES[kind]):
+        return False
+    if ("enum" in schema and value not in schema["enum"]) or ("const" in schema and value != schema["const"]):
+        return False
+    if isinstance(value, dict):
+        known = schema.get("properties")
+        return set(schema.get("required", ())) <= set(value) and (
+            known is None or all(name in known and fits(each, known[name], root) for name, each in value.items())
+        )
+    if isinstance(value, list):
+        low, high = schema.get("minItems", 0), schema.get("maxItems", 10**9)
+        return low <= len(value) <= high and all(fits(each, schema.get("items", {}), root) for each in value)
+    if isinstance(value, str):
+        return len(value) <= schema.get("maxLength", 10**9) and bool(re.search(schema.get("pattern", ""), value))
+    return value is None or schema.get("minimum", -(10**99)) <= value <= schema.get("maximum", 10**99)
+
+
+class Noise:
+    """A model that says what it is told and then goes on at random, with what ends things a little above the rest."""
+
+    recurrent = False
+    copy = None
+    limits = Limits(slots=8192, states=0, tokens=64, outputs=8, sequences=4, table=128)
+
+    def __init__(self, tokenizer, seed, begins):
+        self.width = tokenizer.vocab_size
+        self._begins = tokenizer.encode(begins)
+        self._rng = np.random.default_rng(seed)
+        self._likely = np.zeros(self.width, np.float32)
+        for character, more in LIKELY.items():
+            self._likely[ord(character)] = more
+        self._likely[END:] = 3
+
+    @staticmethod
+    def best(logits, count):
+        return np.argsort(-logits, kind="stable")[:count]
+
+    def step(self, parts, outputs):
+        (part,) = parts
+        logits = self._rng.normal(scale=3, size=(len(outputs), self.width)).astype(np.float32) + self._likely
+        for row, output in zip(logits, outputs, strict=True):
+            if part.start + output < len(self._begins):
+                row[self._begins[part.start + output]] += 1000
+        return logits
+
+
+def tags(format):
+    """The control tokens of a format's models: its markup that looks like such."""
+    marks = set(format.markup) | set(re.findall(r"<[|｜][^<>]*[|｜]>", "".join([*(format.writes or ()), format.heads])))
+    return sorted(mark for mark in marks if re.fullmatch(r"<[^<>\s]+>|\[/?[A-Z_]+\]", mark))
+
+
+def answering(tokens, seed, begins):
+    more = {
+        "tokenizer.ggml.tokens": [*alphabet(), "<|return|>", *(t for t in tokens if t != "<|return|>")],
+        "tokenizer.ggml.token_type": [1] * 256 + [3] * (1 + len([t for t in tokens if t != "<|return|>"])),
+    }
+    tokenizer = load_tokenizer(metadata(**more))
+    engine = Engine(Noise(tokenizer, seed, begins), 8192)
+    runtime = SimpleNamespace(
+        context_length=8192, reads=False, hparams=SimpleNamespace(context_length=8192), engine=engine,
+        prepare=lambda: None, load_seconds=0.0, chosen=lambda adapters: (),
+    )  # fmt: skip
+    return Answering(runtime, tokenizer)
+
+
+def answered(format, calls, *, special=True, seed=0, begins="", form=None, limit=3000):
+    """What comes as content, thoughts and calls, and why it ended."""
+    format = find_format(format) if isinstance(format, str) else format
+    parser = open_parser(format, tools=calls.tools, think=False)
+    options = parse_options({}, {"temperature": 1, "top_k": 0, "top_p": 1, "seed": seed, "num_predict": limit})
+    source = answering(tags(format) if special else [], seed, begins)
+    chunks = list(source.answer([10], options, parser, form, {}, calls))
+    said = [call for chunk in chunks for call in chunk.tool_calls]
+    text, thinking = ("".join(getattr(chunk, kind) for chunk in chunks) for kind in ("text", "thinking"))
+    return text, thinking, said, chunks[-1].done_reason
+
+
+@pytest.mark.parametrize(
+    ("name", "special"),
+    [(name, special) for name in WRITTEN for special in (True, False) if special or not find_format(name).rules],
+)
+def test_a_call_that_is_forced_comes_and_is_read_whatever_the_weights(name, special):
+    tools = [tool(f"t{i}", **schema) for i, schema in enumerate(SCHEMAS.values())]
+    schemas = [each["function"]["parameters"] for each in tools]
+    for seed in range(4):
+        format = find_format(name) if special else replace(find_format(name), thinking=None)
+        calls = Calls(tools, forced=True, several=False)
+        text, _, said, reason = answered(format, calls, special=special, seed=seed)
+        assert not text.strip() or name == "harmony"  # which may say something to the user before
+        assert (reason, len(said)) == ("stop", 1)
+        schema = schemas[int(said[0].name[1:])]
+        assert fits(said[0].arguments, schema, schema)
+
+
+@pytest.mark.parametrize("name", [name for name in WRITTEN if find_format(name).again])
+def test_several_calls_that_are_forced_are_all_read(name):
+    tools = [tool("one", properties={"a": TEXT}, required=["a"]), tool("two")]
+    counts = set()
+    for seed in range(12):
+        _, _, said, reason = answered(name, Calls(tools, forced=True), seed=seed)
+        assert reason == "stop"
+        assert {call.name for call in said} <= {"one", "two"}
+        assert all(set(call.arguments) == {"a"} for call in said if call.name == "one")
+        counts.add(len(said))
+    assert min(counts) == 1
+    assert max(counts) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "special"),
+    [(name, special) for name in WRITTEN for special in (True, False) if special or not find_format(name).rules],
+)
+def test_a_strict_tool_is_called_or_not_but_never_with_other_arguments(name, special):
+    format, schema = find_format(name), SCHEMAS["listed"]
+    tools = [tool("one", strict=True, **schema), tool("two")]
+    begins = format.writes[0].partition("NAME")[0]
+    begins = f"</think>{begins}" if open_parser(format).thinking and len(format.opens) == 3 else begins
+    alone = format.rules or any(section.bare for section in format.sections if begins.startswith(section.open))
+    names = set()
+    for seed in range(8):
+        text, thinking, said, _ = answered(
+            format, Calls(tools), special=special, seed=seed, limit=900, begins=begins if alone else f"hm{begins}"
+        )
+        assert said, (text, thinking)
+        assert all(call.name in ("one", "two") for call in said)
+        assert all(fits(call.arguments, schema, schema) for call in said if call.name == "one")
+        names |= {call.name for call in said}
+    assert names == {"one", "two"}
+
+
+@pytest.mark.parametrize("name", [name for name in WRITTEN if not find_format(name).rules])
+def test_an_answer_with_a_strict_tool_may_be_any_text_without_a_call(name):
+    for begins in ("", "hm {[(<", "<tool", "Action: "):
+        text, thinking, said, _ = answered(
+            name, Calls([tool("one", strict=True)]), special=False, limit=100, begins=begins
+        )
+        assert (text + thinking).startswith(begins)
+        assert not said
