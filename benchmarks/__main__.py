@@ -2,7 +2,15 @@
 
 import click
 
-from benchmarks import convert, embed, load, quantize, soak, start
+from benchmarks import backends, convert, embed, load, quantize, soak, start
 
-FILES = {"convert": convert, "embed": embed, "load": load, "quantize": quantize, "soak": soak, "start": start}
+FILES = {
+    "backends": backends,
+    "convert": convert,
+    "embed": embed,
+    "load": load,
+    "quantize": quantize,
+    "soak": soak,
+    "start": start,
+}
 click.Group("benchmarks", commands={name: file.command for name, file in FILES.items()})()
