@@ -12,6 +12,8 @@ import torch
 from puna.backends.base import Array, Bounds, Inputs, Memory
 from puna.backends.torch.attention import attention
 from puna.backends.torch.blocks import Tensor
+from puna.backends.torch.compiling import OPS as COMPILED
+from puna.backends.torch.compiling import compiled
 from puna.backends.torch.ops import FUNCTIONS
 from puna.backends.torch.recurrent import causal_conv1d, recurrence
 from puna.backends.torch.step import Step
@@ -35,7 +37,7 @@ class Program:
 
     def __init__(
         self, outputs: Sequence[Node], writes: Sequence[Node], weights: Weights, bounds: Bounds, device: torch.device,
-        others: Mapping[str, State],
+        others: Mapping[str, State], fewer: bool = False,
     ) -> None:  # fmt: skip
         self._device, self._bounds = device, bounds.sizes()
         self._name = f"backend 'torch:{device}'"
@@ -55,7 +57,7 @@ class Program:
         for node in self._order:
             if node.op in LEAVES:
                 self._fixed[self._place[node]] = LEAVES[node.op](self, node, found)
-        self._steps = self._compiled()
+        self._steps = self._compiled(fewer)
 
     def _lives(self) -> list[Life[Node]]:
         step = {node: i for i, node in enumerate(self._order)}
@@ -66,7 +68,7 @@ class Program:
         values = [n for n in self._order if not OPS[n.op].leaf and n.op != "write"]
         return [Life(n, n.dtype.nbytes(concrete(n.shape, self._bounds)), step[n], last[n]) for n in values]
 
-    def _compiled(self) -> list[tuple[Node, Run, list[int | None], int, list[int]]]:
+    def _compiled(self, fewer: bool) -> list[tuple[Node, Run, list[int | None], int, list[int]]]:
         """Of each node: its function, where its inputs are, where it goes, and what nobody reads from then on."""
         places, ends = self._place, {life.value: life.last for life in self._lives()}
         dying: dict[int, list[int]] = {}
@@ -76,7 +78,7 @@ class Program:
         return [
             (
                 n,
-                function_of(n),
+                function_of(n, fewer),
                 [None if i is None else places[i] for i in n.inputs],
                 places[n],
                 dying.get(places[n], []),
@@ -145,14 +147,14 @@ LEAVES: dict[str, Callable[[Program, Node, Mapping[str, Any]], Any]] = {
 }
 
 
-def function_of(node: Node) -> Run:
-    """What computes a node, given the step and its inputs' values."""
+def function_of(node: Node, fewer: bool = False) -> Run:
+    """What computes a node, given the step and its inputs' values; of `fewer` kernels by torch.compile."""
     attrs = {k: v for k, v in node.attrs.items() if k != "name"}
     if node.op in WHOLE:
         return partial(_whole, WHOLE[node.op], node)
     if node.op == "iota":
         return lambda step: torch.arange(*concrete(node.shape, step.sizes), dtype=torch.int32, device=step.device)
-    function = FUNCTIONS[node.op]
+    function = compiled(FUNCTIONS[node.op]) if fewer and node.op in COMPILED else FUNCTIONS[node.op]
     if any(isinstance(d, Dim) for d in attrs.get("shape", ())):
         return lambda step, x: function(x, shape=concrete(node.shape, step.sizes))
     if node.op not in STATED and any(s.op in ("state", "write") for s in node.sources):

@@ -9,6 +9,7 @@ import torch
 from puna.backends import numpy as definition
 from puna.backends.base import Bounds, Progress
 from puna.backends.selection import best
+from puna.backends.torch.compiling import wanted
 from puna.backends.torch.experts import experts
 from puna.backends.torch.ops import FUNCTIONS
 from puna.backends.torch.program import WHOLE, Program
@@ -22,12 +23,16 @@ FUNCTIONS["experts"] = experts
 
 
 class TorchBackend:
-    """One device. `expand` says whether matrices are expanded to floats when they are loaded; None: if they fit."""
+    """One device. `expand` says whether matrices are expanded to floats when they are loaded; None: if they fit.
+
+    `compiles` says whether torch.compile makes fewer kernels; None: $PUNA_TORCH_COMPILE does.
+    """
 
     best = staticmethod(best)
 
-    def __init__(self, device: torch.device, expand: bool | None = None) -> None:
+    def __init__(self, device: torch.device, expand: bool | None = None, compiles: bool | None = None) -> None:
         self.device = device
+        self._compiles = wanted(device) if compiles is None else compiles
         self.name = f"torch:{device}"
         self._expand = expand
         self._wide = torch.bfloat16 if device.type in ("cuda", "xpu") else torch.float32
@@ -55,4 +60,4 @@ class TorchBackend:
         """Lowers the graph, and brings what it reads to the device."""
         lowered = lower([*outputs, *writes], self.supports, self.name, definition.evaluate)
         count, kept = len(outputs), beside.kept if beside else {}
-        return Program(lowered[:count], lowered[count:], weights, bounds, self.device, kept)
+        return Program(lowered[:count], lowered[count:], weights, bounds, self.device, kept, self._compiles)
