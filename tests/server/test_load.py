@@ -66,6 +66,30 @@ def test_every_client_gets_its_answer_though_others_leave(live):
     until(lambda: live.models.loaded[0].worker.jobs == 0)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_leaves_is_answered_no_longer_and_waits_no_longer(home, stream):
+    live = Live(Settings(parallel=1))
+    try:
+        answer(live, 0)
+        model = live.models.loaded[0]
+        body = {"model": "tiny", "prompt": "\n", "raw": True, "stream": stream}
+        body |= {"shift": True, "options": {"ignore_eos": True, "num_predict": 1_000_000}}
+        clients = [http.client.HTTPConnection("127.0.0.1", live.port, timeout=30) for _ in range(3)]
+        for i, client in enumerate(clients):
+            client.request("POST", "/api/generate", json.dumps(body))
+            until(lambda i=i: (model.worker.jobs, model.turns.waiting) == (1, i))
+        clients[2].close()
+        until(lambda: (model.worker.jobs, model.turns.waiting) == (1, 1))
+        first = next(iter(model.worker._jobs))
+        clients[0].close()
+        until(lambda: model.turns.waiting == 0 and model.worker.jobs == 1 and first not in model.worker._jobs)
+        clients[1].close()
+        until(lambda: model.worker.jobs == 0)
+        assert answer(live, 0) == string.ascii_lowercase
+    finally:
+        live.close()
+
+
 def test_only_requests_on_a_killed_worker_are_lost_and_they_are_told(live):
     answer(live, 0)
     said = {}

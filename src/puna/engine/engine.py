@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from puna.cache import BLOCK
 from puna.engine import beginning
 from puna.engine.choosing import Choosing, Chosen
+from puna.engine.fair import FairLock
 from puna.engine.foresight import Foresight
 from puna.engine.held import Held, Row
 from puna.engine.memory import Memory
@@ -113,7 +114,7 @@ class Engine:
         self._runner = runner
         self._reader = reader
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = FairLock()
         self._turn = _Turn()
         self._always: Chosen = ()
         self._ended: deque[Sequence] = deque()  # cancelled, and perhaps still in the scheduler
@@ -298,33 +299,38 @@ class Engine:
     ) -> NDArray[np.float32]:
         """Results for every token of a fresh sequence, or the last only: (rows, width). Leaves no state behind.
 
-        `text` and `adapters` as for `submit`.
+        `text` and `adapters` as for `submit`. Answers under way go on meanwhile.
         """
         if not tokens:
             raise RequestError("no tokens: at least one is needed")
         if len(tokens) > self.context_length:
             raise PromptTooLong(len(tokens), self.context_length)
         held = Held(text=self._text(text), key=self._chosen(adapters))
-        with self._lock:
-            self._take_out()
-            memory = self._scheduler.memory
-            try:
-                size = self._runner.limits.tokens if last else self._runner.limits.outputs
-                out = np.empty((1 if last else len(tokens), self._runner.width), np.float32)
-                for start in range(0, len(tokens), size):
-                    chunk = tokens[start : start + size]
-                    if not memory.extend(held, start + len(chunk)):
-                        raise RequestError("the cache is taken by running sequences; finish or cancel them first")
-                    self._read(held, start)
-                    step = [part(chunk, start, held)]
-                    if last:
-                        out = self._runner.step(step, [len(chunk) - 1]).copy()
-                    else:
-                        out[start : start + size] = self._runner.step(step, list(range(len(chunk))))
-                    memory.advance(held, start + len(chunk))
-                return out
-            finally:
-                memory.release(held)
+        out = np.empty((1 if last else len(tokens), self._runner.width), np.float32)
+        start = 0
+        try:
+            while start < len(tokens):
+                with self._lock:
+                    self._take_out()
+                    size = self._scheduler.room()
+                    chunk = tokens[start : start + (size if last else min(size, self._runner.limits.outputs))]
+                    rows = self._forward(chunk, start, held, last)
+                    out[0 if last else slice(start, start + len(chunk))] = rows
+                start += len(chunk)
+            return out
+        finally:
+            with self._lock:
+                self._scheduler.memory.release(held)
+
+    def _forward(self, chunk: list[int], start: int, held: Held, last: bool) -> NDArray[np.float32]:
+        """One step for a sequence of its own; results for all its tokens, or the last."""
+        memory, count = self._scheduler.memory, len(chunk)
+        if not memory.extend(held, start + count):
+            raise RequestError("the cache is taken by running sequences; finish or cancel them first")
+        self._read(held, start)
+        rows = self._runner.step([part(chunk, start, held)], [count - 1] if last else list(range(count)))
+        memory.advance(held, start + count)
+        return rows[0] if last else rows
 
     # ---- what stands for a text -------------------------------------------------------------------------------------
 

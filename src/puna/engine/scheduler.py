@@ -52,7 +52,7 @@ class Scheduler:
         """Sequences with how many of their pending tokens to compute now; blocks for them are allotted."""
         self._admit()
         self._begin()
-        room, step = self.pace.room(sum(s.pending == 1 for s in self.running), self.max_tokens), []
+        room, step = self.room(), []
         self.shortest = not self.shortest
         for sequence in sorted(self.running, key=lambda s: (s.pending > 1, self.shortest and s.pending)):
             count = self._until_mark(sequence, min(sequence.pending, room))
@@ -62,6 +62,10 @@ class Scheduler:
                 step.append((sequence, count))
                 room -= count
         return [(s, n) for s, n in step if s in self.running]
+
+    def room(self) -> int:
+        """Tokens that the next step has room for, so that answers under way do not stand still for long."""
+        return self.pace.room(sum(s.pending == 1 for s in self.running), self.max_tokens)
 
     def _until_mark(self, sequence: Sequence, count: int) -> int:
         """No more tokens than up to where a place will be held that is for one number of them."""
