@@ -33,6 +33,7 @@ class Noise:
     """A model whose logits are random, and too wide by a few rows, as matrices are."""
 
     recurrent = False
+    copy = None
     width = TOKENIZER.vocab_size + 6
     limits = Limits(slots=512, states=0, tokens=64, outputs=8, sequences=4, table=8)
 
