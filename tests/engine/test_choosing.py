@@ -15,6 +15,7 @@ from puna import quants
 from puna.backends import open_backend
 from puna.cache import BLOCK
 from puna.engine.engine import Engine
+from puna.engine.prefix import load_prefix, save_prefix
 from puna.engine.runner import Limits, Runner
 from puna.engine.sampler import Sampling
 from puna.engine.scheduler import Scheduler
@@ -115,6 +116,21 @@ def test_what_was_computed_with_an_adapter_is_for_those_with_the_same(model):
         assert again == first
         assert sequences[0].cached >= plain
     assert said(made, [(prompt, ((1, 0.75),))])[1][0].cached == 0
+
+
+def test_what_follows_and_what_is_saved_is_of_the_adapters_that_are_always_there(model, tmp_path):
+    chosen, prompt = ((1, 8.0),), jobs()[8][0]
+    made = engine(model)
+    (row,) = made.having(chosen).following([prompt])
+    np.testing.assert_array_equal(row, made.forward(prompt, last=True, adapters=chosen)[0])
+    assert np.abs(row - made.following([prompt])[0]).max() > 0.01
+    save_prefix(made.having(chosen), tmp_path / "saved", prompt, {})
+    other = engine(model)
+    with pytest.raises(RequestError, match="it was saved with weights"):
+        load_prefix(other, tmp_path / "saved", {})
+    load_prefix(other.having(chosen), tmp_path / "saved", {})
+    cached = [said(other, [([*prompt, 1], adapters)])[1][0].cached for adapters in ((), chosen)]
+    assert cached == [0, len(prompt)]
 
 
 def test_numpy_says_the_same_as_each_alone(model):

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.cache import BLOCK
-from puna.engine import beginning
 from puna.engine.choosing import Choosing, Chosen
 from puna.engine.fair import FairLock
 from puna.engine.foresight import Foresight
-from puna.engine.held import Held, Row
+from puna.engine.held import Held
 from puna.engine.memory import Memory
 from puna.engine.runner import Limits, Part, Runner
 from puna.engine.sampler import Choice, Sampler, Sampling
@@ -344,11 +343,6 @@ class Engine:
         """Whether an encoder reads texts for its sequences."""
         return self._reader is not None
 
-    def compute(self, tokens: list[int]) -> None:
-        """Have tokens computed for who begins with them, beside all that runs."""
-        for _ in self.tokens(self.submit(tokens, Sampling(temperature=0.0), limit=1)):
-            pass
-
     def following(self, prompts: Iterable[list[int]]) -> list[NDArray[np.float32]]:
         """The logits of what comes after each of several texts: beside each other, what they have in common once."""
         heard: list[list[NDArray[np.float32]]] = []
@@ -357,6 +351,7 @@ class Engine:
             sampler = Sampler(Sampling(temperature=0.0), self._runner.best)
             heard.append([])
             sequences.append(Sequence(list(prompt), sampler, 1, frozenset(), self._clock, heard=heard[-1]))
+            sequences[-1].held.key = self._chosen(None)
         with self._lock:
             self._scheduler.waiting.extend(sequences)
         try:
@@ -368,37 +363,17 @@ class Engine:
                 self.cancel(sequence)
         return [row for rows in heard for row in rows]
 
-    def hold(self, tokens: list[int]) -> Held | None:
-        """What stands for all of `tokens`, unchanged until it is given to `keep`; None where it is not there."""
-        with self._lock:
-            memory = self._scheduler.memory
-            found = beginning.find(memory, tokens, self._always)
-            if found.length < len(tokens):
-                return None
-            held, length = beginning.begin(memory, found, self._always)
-            if length < len(tokens):
-                memory.release(held)
-            return held if length == len(tokens) else None
-
-    def keep(self, tokens: list[int], held: Held) -> None:
-        """Take back what was held."""
-        with self._lock:
-            self._scheduler.memory.keep(tokens, held)
+    @property
+    def always(self) -> Chosen:
+        """The adapters of sequences for which nothing else is said."""
+        return self._always
 
     @contextmanager
-    def taking(self, tokens: list[int], windows: dict[int, Row]) -> Iterator[Held]:
-        """Room for what stands for `tokens`, which the caller fills; whoever begins with them goes on from it then."""
+    def alone(self) -> Iterator[Memory]:
+        """The memory of its sequences, which nobody else does anything with meanwhile."""
         with self._lock:
             self._take_out()
-            memory, held = self._scheduler.memory, Held(windows=windows, key=self._always)
-            try:
-                if not memory.extend(held, len(tokens)):
-                    raise RequestError("the cache is taken by running sequences; finish or cancel them first")
-                memory.advance(held, len(tokens))
-                yield held
-                memory.keep(tokens, held)
-            finally:
-                memory.release(held)
+            yield self._scheduler.memory
 
 
 def _batch(plan: list[tuple[Sequence, int]], ahead: dict[Sequence, list[int]]) -> tuple[list[Part], list[int]]:

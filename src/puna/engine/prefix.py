@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 from puna.backends.base import Portable
 from puna.cache import BLOCK
 from puna.dtypes import DTYPES, DType
+from puna.engine.beginning import begin, find
 from puna.engine.engine import Engine
 from puna.engine.held import Held, Row
 from puna.engine.runner import Runner
+from puna.engine.sampler import Sampling
 from puna.errors import FormatError, RequestError
 from puna.formats.safetensors import Safetensors, open_safetensors, write_safetensors
 
@@ -117,16 +119,35 @@ def _same(engine: Engine, program: Portable, about: Mapping[str, str]) -> dict[s
 def _held(engine: Engine, tokens: list[int]) -> Iterator[Held]:
     """What stands for all of `tokens`, which nobody writes to meanwhile."""
     for _ in range(3):  # another may take the end of it before it is held here
-        engine.compute(tokens)
-        held = engine.hold(tokens)
-        if held is not None:
-            break
+        for _ in engine.tokens(engine.submit(tokens, Sampling(temperature=0.0), limit=1)):
+            pass  # beside all that runs
+        with engine.alone() as memory:
+            held, length = begin(memory, find(memory, tokens, engine.always), engine.always)
+            if length == len(tokens):
+                break
+            memory.release(held)
     else:
         raise RequestError("saving a prefix: others take all the room; try again when less is running")
     try:
         yield held
     finally:
-        engine.keep(tokens, held)
+        with engine.alone() as memory:
+            memory.keep(tokens, held)
+
+
+@contextmanager
+def _taking(engine: Engine, tokens: list[int], windows: dict[int, Row]) -> Iterator[Held]:
+    """Room for what stands for `tokens`, which the caller fills; whoever begins with them goes on from it then."""
+    with engine.alone() as memory:
+        held = Held(windows=windows, key=engine.always)
+        try:
+            if not memory.extend(held, len(tokens)):
+                raise RequestError("the cache is taken by running sequences; finish or cancel them first")
+            memory.advance(held, len(tokens))
+            yield held
+            memory.keep(tokens, held)
+        finally:
+            memory.release(held)
 
 
 def _units(runner: Runner, program: Portable, held: Held) -> dict[str, tuple[int, list[int]]]:
@@ -142,7 +163,7 @@ def _units(runner: Runner, program: Portable, held: Held) -> dict[str, tuple[int
 def _restore(engine: Engine, program: Portable, file: Safetensors, tokens: list[int]) -> None:
     first = {reach: _number(file.metadata.get(f"first.{reach}", "")) for reach in engine.runner.limits.windows}
     count = -(-len(tokens) // BLOCK)
-    with engine.taking(tokens, {reach: Row([0] * min(at, count), at) for reach, at in first.items()}) as held:
+    with _taking(engine, tokens, {reach: Row([0] * min(at, count), at) for reach, at in first.items()}) as held:
         for name, (size, units) in _units(engine.runner, program, held).items():
             groups, _, each = program.fetch(name, size, units[:1]).shape
             stored = file.tensors.get(name)
