@@ -4,6 +4,7 @@
 puna.embedding.pooling                   [text]: other ways, as sentence-transformers names them; vectors are joined
 puna.embedding.include_prompt            bool: whether the prompt's tokens are pooled; unsaid, they are
 puna.embedding.normalize                 bool: whether vectors have unit length; unsaid, they have
+puna.embedding.dense_names, .dense_activations   [text]: matrices after pooling, and what follows each
 puna.embedding.prompt_names, .prompt_texts   [text]: what may be put before a text, and what it is called
 puna.embedding.default_prompt            text: the name of what is put there if nothing is said
 puna.embedding.max_length                int: tokens that are read of a text, where the network could read more
@@ -27,12 +28,15 @@ KEYS = {
     name: PREFIX + name
     for name in (
         *("pooling", "include_prompt", "normalize", "prompt_names", "prompt_texts", "default_prompt"),
-        *("max_length", "lowercase", "similarity"),
+        *("max_length", "lowercase", "similarity", "dense_names", "dense_activations"),
     )
 }
 
 MODES = ("mean", "cls", "lasttoken", "max", "mean_sqrt_len_tokens", "weightedmean")
 """Ways to make one vector of a text's hidden states."""
+
+ACTIVATIONS = ("identity", "tanh", "relu", "sigmoid")
+"""What may follow a matrix after pooling."""
 
 BY_TYPE = {1: "mean", 2: "cls", 3: "lasttoken"}
 """Those that GGUF's `pooling_type` names."""
@@ -55,7 +59,10 @@ INPUT_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """What a file says; `modes` are empty where it does not say them."""
+    """What a file says; `modes` are empty where it does not say them.
+
+    `dense`: the matrices after pooling (`<name>.weight`, and perhaps `<name>.bias`), and what follows each.
+    """
 
     modes: tuple[str, ...] = ()
     include_prompt: bool = True
@@ -65,6 +72,7 @@ class Embedding:
     max_length: int | None = None
     lowercase: bool = False
     similarity: str | None = None
+    dense: Mapping[str, str] = field(default_factory=dict)
 
     def prompt(self, name: str | None, text: str | None = None) -> str:
         """What is put before a text: `text`, else the prompt of that name, else the model's default.
@@ -108,11 +116,17 @@ def embedding_of(metadata: Mapping[str, Any], arch: str) -> Embedding:
         raise ModelError(
             f"{arch}: there are {len(names)} names of prompts and {len(texts)} prompts; as many would work"
         )
+    matrices, activations = list(said.pop("dense_names", ())), list(said.pop("dense_activations", ()))
+    if len(matrices) != len(activations) or any(each not in ACTIVATIONS for each in activations):
+        raise ModelError(
+            f"{arch}: after {matrices} come {activations}; one each of {', '.join(ACTIVATIONS)} would work"
+        )
     kind = metadata.get(f"{arch}.pooling_type") or 0
     modes = tuple(said.pop("pooling", ())) or ((BY_TYPE[kind],) if kind in BY_TYPE else ())
     if unknown := [mode for mode in modes if mode not in MODES]:
         raise ModelError(f"{arch}: pooling '{unknown[0]}' is unknown; known: {', '.join(MODES)}")
-    return Embedding(modes=modes, prompts=dict(zip(names, texts, strict=True)), **said)
+    dense = dict(zip(matrices, activations, strict=True))
+    return Embedding(modes=modes, prompts=dict(zip(names, texts, strict=True)), dense=dense, **said)
 
 
 class Encoded(NamedTuple):

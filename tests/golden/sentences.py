@@ -67,6 +67,9 @@ KINDS: dict[str, Kind] = {
     "several": Kind("bert", ("cls", "mean", "max"), normalize=False, old=True),
     "last": Kind("qwen3", ("lasttoken",), {"query": "Instruct: find it\nQuery:", "document": ""}),
     "nomic": Kind("nomic_bert", ("mean",), {"search_query": "search_query: ", "search_document": "search_document: "}),
+    "labse": Kind("bert", ("cls",), dense=((128, True, TANH),)),
+    "sentence_t5": Kind("t5encoder", ("mean",), dense=((96, False, IDENTITY),)),
+    "two": Kind("distilbert", ("mean",), dense=((96, True, TANH), (64, False, IDENTITY)), normalize=False),
     "gemma": Kind(
         *("gemma_embedding", ("mean",), {"query": "task: search result | query: ", "document": "title: none | text: "}),
         dense=((512, False, IDENTITY), (256, False, IDENTITY)),

@@ -1,4 +1,4 @@
-"""Matrices that sentence-transformers puts after pooling: kept where the architecture has them, else refused."""
+"""Matrices that sentence-transformers puts after pooling: in the network where it has them, else after it."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,9 @@ import pytest
 
 import puna
 from arch.run import run
+from golden import sentences
 from golden.checkpoints import write_checkpoint, write_safetensors
-from puna.errors import ConversionError
+from puna.errors import ConversionError, ModelError
 from puna.opened import open_model
 
 TEXT = "the text"
@@ -49,13 +50,23 @@ def test_an_embedding_is_the_mean_times_both_matrices(tmp_path: Path) -> None:
         assert file.metadata["gemma-embedding.pooling_type"] == 1
 
 
-def test_what_has_no_place_for_them_or_is_more_than_a_matrix_is_refused(tmp_path: Path) -> None:
-    with_dense(tmp_path / "a", "bert")
-    with pytest.raises(ConversionError, match="'dense_modules'"):
-        puna.convert(tmp_path / "a", tmp_path / "m.gguf")
-    with_dense(tmp_path / "b", "gemma_embedding", bias=True)
-    with pytest.raises(ConversionError, match="bias"):
+def test_what_is_more_than_a_matrix_and_a_known_activation_is_refused(tmp_path: Path) -> None:
+    with_dense(tmp_path / "b", "bert", use_residual=True)
+    with pytest.raises(ConversionError, match="use_residual"):
         puna.convert(tmp_path / "b", tmp_path / "m.gguf")
-    with_dense(tmp_path / "c", "gemma_embedding", activation_function="torch.nn.modules.activation.Tanh")
-    with pytest.raises(ConversionError, match="Tanh"):
+    with_dense(tmp_path / "c", "gemma_embedding", activation_function="torch.nn.modules.activation.Mish")
+    with pytest.raises(ConversionError, match="mish"):
         puna.convert(tmp_path / "c", tmp_path / "m.gguf")
+
+
+def test_a_file_must_have_the_matrices_that_it_says(tmp_path: Path) -> None:
+    puna.convert(sentences.write(tmp_path / "hf", "labse"), tmp_path / "m.gguf")
+    puna.convert(
+        tmp_path / "m.gguf",
+        tmp_path / "n.gguf",
+        metadata={"puna.embedding.dense_names": None, "puna.embedding.dense_activations": None},
+    )
+    with pytest.raises(
+        ModelError, match=r"no matrices, as its metadata has it; the file has dense_2\.bias, dense_2\.weight"
+    ):
+        puna.load(tmp_path / "n.gguf", backend="numpy").embed("a")

@@ -5,7 +5,8 @@ It builds graph leaves from headers; it opens no file and reads no values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import is_dataclass
 from math import prod
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -21,6 +22,9 @@ from puna.nn import Biased, Weight
 IGNORED = ("rope_freqs.weight", ".attn.rotary_emb.inv_freq", ".attn_rot_embd.weight")
 """Ends of names of tensors in older files that carry nothing."""
 
+
+DENSE = re.compile(r"dense_\d+\.(weight|bias)")
+"""Matrices that a pooled vector is multiplied by, and what is added to it."""
 
 SIZES = (
     ("token_embd.weight", 1, "hidden_size"),
@@ -138,11 +142,17 @@ def bind(arch: Architecture, hp: Hparams, tensors: Mapping[str, Stored]) -> Any:
             values[attribute] = _claim(arch, "", attribute, hint, tensors, claimed)
     further = getattr(hp, "n_nextn_blocks", None) or 0
     left_out = (*arch.gguf_ignored, *(f"blk.{hp.n_blocks + i}." for i in range(min(further, len(tensors)))))
-    needless = {n for n in tensors if n.endswith(IGNORED) or n.startswith(left_out)}
+    needless = {n for n in tensors if n.endswith(IGNORED) or n.startswith(left_out)} | after_pooling(arch, tensors)
     if left := [n for n in tensors if n not in claimed and n not in needless]:
         shown = ", ".join(f"'{n}'" for n in left[:3]) + (" ..." if len(left) > 3 else "")
         raise ModelError(f"{arch.name}: the file has {len(left)} tensors that nothing claims: {shown}")
     return arch.network(**values)
+
+
+def after_pooling(arch: Architecture, tensors: Iterable[str]) -> set[str]:
+    """The tensors of matrices that follow pooling, but for those that the architecture's network has itself."""
+    own = get_type_hints(arch.network, include_extras=True)
+    return {name for name in tensors if DENSE.fullmatch(name) and name.partition(".")[0] not in own}
 
 
 def _group(arch: Architecture, prefix: str, group: Any, tensors: Mapping[str, Stored], claimed: set[str]) -> Any:

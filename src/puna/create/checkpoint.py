@@ -29,7 +29,7 @@ from puna.create.origins import origins
 from puna.create.policy import PACKED, policy
 from puna.create.prequantized import plain_config, unpack
 from puna.create.rwkv import is_rwkv, open_rwkv
-from puna.create.sentences import DENSE, metadata_of
+from puna.create.sentences import DENSE, in_network, metadata_of, name_of
 from puna.create.source import find_files
 from puna.create.tensors import Constant, Converted, passes
 from puna.dtypes import BF16, DTYPES, F16, F32, DType, Stored
@@ -77,6 +77,7 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto", like: s
     said, weights, told = read_parts(root)
     said = {**said, "architectures": [like]} if like else said
     arch = _architecture(root, said, weights)
+    said, weights, dense = _after_pooling(root, arch, said, weights)
     check_sizes_of(said, weights)
     with reading_config(arch.name):
         config = arch.understood(plain_config(said))
@@ -90,6 +91,7 @@ def open_checkpoint(directory: str | PathLike[str], dtype: str = "auto", like: s
             for found, made_of in names.items()
         }
         tensors |= {name: Constant(tuple(values)) for name, values in arch.extra_tensors(config, hp).items()}
+        tensors |= {name: converted(name, Parts((name,)), dense, (), DTYPE_CHOICES[dtype]) for name in dense}
         _check(arch, hp, config, tensors)
     vocabulary = tokenizer_from_hf(root, said, rows=tensors["token_embd.weight"].shape[0])
     metadata = _metadata(root, arch, hp, said, tensors, vocabulary.metadata)
@@ -168,9 +170,26 @@ def read_parts(root: Path) -> tuple[dict[str, Any], Mapping[str, Stored], dict[s
 
 
 def _dense(root: Path, folders: Iterable[str]) -> dict[str, Stored]:
-    """The matrices that follow pooling."""
-    opened = ((folder, open_safetensors(root / folder / "model.safetensors").tensors) for folder in folders)
-    return {f"{folder}.{name}": tensor for folder, tensors in opened for name, tensor in tensors.items()}
+    """What is multiplied by and added after pooling."""
+    found: dict[str, Stored] = {}
+    for folder in folders:
+        path = root / folder / "model.safetensors"
+        tensors = open_safetensors(path).tensors if path.is_file() else _torch([path.with_name("pytorch_model.bin")])
+        found |= {f"{folder}.{name}": tensor for name, tensor in tensors.items()}
+    return found
+
+
+def _after_pooling(
+    root: Path, arch: Architecture, said: dict[str, Any], weights: Mapping[str, Stored]
+) -> tuple[dict[str, Any], Mapping[str, Stored], dict[str, Stored]]:
+    """The config and the tensors without what the architecture's network does not have itself; and that."""
+    folders = list(said.get(DENSE) or [])
+    if not folders or in_network(root, folders, arch.hf_requires.get(DENSE, ())):
+        return said, weights, {}
+    kept = {name: tensor for name, tensor in weights.items() if name.partition(".")[0] not in folders}
+    parts = [(folder, part) for folder in folders for part in ("weight", "bias")]
+    dense = {f"{name_of(f)}.{part}": weights[name] for f, part in parts if (name := f"{f}.linear.{part}") in weights}
+    return {key: value for key, value in said.items() if key != DENSE}, kept, dense
 
 
 def _open_weights(root: Path) -> Mapping[str, Stored]:
@@ -275,7 +294,13 @@ def _metadata(
         "general.file_type": FILE_TYPE_IDS[_main_type(tensors).name],
     }
     pooling = {f"{arch.name}.pooling_type": config["pooling_type"]} if config.get("pooling_type") else {}
-    return {**general, **pooling, **hp.to_gguf(arch.name), **vocabulary, **metadata_of(root, hp.context_length)}
+    return {
+        **general,
+        **pooling,
+        **hp.to_gguf(arch.name),
+        **vocabulary,
+        **metadata_of(root, hp.context_length, arch.hf_requires.get(DENSE, ())),
+    }
 
 
 def _main_type(tensors: Mapping[str, Stored]) -> DType:

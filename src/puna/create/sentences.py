@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from puna.create.json_files import read_json
-from puna.embedding import KEYS, MODES
+from puna.embedding import ACTIVATIONS, KEYS, MODES
 from puna.errors import ConversionError
 
 POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}
@@ -38,6 +38,11 @@ OLD_POOLING = {
 MODULES = ("Transformer", "Pooling", "Dense", "Dropout", "Normalize")
 """Parts of a sentence-transformers model that are understood."""
 
+PLAIN_DENSE = {
+    **{"use_residual": False, "module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"},
+}
+"""Settings of a Dense that takes the vector and gives another."""
+
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 LENGTHS = tuple(
@@ -58,12 +63,25 @@ def said_of(root: Path) -> dict[str, Any]:
             said["pooling_type"] = POOLING.get(modes[0], 0) if len(modes) == 1 else 0
         if kind == "Dense":
             said.setdefault(DENSE, []).append(folder)
-            said |= _dense(root, folder)
+            said |= {
+                f"{name_of(folder)}_{side}": _config(root, folder).get(f"{side}_features") for side in ("in", "out")
+            }
     return said
 
 
-def metadata_of(root: Path, context_length: int) -> dict[str, Any]:
-    """The same and more as GGUF metadata; only what is not so without saying it."""
+def name_of(folder: str) -> str:
+    """What the matrix of a folder is called: `dense_2` of `2_Dense`, as llama.cpp has it."""
+    return f"dense_{folder.partition('_')[0]}"
+
+
+def in_network(root: Path, folders: Sequence[str], known: Sequence[Any]) -> bool:
+    """Whether matrices after pooling are `known` ones that a network can have before it, and nothing else."""
+    plain = all(_activation(root, f) == "identity" and _config(root, f).get("bias", True) is False for f in folders)
+    return plain and all(folder in known for folder in folders)
+
+
+def metadata_of(root: Path, context_length: int, known: Sequence[Any] = ()) -> dict[str, Any]:
+    """The same and more as GGUF metadata; only what is not so without saying it. `known` as for `in_network`."""
     modules = _modules(root)
     if not modules:
         return {}
@@ -77,6 +95,10 @@ def metadata_of(root: Path, context_length: int) -> dict[str, Any]:
             found[KEYS["pooling"]] = modes
         if config.get("include_prompt") is False:
             found[KEYS["include_prompt"]] = False
+    dense = [folder for kind, folder in modules if kind == "Dense"]
+    if dense and not in_network(root, dense, known):
+        found[KEYS["dense_names"]] = [name_of(folder) for folder in dense]
+        found[KEYS["dense_activations"]] = [_activation(root, folder) for folder in dense]
     return found | _lengths(root, context_length) | _prompts(root)
 
 
@@ -110,17 +132,16 @@ def _modes(root: Path, config: Mapping[str, Any]) -> list[str]:
     return list(modes)
 
 
-def _dense(root: Path, folder: str) -> dict[str, Any]:
-    """The sizes of a matrix that follows pooling, as `dense_2_in` and so on; ConversionError where it is more."""
+def _activation(root: Path, folder: str) -> str:
     config = _config(root, folder)
-    activation = str(config.get("activation_function", "Tanh")).rpartition(".")[2]
-    if activation != "Identity" or config.get("bias", True):
+    activation = str(config.get("activation_function") or "Tanh").rpartition(".")[2].lower()
+    more = [key for key, usual in PLAIN_DENSE.items() if config.get(key, usual) not in (usual, None)]
+    if activation not in ACTIVATIONS or more:
         raise ConversionError(
-            f"reading {root / folder}: a Dense with {'a bias' if config.get('bias', True) else activation}; one with "
-            "neither bias nor activation works"
+            f"converting {root}: {folder} has {more[0] if more else activation!r}; a Dense with one of these works: "
+            f"{', '.join(ACTIVATIONS)}"
         )
-    place = folder.partition("_")[0]
-    return {f"dense_{place}_{side}": config.get(f"{side}_features") for side in ("in", "out")}
+    return activation
 
 
 def _lengths(root: Path, context_length: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,19 +40,45 @@ POOLS: Mapping[str, Pool] = {
 """By their names in puna.embedding."""
 
 
-class Embedder:
-    """Runs texts through a Runner whose output is hidden states; `modes` of pooling, whose vectors are joined."""
+ACTIVATIONS: Mapping[str, Callable[[F32], F32]] = {
+    "identity": lambda vector: vector,
+    "tanh": lambda vector: np.asarray(np.tanh(vector)),
+    "relu": lambda vector: np.maximum(vector, np.float32(0)),
+    "sigmoid": lambda vector: np.asarray(1 / (1 + np.exp(-vector)), np.float32),
+}
+"""By their names in puna.embedding."""
 
-    def __init__(self, runner: Runner, modes: Sequence[str]) -> None:
+
+class Dense(NamedTuple):
+    """A matrix (rows, columns) that a vector is multiplied by, what is added (rows,), and what follows."""
+
+    weight: F32
+    bias: F32 | None
+    activation: str
+
+    def __call__(self, vector: F32) -> F32:
+        """The vector after it."""
+        product = np.asarray(self.weight @ vector)
+        return ACTIVATIONS[self.activation](product if self.bias is None else product + self.bias)
+
+
+class Embedder:
+    """Runs texts through a Runner whose output is hidden states, which are pooled and go through matrices.
+
+    `modes` of pooling, whose vectors are joined.
+    """
+
+    def __init__(self, runner: Runner, modes: Sequence[str], dense: Sequence[Dense] = ()) -> None:
         self._runner = runner
         self._pools = [POOLS[mode] for mode in modes]
+        self._dense = dense
         self._lock = threading.Lock()
         self._always: Chosen = ()
 
     @property
     def width(self) -> int:
         """Elements of a vector."""
-        return self._runner.width * len(self._pools)
+        return len(self._dense[-1].weight) if self._dense else self._runner.width * len(self._pools)
 
     @property
     def choosing(self) -> Choosing:
@@ -78,7 +105,10 @@ class Embedder:
                 hidden = self._hidden([texts[place] for place in group], kinds)
             for place, states in zip(group, hidden, strict=True):
                 skip = min(skips[place], len(states) - 1) if skips else 0
-                out[place] = np.concatenate([pool(states, skip) for pool in self._pools])
+                vector = np.concatenate([pool(states, skip) for pool in self._pools])
+                for dense in self._dense:
+                    vector = dense(vector)
+                out[place] = vector
         return out
 
     def _groups(self, lengths: Sequence[int]) -> Iterator[list[int]]:
