@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import puna as library
+from cli.tiny import write_tiny
 from puna.cli.ps import until
 from puna.cli.remote import Server, find_host, find_server, server_address
 from puna.errors import ModelNotFound, PunaError, RequestError
@@ -296,3 +297,40 @@ def test_a_server_that_will_not_unload_hinders_no_removal(puna, live, monkeypatc
     monkeypatch.setattr(Server, "ask", refuse)
     assert puna("rm", "tiny").err == "puna: tiny stays loaded: no\n"
     assert puna("list").out.split() == ["NAME", "ID", "SIZE", "MODIFIED"]
+
+
+def test_the_usual_server_that_wants_a_key_is_left_alone_and_a_named_one_is_not(puna, stored, monkeypatch):
+    server = Live(Settings(keys={"secret": "infer"}))
+    try:
+        address = f"127.0.0.1:{server.port}"
+        monkeypatch.delenv("PUNA_HOST")
+        monkeypatch.setenv("OLLAMA_HOST", address)
+        there, _, note = puna(*RUN, "--verbose").err.partition("; computing here\n")
+        assert there == f"{address}: an API key is needed: `Authorization: Bearer KEY`"
+        assert f" at {address}" not in note
+        monkeypatch.setenv("PUNA_HOST", address)
+        assert "an API key is needed" in puna(*RUN).err
+        monkeypatch.setenv("PUNA_API_KEY", "secret")
+        assert f" at {address}\n" in puna(*RUN, "--verbose").err
+    finally:
+        server.close()
+
+
+THINKING = (
+    "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n"
+    "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}\n{% endif %}"
+)
+
+
+def test_a_model_that_can_think_is_asked_the_same_here_and_there(puna, live, home):
+    model = write_tiny(home / "thinker.gguf", tokenizer__chat_template=THINKING)
+    library.create("thinker", f"FROM {model}\nPARAMETER temperature 0\n")
+    counts = []
+    for words in ((), ("--think",), ("--no-think",), ("--think=false",), ("--think=high", "--hidethinking")):
+        asked = [puna("run", "thinker", "hi", *words, "--verbose", *more) for more in ((), ("--local",))]
+        assert asked[0].out == asked[1].out
+        there, here = (int(re.search(r"(\d+) tokens,", answer.err)[1]) for answer in asked)
+        assert there == here
+        counts.append(here)
+    assert counts == [21, 21, 36, 36, 21]  # <think></think> are 15

@@ -143,7 +143,12 @@ def find_host(model: str, environ: Mapping[str, str] = os.environ) -> tuple[Serv
     named = bool(environ.get("PUNA_HOST", "").strip())
     if not named and not server.is_puna():
         return None, (f"what listens at {server} is not Puna; PUNA_HOST={server} asks it all the same",)
-    theirs = server.digest(model)
+    try:
+        theirs = server.digest(model)
+    except PunaError as error:  # a key may be needed
+        if named:
+            raise
+        return None, (str(error),)
     if theirs is None:
         return None, (f"the server at {server} has no model {model!r}",)
     if not named and _digest_here(model) not in (None, theirs):
