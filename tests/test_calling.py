@@ -1,4 +1,4 @@
-"""Calls that an answer is held to, drawn from random logits: whatever the format, they are read and fit schemas."""
+"""Calls that an answer is held to, by random logits: whatever the format, they are read and fit their schemas."""
 
 import re
 from dataclasses import replace
@@ -10,9 +10,10 @@ import pytest
 from cli.tiny import metadata
 from golden.checkpoints import alphabet
 from puna.answering import Answering
-from puna.calling import Calls
+from puna.calling import Calls, calls_of
 from puna.engine.engine import Engine
 from puna.engine.runner import Limits
+from puna.errors import RequestError
 from puna.generation import parse_options
 from puna.template.parsing import PARSERS, find_format, open_parser
 from puna.tokenizer import load_tokenizer
@@ -82,7 +83,6 @@ class Noise:
     """A model that says what it is told and then goes on at random, with what ends things a little above the rest."""
 
     recurrent = False
-    copy = None
     limits = Limits(slots=8192, states=0, tokens=64, outputs=8, sequences=4, table=128)
 
     def __init__(self, tokenizer, seed, begins):
@@ -93,6 +93,9 @@ class Noise:
         for character, more in LIKELY.items():
             self._likely[ord(character)] = more
         self._likely[END:] = 3
+
+    def copy(self, *blocks):
+        """Nothing is kept of what was computed."""
 
     @staticmethod
     def best(logits, count):
@@ -122,7 +125,7 @@ def answering(tokens, seed, begins):
     engine = Engine(Noise(tokenizer, seed, begins), 8192)
     runtime = SimpleNamespace(
         context_length=8192, reads=False, hparams=SimpleNamespace(context_length=8192), engine=engine,
-        prepare=lambda: None, load_seconds=0.0, chosen=lambda adapters: (),
+        prepare=lambda: None, chosen=lambda adapters: (), load_seconds=0.0,
     )  # fmt: skip
     return Answering(runtime, tokenizer)
 
@@ -200,3 +203,48 @@ def test_an_answer_with_a_strict_tool_may_be_any_text_without_a_call(name):
         )
         assert (text + thinking).startswith(begins)
         assert not said
+
+
+@pytest.mark.parametrize("name", ["qwen3-coder", "glm-4.7", "olmo3", "gemma4", "passthrough"])
+def test_a_format_whose_arguments_are_no_json_refuses_to_be_forced(name):
+    with pytest.raises(RequestError, match=f"forced tool choice is not available .*{name}"):
+        answered(name, Calls([tool("one")], forced=True))
+    with pytest.raises(RequestError, match=f"strict tools is not available .*{name}"):
+        answered(name, Calls([tool("one", strict=True)]))
+
+
+def test_a_tool_that_does_not_fit_is_refused_by_its_name():
+    with pytest.raises(RequestError, match=r"'two'.*unevaluatedProperties"):
+        answered("qwen3", Calls([tool("one"), tool("two", unevaluatedProperties=False)], forced=True))
+    with pytest.raises(RequestError, match="'odd name'"):
+        answered("ministral", Calls([tool("odd name")], forced=True))
+    with pytest.raises(RequestError, match="'one' are no schema of an object"):
+        answered("qwen3", Calls([{"name": "one", "parameters": {"type": "string"}}], forced=True))
+
+
+def test_what_may_be_called_follows_from_the_choice():
+    tools = [tool("one")]
+    assert calls_of(tools) == calls_of(tools, "auto") == Calls(tools)
+    assert calls_of(tools, "required", False) == Calls(tools, forced=True, several=False)
+    assert calls_of(tools, "none") is calls_of([]) is calls_of(None, "auto") is None
+    for choice in ("required", "perhaps"):
+        with pytest.raises(RequestError, match="tool_choice"):
+            calls_of([], choice)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_without_several_calls_an_answer_ends_at_the_first(name):
+    format = find_format(name)
+    before, behind = format.call_around("one")
+    begins = ("</think>" if open_parser(format).thinking and len(format.opens) == 3 else "") + f"{before}{{}}{behind}"
+    _, _, said, reason = answered(name, Calls([tool("one")], several=False), begins=begins * 2, limit=400)
+    assert ([call.name for call in said], reason) == (["one"], "stop")
+
+
+def test_an_answer_in_a_format_may_be_a_call_instead():
+    form = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    text, _, said, _ = answered("qwen3-vl-instruct", Calls([tool("one")]), form=form, begins="<tool_call>")
+    assert (text, [call.name for call in said][:1]) == ("", ["one"])
+    text, _, said, _ = answered("qwen3-vl-instruct", Calls([tool("one")]), form=form, begins="{")
+    assert re.fullmatch(r'\{\s*"x"\s*:\s*-?\d+\s*\}', text)
+    assert not said
