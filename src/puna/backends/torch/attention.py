@@ -31,6 +31,7 @@ class Group:
     def __init__(self, step: Step, rows: Array, places: Array, slots: Array, start: Array, end: Array) -> None:
         self.rows, self.size = step.index(rows.reshape(-1)), (*rows.shape, places.shape[1])
         flat = slots.reshape(-1)
+        self.least, self.most = int(flat.min()), int(flat.max())
         self.first = int(flat[0]) if np.array_equal(flat, np.arange(flat[0], flat[0] + len(flat))) else None
         self.slots = None if self.first is not None else step.index(flat)
         self.places = step.index(places)
@@ -45,19 +46,29 @@ class Group:
         return found.reshape(b, p, *found.shape[1:]).permute(0, 2, 1, 3)
 
 
-def groups(step: Step, arrays: tuple[Array, Array, Array, Array], attrs: Mapping[str, Any]) -> list[Group]:
-    """The groups of a run, given positions, sequence, table and lengths."""
+def groups(
+    step: Step, arrays: tuple[Array, Array, Array, Array], attrs: Mapping[str, Any], capacity: int
+) -> list[Group]:
+    """The groups of a run, given positions, sequence, table and lengths, over states of so many slots."""
     positions, sequence, table, lengths = arrays
     if len(sequence) and not 0 <= sequence.min() <= sequence.max() < len(table):
         raise BackendError(f"backend 'torch': attention: a token of sequence {sequence.max()}; there are {len(table)}")
     start, end = reach(positions, lengths[sequence], attrs)
+    block = attrs["block_size"]
+    if len(sequence) and end.max() > table.shape[1] * block:
+        raise BackendError(
+            f"backend 'torch': attention: position {end.max() - 1}; a table has {table.shape[1] * block}"
+        )
     numbers, counts = np.unique(sequence, return_counts=True)
     single = np.isin(sequence, numbers[counts == 1])
     rows = [np.flatnonzero(single)[:, None]] if single.any() else []
     rows += [np.flatnonzero(sequence == s)[None] for s in numbers[counts > 1]]
-    return [
-        _group(step, each, start[each], end[each], table[sequence[each[:, 0]]], attrs["block_size"]) for each in rows
-    ]
+    made = [_group(step, each, start[each], end[each], table[sequence[each[:, 0]]], block) for each in rows]
+    if any(group.least < 0 or group.most >= capacity for group in made):
+        raise BackendError(
+            f"backend 'torch': attention: a table names a block beyond the {capacity // block} that there are"
+        )
+    return made
 
 
 def reach(positions: Array, lengths: Array, attrs: Mapping[str, Any]) -> tuple[Array, Array]:
@@ -83,7 +94,8 @@ def _group(step: Step, rows: Array, start: Array, end: Array, table: Array, bloc
     places = low[:, None] + np.arange(count)
     inside = np.minimum(places, table.shape[1] * block - 1)
     slots = np.take_along_axis(table, inside // block, 1) * block + inside % block
-    return Group(step, rows, places, np.where(places < end.max(1)[:, None], slots, slots[:, :1]), start, end)
+    slots = np.where(places < end.max(1)[:, None], slots, slots[:, :1])
+    return Group(step, rows, places, slots, start, end)
 
 
 def attention(
@@ -97,7 +109,7 @@ def attention(
 
     def plan() -> list[Group]:
         arrays = [step.on_host(n, value) for n, value in zip(given, values, strict=True)]
-        return groups(step, tuple(arrays), node.attrs)  # type: ignore[arg-type]  # four of them
+        return groups(step, tuple(arrays), node.attrs, k.shape[0])  # type: ignore[arg-type]  # four of them
 
     found = step.once(key, plan)
     out = q.new_zeros((*q.shape[:2], v.shape[2]))

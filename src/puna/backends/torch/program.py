@@ -28,6 +28,8 @@ from puna.graph.tensor import Tensor as Node
 Run = Callable[..., Any]
 WHOLE: dict[str, Run] = {"attention": attention, "causal_conv1d": causal_conv1d, "recurrence": recurrence}
 """Ops that look at a whole step: called with it and their node."""
+NAMES = {"take": (0, 1, 0), "embedding": (1, 0, 0), "write": (0, 1, -(1 << 31))}
+"""Ops with rows that an index names: which inputs these are, and the least index."""
 STATED = ("write", "take", "dequantize")
 """Other ops that take a state as it is."""
 
@@ -58,6 +60,7 @@ class Program:
             if node.op in LEAVES:
                 self._fixed[self._place[node]] = LEAVES[node.op](self, node, found)
         self._steps = self._compiled(fewer)
+        self._named = [each for node in self._order if (each := named_by_input(node))]
 
     def _lives(self) -> list[Life[Node]]:
         step = {node: i for i, node in enumerate(self._order)}
@@ -110,6 +113,10 @@ class Program:
         """Every node in turn."""
         sizes: dict[str, int] = {}
         given = {n.name: self._checked(n, inputs[n.name], sizes) for n in self._inputs}
+        for node, name, least, most in self._named:  # a GPU that looks outside is of no use afterwards
+            if given[name].size and not least <= given[name].min() <= given[name].max() < most:
+                wrong = f"an index of '{name}' lies outside of {least} to {most - 1}"
+                raise BackendError(f"{self._name}: {node!r}: {wrong}")
         with torch.inference_mode():
             values = self._computed(Step(self._device, sizes, given), given)
             return [_array(values[self._place[o]]) for o in self._outputs]
@@ -160,6 +167,15 @@ def function_of(node: Node, fewer: bool = False) -> Run:
     if node.op not in STATED and any(s.op in ("state", "write") for s in node.sources):
         return lambda step, *values: function(*(v.values() if isinstance(v, State) else v for v in values), **attrs)
     return lambda step, *values: function(*values, **attrs)
+
+
+def named_by_input(node: Node) -> tuple[Node, str, int, int] | None:
+    """A node whose rows an input names: that input, the least index that works, and the first that does not."""
+    if node.op not in NAMES:
+        return None
+    rows, index, least = NAMES[node.op]
+    size, given = node.inputs[rows].shape[0], node.inputs[index]
+    return (node, given.name, least, size) if given.op == "input" and isinstance(size, int) else None
 
 
 def _whole(function: Run, node: Node, step: Step, *values: Any) -> Any:
