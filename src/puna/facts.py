@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
 
 from puna.opened import Opened
@@ -23,7 +24,7 @@ def facts(opened: Opened, *, verbose: bool = False) -> dict[str, Any]:
         "renderer": opened.renderer,
         "parser": opened.parser,
         "messages": list(opened.messages),
-        "model_info": _values(opened.metadata, verbose),
+        "model_info": {"general.parameter_count": _count(opened)} | _values(opened.metadata, verbose),
         "capabilities": capabilities(opened),
         "requires": opened.requires,
     }
@@ -39,6 +40,11 @@ def _parameters(params: Mapping[str, Any]) -> Iterator[str]:
     for name, value in params.items():
         for item in value if isinstance(value, list) else [value]:
             yield f"{name:<30} {json.dumps(item, ensure_ascii=False)}"
+
+
+def _count(opened: Opened) -> int:
+    """How many numbers its tensors have."""
+    return sum(prod(tensor.shape) for tensor in opened.tensors.values())
 
 
 def _values(metadata: Mapping[str, Any], verbose: bool) -> dict[str, Any]:

@@ -119,6 +119,7 @@ def test_the_template_and_a_summary_are_shown(talk):
     _, out, _ = talk("/show template", "/show info")
     assert out.startswith("{% for m in messages %}")
     assert re.search(r"^architecture +llama$", out, re.MULTILINE)
+    assert re.search(r"^parameters +94,784$", out, re.MULTILINE)
 
 
 def test_verbose_gives_figures_after_each_answer(talk):

@@ -143,7 +143,7 @@ def _info(chat: Chat) -> Iterator[str]:
     rows = {
         "name": known.get("general.name"),
         "architecture": arch,
-        "parameters": details.get("parameter_size"),
+        "parameters": details.get("parameter_size") or f"{known['general.parameter_count']:,}",
         "quantization": details.get("quantization_level"),
         "context length": known.get(f"{arch}.context_length"),
         "embedding length": known.get(f"{arch}.embedding_length"),
