@@ -12,7 +12,7 @@ from schemathesis import GenerationMode, checks
 from puna.server.app import ENDPOINTS
 from puna.server.openapi import document
 
-EXAMPLES = 12
+EXAMPLES = 20
 """Requests to each operation."""
 
 CHECKS = [
