@@ -50,12 +50,16 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Logprob:
-    """A token with the natural logarithm of its probability; `top` are the best candidates in its place."""
+    """A token with the natural logarithm of its probability; `top` are the best candidates in its place.
+
+    `spelling` are its bytes, of which `text` shows the whole characters.
+    """
 
     token: int
     text: str
     logprob: float
     top: tuple[Logprob, ...] = ()
+    spelling: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,8 +311,8 @@ def _logprobs(choice: Choice, tokenizer: Tokenizer) -> list[Logprob]:
     if choice.logprob is None:
         return []
 
-    def spelled(token: int) -> str:
-        return tokenizer.bytes_of(token).decode("utf-8", "replace")
+    def known(token: int, value: float, top: tuple[Logprob, ...] = ()) -> Logprob:
+        spelling = tokenizer.bytes_of(token)
+        return Logprob(token, spelling.decode("utf-8", "replace"), value, top, spelling)
 
-    top = tuple(Logprob(token, spelled(token), value) for token, value in choice.top)
-    return [Logprob(choice.token, spelled(choice.token), choice.logprob, top)]
+    return [known(choice.token, choice.logprob, tuple(known(token, value) for token, value in choice.top))]

@@ -7,6 +7,7 @@ import pytest
 
 from puna.server import translate_request
 from puna.server.errors import Refused
+from puna.server.openai.requests import native_messages
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -134,3 +135,15 @@ def test_several_answers_compute_their_prompt_once(live):
     assert reply["usage"]["prompt_tokens"] == 150
     assert reply["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
     assert cached() - before == 3 * 149  # what comes after the last token is computed by each
+
+
+def test_a_token_that_is_part_of_a_character_has_its_own_bytes(live):
+    answer = ask(live, logprobs=True, top_logprobs=1, max_tokens=1, logit_bias={"195": 100}).json
+    (first,) = answer["choices"][0]["logprobs"]["content"]
+    assert (first["token"], first["bytes"]) == ("�", [0xC3])
+
+
+def test_a_developers_message_is_the_systems():
+    assert native_messages([{"role": "developer", "content": "be brief"}]) == [
+        {"role": "system", "content": "be brief"}
+    ]

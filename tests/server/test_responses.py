@@ -92,3 +92,22 @@ def test_the_oldest_response_goes_where_there_are_too_many():
     assert storage.find("c").response == {"id": "c"}
     with pytest.raises(Refused, match="'a' not found"):
         storage.find("a")
+
+
+def test_what_led_to_a_response_is_listed_page_by_page(live):
+    first = live("POST", "/v1/responses", {"model": "tiny", "input": "one"}).json
+    second = live("POST", "/v1/responses", {"model": "tiny", "input": "two", "previous_response_id": first["id"]}).json
+    path = f"/v1/responses/{second['id']}/input_items"
+    listed = live("GET", f"{path}?order=asc").json
+    assert [(item["type"], item["role"], item["content"][0]["type"]) for item in listed["data"]] == [
+        ("message", "user", "input_text"),
+        ("message", "assistant", "output_text"),
+        ("message", "user", "input_text"),
+    ]
+    assert [listed["data"][i]["content"][0]["text"] for i in (0, 2)] == ["one", "two"]
+    page = live("GET", f"{path}?limit=2").json
+    assert (page["has_more"], page["data"][0]["content"][0]["text"]) == (True, "two")
+    rest = live("GET", f"{path}?limit=2&after={page['last_id']}").json
+    assert (rest["has_more"], [item["content"][0]["text"] for item in rest["data"]]) == (False, ["one"])
+    assert live("GET", "/v1/responses/none/input_items").status == 404
+    assert live("GET", f"{path}?limit=0").status == 400

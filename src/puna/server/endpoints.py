@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from puna.errors import PunaError
-from puna.server.errors import BODIES, Refused, message_of, status_of
+from puna.server.bodies import decoded, decoder_of
+from puna.server.errors import BODIES, Refused, for_path, message_of, status_of
 from puna.server.server import Server
 from puna.server.wire import Streamed, json_reply, until_gone
 from puna.worker.client import Failure
@@ -45,12 +45,9 @@ class Endpoint:
     api: str = "ollama"
 
 
-Decode = Callable[[bytes], Any]
-
-
 def serve(server: Server, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     """The function that answers requests to an endpoint; what goes wrong is said in the form of its API."""
-    decoder: Decode | None = msgspec.json.Decoder(endpoint.reads).decode if endpoint.reads else None
+    decoder = decoder_of(endpoint.reads) if endpoint.reads else None
 
     async def run(http: Request) -> Response:
         try:
@@ -64,19 +61,9 @@ def serve(server: Server, endpoint: Endpoint) -> Callable[[Request], Awaitable[R
             return Response(status_code=499)
         except Exception as error:
             server.metrics.failed(status_of(error))
-            return failed(endpoint.api, error)
+            return failed(endpoint.api, error, endpoint.path)
 
     return run
-
-
-def decoded(decode: Decode, body: bytes) -> Any:
-    """The body in its type; Refused where it is not such."""
-    if not body.strip():
-        raise Refused(400, "missing request body")
-    try:
-        return decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(400, f"reading the request: {error}") from error
 
 
 async def body_of(http: Request, most: int) -> bytes:
@@ -90,9 +77,9 @@ async def body_of(http: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-def failed(api: str, error: Exception) -> Response:
-    """The answer that says what went wrong."""
-    status, message = status_of(error), message_of(error)
+def failed(api: str, error: Exception, path: str = "") -> Response:
+    """The answer that says what went wrong with a request to a path."""
+    status, message = status_of(error), for_path(message_of(error), path)
     if not isinstance(error, Refused | Failure | PunaError):
         _log.error("a bug", exc_info=error)
     headers = error.headers if isinstance(error, Refused) else {}

@@ -69,6 +69,26 @@ def _last_part(path: re.Match[str]) -> str:
     return Path(path[0]).name if here else path[0]
 
 
+TRUNCATION = {
+    "/api/": 'pass "truncate": true',
+    "/v1/responses": 'pass "truncation": "auto"',
+    "/v1/embeddings": 'pass "truncate": true',
+    "/v1/rerank": 'pass "truncate": true',
+}
+"""How a request asks for truncation, by how its path begins; elsewhere it cannot."""
+
+
+def for_path(message: str, path: str) -> str:
+    """A message with what a request to a path has to say for truncation."""
+    if _ASK not in message:
+        return message
+    how = next((how for begin, how in TRUNCATION.items() if path.startswith(begin)), "")
+    return message.replace(_ASK, how) if how else message.replace(f" or {_ASK}", "").replace(f", {_ASK}", "")
+
+
+_ASK = "ask for truncation"
+
+
 def ollama_body(status: int, message: str) -> dict[str, Any]:
     """Ollama's form."""
     return {"error": message}

@@ -9,6 +9,7 @@ import msgspec
 
 from puna.server.anthropic.requests import Messages
 from puna.server.anthropic.requests import to_chat as anthropic_chat
+from puna.server.bodies import unfit
 from puna.server.errors import Refused
 from puna.server.ollama.answers import beside
 from puna.server.openai.items import Responses
@@ -43,7 +44,7 @@ def translate_request(endpoint: str, body: Mapping[str, Any]) -> dict[str, Any]:
     try:
         ask: Any = msgspec.convert(body, reads)
     except msgspec.ValidationError as error:
-        raise Refused(400, f"reading the request: {error}") from error
+        raise Refused(400, f"reading the request: {unfit(str(error))}") from error
     native: dict[str, Any] = msgspec.to_builtins(translate(ask))
     native.pop("ask", None)
     return native

@@ -161,7 +161,7 @@ def _logprobs(logprobs: Sequence[Logprob]) -> dict[str, Any]:
 
 def logprob(each: Logprob) -> dict[str, Any]:
     """A token's probability as Ollama and OpenAI write it."""
-    own = {"token": each.text, "logprob": each.logprob, "bytes": list(each.text.encode())}
+    own = {"token": each.text, "logprob": each.logprob, "bytes": list(each.spelling)}
     return own | {"top_logprobs": [logprob(other) for other in each.top]} if each.top else own
 
 

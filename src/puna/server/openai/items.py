@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from puna.server.errors import Refused
-from puna.server.openai.requests import effort, format_of
+from puna.server.openai.requests import ROLES, effort, format_of
 from puna.server.tools import offered
 from puna.worker.requests import Chat, Lora
 
@@ -112,7 +112,10 @@ def native_messages(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _message(messages: list[dict[str, Any]], item: Mapping[str, Any]) -> None:
-    said: dict[str, Any] = {"role": item.get("role"), "content": _texts(item.get("content"))}
+    said: dict[str, Any] = {
+        "role": ROLES.get(str(item.get("role")), item.get("role")),
+        "content": _texts(item.get("content")),
+    }
     if images := _images(item.get("content")):
         said["images"] = images
     last = messages[-1] if messages else {}

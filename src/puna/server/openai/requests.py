@@ -186,9 +186,13 @@ def native_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return native
 
 
+ROLES = {"developer": "system", "function": "tool"}
+"""Roles that OpenAI has other names for."""
+
+
 def _parts(message: dict[str, Any], calls: list[dict[str, Any]], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """A message for each part of its content; what stands beside the content goes with the last."""
-    role, content = message.get("role"), message.get("content")
+    role, content = ROLES.get(str(message.get("role")), message.get("role")), message.get("content")
     if content is not None and not isinstance(content, str | list):
         raise Refused(
             400, f"invalid message content type: {type(content).__name__}; text or a list of parts would work"

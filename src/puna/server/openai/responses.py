@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from puna.generation import Chunk, Stats
 from puna.server.endpoints import Call, Endpoint
-from puna.server.errors import message_of, openai_body, status_of
+from puna.server.errors import Refused, message_of, openai_body, status_of
 from puna.server.ollama.answers import tool_call
 from puna.server.openai.items import Responses, items_of, to_chat
 from puna.server.storage import Stored
@@ -265,6 +265,35 @@ async def read(call: Call, ask: None) -> Response:
     return json_reply(call.server.responses.find(call.http.path_params["response"]).response)
 
 
+async def input_items(call: Call, ask: None) -> Response:
+    """What led to a response that was stored: a page of items, the latest first unless `order` is asc."""
+    stored = call.server.responses.find(call.http.path_params["response"])
+    made = len(stored.response["output"])
+    items = [_listed(item, i) for i, item in enumerate(stored.items[: len(stored.items) - made])]
+    asked = call.http.query_params
+    items = items if asked.get("order") == "asc" else items[::-1]
+    after = asked.get("after")
+    start = next((i + 1 for i, item in enumerate(items) if item["id"] == after), 0) if after else 0
+    text = asked.get("limit", "20")
+    if not text.isdigit() or not 1 <= int(text) <= MOST_ITEMS:
+        raise Refused(400, f"limit is {text!r}; 1 to {MOST_ITEMS} would work")
+    page = items[start : start + int(text)]
+    ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
+    return json_reply({"object": "list", "data": page, "has_more": start + len(page) < len(items)} | ends)
+
+
+MOST_ITEMS = 100
+
+
+def _listed(item: Mapping[str, Any], place: int) -> dict[str, Any]:
+    """An item with an identity, and a message's content as parts."""
+    whole: dict[str, Any] = {"id": f"item_{place}", "type": "message", **item}
+    if whole["type"] == "message" and isinstance(whole.get("content"), str):
+        kind = "output_text" if whole.get("role") == "assistant" else "input_text"
+        whole["content"] = [{"type": kind, "text": whole["content"]}]
+    return whole
+
+
 async def delete(call: Call, ask: None) -> Response:
     """Delete a response that was stored."""
     name = call.http.path_params["response"]
@@ -276,5 +305,8 @@ PATH = "/v1/responses"
 ENDPOINTS = [
     Endpoint(method="POST", path=PATH, run=respond, reads=Responses, api="openai", about="Answer an input."),
     Endpoint(method="GET", path=PATH + "/{response}", run=read, api="openai", about="A stored response."),
+    Endpoint(
+        method="GET", path=PATH + "/{response}/input_items", run=input_items, api="openai", about="What led to it."
+    ),
     Endpoint(method="DELETE", path=PATH + "/{response}", run=delete, api="openai", about="Delete a stored response."),
 ]
