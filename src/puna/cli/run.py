@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from puna.cli.asking import Asking
-    from puna.cli.display import Display, Manner
+    from puna.cli.display import Manner
     from puna.cli.partners import Partner
+    from puna.worker.requests import Chat, Generate
 
 KV_TYPES = ("f32", "f16", "q8_0")  # those of puna.dtypes, which is not imported for help
 DEFAULT = click.core.ParameterSource.DEFAULT
@@ -77,21 +78,19 @@ def command(
 
     What a model thinks is shown dimmed on a terminal and left out elsewhere; tool calls are lines of JSON.
     """
-    from puna.cli.asking import Asking, parse_format, parse_think, refuse_images
-    from puna.cli.display import Manner, open_display
+    from puna.cli.asking import Asking, parse_format, parse_think
+    from puna.cli.display import Manner
 
     for what, given in {"--system": [system or ""], "--parameter": parameters, "PROMPT": prompt}.items():
         require_utf8(what, *given)
-    source_of = click.get_current_context().get_parameter_source
-    own = local or any(source_of(name) != DEFAULT for name in ("backend", "threads", "kv_type", "draft"))
     asking = Asking(parse_parameters(parameters, load_options), system, keep_alive=keepalive)
     asking.format = parse_format(format) if format else None
     asking.think = False if no_think else parse_think(think) if think else None
     text = " ".join([*piped(), *prompt])
     if not text.strip() and not sys.stdin.isatty():
         raise click.UsageError("no prompt: give one as an argument or on standard input")
-    own = own or bool(load_options["threads"])
-    partner, notes = _found(model, load_options, own)
+    here = local or _concerns_this_process(load_options)
+    partner, notes = _found(model, load_options, here)
     for note in notes if verbose else ():
         click.echo(f"{note}; computing here", err=True)
     if load_options["context_length"]:
@@ -99,12 +98,19 @@ def command(
     if not raw:
         _require_answers(partner, conversation=not text.strip())
     manner = Manner(markdown=not plain, wrap=not nowordwrap, thinking=not hidethinking)
-    if not text.strip():
-        _converse(partner, asking, manner, lambda name: _found(name, load_options, own)[0], verbose)
-    else:
-        refuse_images(partner.name, " ".join(prompt))
+    if text.strip():
         ask = asking.text(text) if raw else asking.chat([{"role": "user", "content": text}])
-        _answer(partner, ask, open_display(manner, plain=raw or bool(asking.format)), verbose)
+        _answer(partner, ask, manner, " ".join(prompt), verbose)
+    else:
+        others = load_options | {"draft": None}  # which is for one model
+        _converse(partner, asking, manner, lambda name: _found(name, others, here)[0], verbose)
+
+
+def _concerns_this_process(load_options: dict[str, Any]) -> bool:
+    """Whether options were given that a server has settings for."""
+    source_of = click.get_current_context().get_parameter_source
+    given = any(source_of(name) != DEFAULT for name in ("backend", "threads", "kv_type", "draft"))
+    return given or bool(load_options["threads"])
 
 
 def _found(name: str, load_options: dict[str, Any], local: bool) -> tuple[Partner, Sequence[str]]:
@@ -141,11 +147,14 @@ def _require_answers(partner: Partner, *, conversation: bool) -> None:
         )
 
 
-def _answer(partner: Partner, ask: Any, display: Display, verbose: bool) -> None:
-    """One answer on standard output."""
+def _answer(partner: Partner, ask: Chat | Generate, manner: Manner, prompt: str, verbose: bool) -> None:
+    """One answer on standard output; `prompt` is what stood on the command line."""
     from puna.cli.answer import cut_short, echoed, figures
-    from puna.cli.display import write
+    from puna.cli.asking import refuse_images
+    from puna.cli.display import open_display, write
 
+    refuse_images(partner.name, prompt)
+    display = open_display(manner, plain=bool(getattr(ask, "raw", False) or ask.format))
     last = None
     try:
         for last in echoed(partner.answer(ask), display):  # noqa: B007 - its figures are wanted
@@ -153,7 +162,7 @@ def _answer(partner: Partner, ask: Any, display: Display, verbose: bool) -> None
     finally:
         if last:
             write("\n")
-    if cut := cut_short(last, partner, ask.options):
+    if cut := cut_short(last, partner, ask.options or {}):
         click.echo(f"puna: {cut}; --context-length sets another", err=True)
     if verbose and last and last.stats:
         click.echo(figures(last.stats, partner.running.backend), err=True)
