@@ -2,7 +2,7 @@
 
 import click
 
-from benchmarks import backends, convert, embed, load, quantize, soak, start
+from benchmarks import backends, convert, embed, load, quantize, soak, speculate, start
 
 FILES = {
     "backends": backends,
@@ -11,6 +11,7 @@ FILES = {
     "load": load,
     "quantize": quantize,
     "soak": soak,
+    "speculate": speculate,
     "start": start,
 }
 click.Group("benchmarks", commands={name: file.command for name, file in FILES.items()})()

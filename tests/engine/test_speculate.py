@@ -294,7 +294,7 @@ def test_a_guess_is_judged_by_what_came_though_nobody_tried_it():
     for _ in range(20):
         right.look(loop := [*loop, loop[-3]])
     assert wrong.look(text)[1][0] < before / 2
-    assert right.look(loop)[1][3] > 0.9
+    assert right.look(loop)[1][3] > 0.8
 
 
 def test_what_was_dropped_of_a_text_may_come_again():

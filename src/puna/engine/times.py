@@ -11,7 +11,7 @@ SLOPE = 0.08
 """What each further token adds to a step of one, before anything is measured."""
 AGE = 256
 """Steps after which half of a measurement is forgotten."""
-MARGIN = 1.03
+MARGIN = 1.05
 """How many times more tokens in a time are worth a change."""
 
 
