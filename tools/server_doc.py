@@ -43,6 +43,10 @@ context ends with reason `length`. With `"shift": true`, which Ollama's clients 
 goes on without half of what follows the first `num_keep` tokens (4; -1: the prompt), and says how many it dropped; what
 is left is computed again, which takes as long as a prompt of its length.
 
+Tokens that were said before are computed in advance where that is worth while, and a model with a DRAFT in its
+Modelfile has a smaller one say what may come: answers are the same, sooner ([how](speculation.md)).
+`"draft_num_predict": 0` in the options of a request turns it off.
+
 What many requests begin with is computed once while it is in memory, and reported as cached tokens. To have it after a
 model was unloaded, or the server ended, save it: `PUT /api/prefixes/NAME` with the model and `messages`, and later
 `POST /api/prefixes/NAME/load` with the model. It is refused for another model, or one that is loaded in another way.
