@@ -206,3 +206,10 @@ def test_a_context_that_makes_no_sense_is_refused_by_its_name(live, length):
     reply = chat(live, options={"num_ctx": length})
     assert reply.status == 400
     assert "num_ctx" in reply.json["error"]
+
+
+@pytest.mark.parametrize("role", ["banana", "", None])
+def test_a_role_that_no_model_knows_is_refused_with_those_that_work(live, role):
+    reply = chat(live, messages=[*HELLO, {"role": role, "content": "x"}])
+    assert reply.status == 400
+    assert reply.json["error"].startswith(f"message 1: role is {role!r}; system, user, assistant, tool would work")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -13,6 +14,7 @@ from puna.errors import InvalidName
 from puna.facts import capabilities
 from puna.generation import Chunk
 from puna.machine.memory import free_memory
+from puna.opened import Opened
 from puna.server import catalog
 from puna.server.durations import parse_duration
 from puna.server.errors import Refused
@@ -25,6 +27,7 @@ from puna.worker.client import Failure, Said, Untaken
 from puna.worker.protocol import Prompted
 from puna.worker.requests import Addressed, Answering, Ask, Chat, Generate, Of
 
+ROLES = ("system", "user", "assistant", "tool")
 THINKING = ("low", "medium", "high", "max")
 
 
@@ -75,7 +78,10 @@ class Server:
         if isinstance(ask.think, str) and ask.think not in THINKING:
             raise Refused(400, f"think is {ask.think!r}; true, false, {', '.join(THINKING)} would work")
         entry = await asyncio.to_thread(catalog.entry, ask.model)
-        able = capabilities(await asyncio.to_thread(catalog.opened, str(entry.name), entry.digest))
+        opened = await asyncio.to_thread(catalog.opened, str(entry.name), entry.digest)
+        able = capabilities(opened)
+        if isinstance(ask, Chat):
+            _check_roles(ask, opened)
         for wanted, capability in _needed(ask):
             if wanted and capability not in able:
                 raise Refused(400, f"{ask.model!r} does not support {capability}")
@@ -153,6 +159,15 @@ def _context_length(ask: Addressed) -> int:
 def keep_alive(ask: Addressed) -> float | None:
     """Seconds that a request wants its model kept; None where it says nothing."""
     return None if ask.keep_alive is None else parse_duration(ask.keep_alive)
+
+
+def _check_roles(ask: Chat, opened: Opened) -> None:
+    """Refused for a role that is none of those all models know, unless the model's template has it by name."""
+    template = f"{opened.template or ''}{opened.metadata.get('tokenizer.chat_template') or ''}"
+    for number, message in enumerate(ask.messages or []):
+        role = message.get("role")
+        if role not in ROLES and not (isinstance(role, str) and re.search(rf"[\"']{re.escape(role)}[\"']", template)):
+            raise Refused(400, f"message {number}: role is {role!r:.40}; {', '.join(ROLES)} would work")
 
 
 def _needed(ask: Answering) -> list[tuple[object, str]]:
