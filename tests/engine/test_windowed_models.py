@@ -72,6 +72,18 @@ def test_a_crowd_says_what_each_says_alone_with_everything_kept(opened):
             assert said(made, prompts())[0] == alone
 
 
+def test_what_was_computed_in_advance_is_the_same_to_the_bit(opened):
+    told, repeating = [], [(prompt[:9] * 40)[: len(prompt)] for prompt in prompts()]
+    for ahead in (0, 7):
+        made = engine(opened, windows=40)
+        sequences = [made.submit(prompt, GREEDY, limit=60, ahead=ahead) for prompt in repeating]
+        while any(sequence.reason is None for sequence in sequences):
+            made.step()
+        told.append([[(c.token, c.logprob) for c in s.choices] for s in sequences])
+    assert told[0] == told[1]
+    assert sum(s.foresight.proposed for s in sequences) > 0
+
+
 def test_who_lost_its_window_says_the_same(opened, monkeypatch):
     lost, give_up = [], Scheduler._preempt
     monkeypatch.setattr(Scheduler, "_preempt", lambda self, s: lost.append(s.computed) or give_up(self, s))
