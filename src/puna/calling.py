@@ -78,13 +78,13 @@ def _called(calls: Calls, format: Format, names: Sequence[str], words: Vocabular
     again, _, _ = format.again.partition(NAME)
     more = calls.several and bool(again)
     return [
-        f"called: {_each(before, names, words, 'first')}{f' ({words.written(again)} next)*' if more else ''} "
+        f"called: {_each(before, names, words)}{f' ({words.written(again)} next)*' if more else ''} "
         f"{words.written(behind, ends=True)}",
-        *([f"next: {_each(format.again, names, words, '')}"] if more else []),
+        *([f"next: {_each(format.again, names, words)}"] if more else []),
     ]
 
 
-def _each(text: str, names: Sequence[str], words: Vocabulary, kind: str) -> str:
+def _each(text: str, names: Sequence[str], words: Vocabulary) -> str:
     """What stands from the name on before the arguments of a call, for each tool."""
     rest = text.partition(NAME)[2]
     quoted = rest.startswith('"')
