@@ -147,3 +147,11 @@ def test_a_developers_message_is_the_systems():
     assert native_messages([{"role": "developer", "content": "be brief"}]) == [
         {"role": "system", "content": "be brief"}
     ]
+
+
+@pytest.mark.parametrize("more", [{"functions": [{"name": "f"}]}, {"modalities": ["text", "audio"]}])
+def test_what_is_not_supported_is_refused_by_what_works_instead(live, more):
+    reply = ask(live, **more)
+    assert reply.status == 400
+    assert "would work" in reply.json["error"]["message"]
+    assert next(iter(more)) in reply.json["error"]["message"]

@@ -77,7 +77,14 @@ def test_reasoning_text_and_calls_of_one_turn_become_one_message():
 
 
 @pytest.mark.parametrize(
-    "body", [{"input": 5}, {"background": True}, {"input": [{"type": "dance"}]}, {"tools": [{"type": "web"}]}]
+    "body",
+    [
+        {"input": 5},
+        {"background": True},
+        {"input": [{"role": "user", "content": [{"type": "input_file"}]}]},
+        {"input": [{"type": "dance"}]},
+        {"tools": [{"type": "web"}]},
+    ],
 )
 def test_what_is_not_supported_is_400(live, body):
     reply = ask(live, **body)

@@ -150,7 +150,16 @@ def _texts(content: Any) -> str:
         return content or ""
     if not isinstance(content, list):
         raise Refused(400, f"input: content is {type(content).__name__}; text or a list of parts would work")
-    return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+    kinds = [part.get("type", "text") if isinstance(part, Mapping) else part for part in content]
+    if unknown := [kind for kind in kinds if kind not in PARTS]:
+        raise Refused(
+            400, f"input: a part of type {unknown[0]!r:.40} is not supported; input_text, input_image would work"
+        )
+    return "".join(str(part.get("text") or part.get("refusal") or "") for part in content)
+
+
+PARTS = ("text", "input_text", "output_text", "summary_text", "reasoning_text", "refusal", "input_image")
+"""Parts of contents that are read: texts, and images."""
 
 
 def _images(content: Any) -> list[str]:

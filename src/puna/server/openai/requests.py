@@ -51,6 +51,8 @@ class ChatCompletion(Sampled, kw_only=True):
     reasoning_effort: str | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    functions: list[dict[str, Any]] | None = None
+    modalities: list[str] | None = None
 
 
 class Completion(Sampled, kw_only=True):
@@ -96,6 +98,10 @@ def to_chat(ask: ChatCompletion) -> Chat:
     """The same in Puna's words; Refused for what makes no sense."""
     if not ask.messages:
         raise Refused(400, "[] is too short - 'messages'")
+    if ask.functions:
+        raise Refused(400, "functions is not supported any more; tools and tool_choice would work")
+    if other := [kind for kind in ask.modalities or [] if kind != "text"]:
+        raise Refused(400, f"modalities: {other[0]!r:.40} is not supported; text would work")
     return Chat(
         model=ask.model,
         messages=native_messages(ask.messages),
