@@ -16,6 +16,7 @@ MODULES = {
     "null": "puna.backends.null",
     "cpu": "puna.backends.cpu",
     "torch": "puna.backends.torch",
+    "mlx": "puna.backends.mlx",
 }
 """Module of each backend.
 
@@ -23,7 +24,7 @@ It has functions `open_backend(threads, device) -> Backend`, the device "" where
 `devices() -> Sequence[Device]`; those of `ALONE` have neither device nor `devices`.
 """
 
-LIBRARIES = {"torch": "torch"}
+LIBRARIES = {"torch": "torch", "mlx": "mlx"}
 """The package that a backend does not go without; `pip install 'puna[<backend>]'` brings it."""
 
 ALONE = ("numpy", "null")

@@ -11,7 +11,7 @@ from puna.backends import LIBRARIES, devices, module_of
 from puna.errors import BackendError
 from puna.machine.accelerators import sign_of_accelerator
 
-ACCELERATED = ("torch",)
+ACCELERATED = ("mlx", "torch")
 """Backends that run on accelerators, the best first."""
 
 _log = logging.getLogger("puna")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-BACKENDS = ("auto", "cpu", "torch", "numpy")
+BACKENDS = ("auto", "cpu", "torch", "mlx", "numpy")
 
 Command = Callable[..., Any]
 
