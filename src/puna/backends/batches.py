@@ -39,22 +39,30 @@ class Group:
 
 
 def groups(
-    arrays: Sequence[Array], attrs: Mapping[str, Any], room: Callable[[int], int] = lambda count: count
+    arrays: Sequence[Array],
+    attrs: Mapping[str, Any],
+    capacity: int,
+    room: Callable[[int], int] = lambda count: count,
 ) -> list[Group]:
     """The groups of an attention's tokens, by the arrays of their positions, sequences, table and lengths.
 
-    `room` says for how many places there is room where so many are read.
+    The states have `capacity` slots. `room` says for how many places there is room where so many are read.
     """
     positions, sequence, table, lengths = arrays
     if len(sequence) and not 0 <= sequence.min() <= sequence.max() < len(table):
         raise BackendError(f"attention: a token of sequence {sequence.max()}; there are {len(table)}")
     start, end = reach(positions, lengths[sequence], attrs)
+    block = attrs["block_size"]
+    if len(sequence) and end.max() > table.shape[1] * block:
+        raise BackendError(f"attention: position {end.max() - 1}; a table has {table.shape[1] * block}")
     numbers, counts = np.unique(sequence, return_counts=True)
     single = np.isin(sequence, numbers[counts == 1])
     rows = [np.flatnonzero(single)[:, None]] if single.any() else []
     rows += [np.flatnonzero(sequence == s)[None] for s in numbers[counts > 1]]
-    block = attrs["block_size"]
-    return [_group(each, start[each], end[each], table[sequence[each[:, 0]]], block, room) for each in rows]
+    made = [_group(each, start[each], end[each], table[sequence[each[:, 0]]], block, room) for each in rows]
+    if any(group.slots.min() < 0 or group.slots.max() >= capacity for group in made):
+        raise BackendError(f"attention: a table names a block beyond the {capacity // block} that there are")
+    return made
 
 
 def reach(positions: Array, lengths: Array, attrs: Mapping[str, Any]) -> tuple[Array, Array]:
@@ -97,7 +105,7 @@ def memories(sequence: Array, before: Array, after: Array, slots: int) -> Memori
     """Those of a run over a state with so many slots."""
     numbers, first, counts = np.unique(sequence, return_index=True, return_counts=True)
     if len(numbers) and not 0 <= numbers[0] <= numbers[-1] < len(before):
-        raise BackendError(f"memory: a token of sequence {numbers[-1]}; there are {len(before)}")
+        raise BackendError(f"a token of sequence {numbers[-1]}; there are {len(before)}")
     order = np.argsort(-counts, kind="stable")
     source, target = before[numbers[order]], after[numbers[order]]
     if len(numbers) and (max(source.max(), target.max()) >= slots or target.min() < 0):

@@ -5,7 +5,8 @@ It knows no library: what a node's value is, and what computes it, is the backen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,11 @@ from puna.errors import BackendError
 from puna.graph.ops import OPS
 from puna.graph.plan import Life, plan
 from puna.graph.tensor import Dim, Tensor, concrete, topological
+
+Found = TypeVar("Found")
+
+NAMES = {"take": (0, 1, 0), "embedding": (1, 0, 0), "write": (0, 1, -(1 << 31))}
+"""Ops with rows that an index names: which inputs these are, and the least index."""
 
 
 class Walk:
@@ -28,6 +34,7 @@ class Walk:
             for source in node.sources:
                 last[source] = max(last[source], self.place[node])
         values = [n for n in self.order if not OPS[n.op].leaf and n.op != "write"]
+        self._named = [each for node in self.order if (each := _named_by_input(node))]
         self._lives = [Life(n, n.dtype.nbytes(concrete(n.shape, self._bounds)), self.place[n], last[n]) for n in values]
 
     def leaves(self, op: str) -> list[Tensor]:
@@ -48,9 +55,16 @@ class Walk:
         return found
 
     def checked(self, inputs: Inputs) -> tuple[dict[str, Array], dict[str, int]]:
-        """The arrays that it reads, and the sizes of symbols; BackendError for one that does not fit."""
+        """The arrays that it reads, and the sizes of symbols.
+
+        BackendError for one that does not fit, or that names a row which is not there: a library may look outside.
+        """
         sizes: dict[str, int] = {}
-        return {node.name: self._fitting(node, inputs[node.name], sizes) for node in self.leaves("input")}, sizes
+        given = {node.name: self._fitting(node, inputs[node.name], sizes) for node in self.leaves("input")}
+        for node, name, least, most in self._named:
+            if given[name].size and not least <= given[name].min() <= given[name].max() < most:
+                raise BackendError(f"{node!r}: an index of '{name}' lies outside of {least} to {most - 1}")
+        return given, sizes
 
     def _fitting(self, node: Tensor, given: Array, sizes: dict[str, int]) -> Array:
         array = np.asarray(given, node.dtype.numpy)
@@ -62,3 +76,39 @@ class Walk:
             else:
                 return array
         raise BackendError(f"input '{node.name}': shape {array.shape} does not fit {node.shape} within {self._bounds}")
+
+
+def _named_by_input(node: Tensor) -> tuple[Tensor, str, int, int] | None:
+    """A node whose rows an input names: that input, the least index that works, and the first that does not."""
+    if node.op not in NAMES:
+        return None
+    rows, index, least = NAMES[node.op]
+    size, given = node.inputs[rows].shape[0], node.inputs[index]
+    return (node, given.name, least, size) if given.op == "input" and isinstance(size, int) else None
+
+
+class Step:
+    """What every node of one run may ask for: the sizes of symbols, what is on the host, what was worked out once."""
+
+    def __init__(
+        self, sizes: Mapping[str, int], given: Mapping[str, Array], fetch: Callable[[Any], Array] = np.asarray
+    ) -> None:
+        self.sizes = sizes
+        self._given = given
+        self._fetch = fetch
+        self._known: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], Found]) -> Found:
+        """What `make` gives, made once a run for each key."""
+        if key not in self._known:
+            self._known[key] = make()
+        found: Found = self._known[key]
+        return found
+
+    def on_host(self, node: Tensor, value: Any) -> Array:
+        """The array of a node that says where things lie; inputs and constants are not fetched from a device."""
+        if node.op == "input":
+            return self._given[node.name]
+        if node.op == "constant":
+            return np.asarray(node.attrs["value"])
+        return self.once(("host", node), lambda: self._fetch(value))

@@ -8,8 +8,8 @@ from typing import Any
 import mlx.core as mx
 
 from puna.backends import batches
-from puna.backends.mlx.step import Step
 from puna.backends.mlx.values import Array, State, values_of
+from puna.backends.walk import Step
 from puna.graph.tensor import Tensor as Node
 
 PLACES = ("causal", "window", "chunk", "block_size")
@@ -44,7 +44,7 @@ def attention(
 
     def planned() -> list[Group]:
         arrays = [step.on_host(n, value) for n, value in zip(given, values, strict=True)]
-        found = batches.groups(arrays, node.attrs, room=lambda count: -(-count // ROOM) * ROOM)
+        found = batches.groups(arrays, node.attrs, k.shape[0], room=lambda count: -(-count // ROOM) * ROOM)
         return [Group(group) for group in found]
 
     key = ("groups", *map(id, given), *(node.attrs.get(name) for name in PLACES))

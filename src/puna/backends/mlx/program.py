@@ -13,10 +13,9 @@ from puna.backends.base import Array, Bounds, Inputs, Memory
 from puna.backends.mlx.attention import attention
 from puna.backends.mlx.ops import FUNCTIONS, PLAIN
 from puna.backends.mlx.recurrent import causal_conv1d, recurrence
-from puna.backends.mlx.step import Step
 from puna.backends.mlx.values import State, values_of
 from puna.backends.mlx.weights import Weights
-from puna.backends.walk import Walk
+from puna.backends.walk import Step, Walk
 from puna.errors import BackendError
 from puna.graph.tensor import Dim, concrete
 from puna.graph.tensor import Tensor as Node
@@ -26,8 +25,6 @@ WHOLE: dict[str, Run] = {"attention": attention, "causal_conv1d": causal_conv1d,
 """Ops that look at a whole run: called with it and their node."""
 STATED = ("write", "take", "dequantize")
 """Other ops that take a state as it is."""
-ROWS = {"take": (0, 1), "embedding": (1, 0)}
-"""Ops that look rows up: which input has them, and which one names them."""
 
 
 class Program:
@@ -107,14 +104,6 @@ def function_of(node: Node) -> Run:
     function = partial(FUNCTIONS[node.op], **attrs)
     if any(isinstance(d, Dim) for d in attrs.get("shape", ())):
         return lambda step, x: FUNCTIONS[node.op](x, shape=concrete(node.shape, step.sizes))
-    if node.op in ROWS:
-        return partial(_looked_up, function, node)
     if node.op not in STATED and any(s.op in ("state", "write") for s in node.sources):
         return lambda step, *values: function(*(v.values() if isinstance(v, State) else v for v in values))
     return lambda step, *values: function(*values)
-
-
-def _looked_up(function: Run, node: Node, step: Step, *values: Any) -> Any:
-    rows, index = ROWS[node.op]
-    step.require_below(node.inputs[index], values[rows].shape[0], node)
-    return function(*values)

@@ -8,8 +8,8 @@ import mlx.core as mx
 import numpy as np
 
 from puna.backends import batches
-from puna.backends.mlx.step import Step
 from puna.backends.mlx.values import Array, State
+from puna.backends.walk import Step
 from puna.graph.tensor import Tensor as Node
 
 

@@ -12,32 +12,28 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
+from puna.backends import batches
 from puna.backends.torch.blocks import Tensor
 from puna.backends.torch.step import Step
 from puna.backends.torch.values import State, values_of
-from puna.errors import BackendError
 from puna.graph.tensor import Tensor as Node
 
-Array = NDArray[Any]
 PLACES = ("causal", "window", "chunk", "block_size")
 """Attributes that say which places a token reads."""
 
 
 class Group:
-    """Rows (B, L) of the batch that read (B, P) places each; a token reads those from `start` below `end`."""
+    """A group of rows (B, L) that read (B, P) places each, on the device."""
 
-    def __init__(self, step: Step, rows: Array, places: Array, slots: Array, start: Array, end: Array) -> None:
-        self.rows, self.size = step.index(rows.reshape(-1)), (*rows.shape, places.shape[1])
-        flat = slots.reshape(-1)
-        self.least, self.most = int(flat.min()), int(flat.max())
+    def __init__(self, step: Step, group: batches.Group) -> None:
+        self.rows, self.size = step.index(group.rows.reshape(-1)), (*group.rows.shape, group.places.shape[1])
+        flat = group.slots.reshape(-1)
         self.first = int(flat[0]) if np.array_equal(flat, np.arange(flat[0], flat[0] + len(flat))) else None
         self.slots = None if self.first is not None else step.index(flat)
-        self.places = step.index(places)
-        near = places[:, None, :]
-        allowed = (near >= start[:, :, None]) & (near < end[:, :, None])
-        self.mask = None if allowed.all() else torch.tensor(allowed, device=step.device)[:, None, None]  # B 1 1 L P
+        self.places = step.index(group.places)
+        allowed = group.allowed
+        self.mask = None if allowed is None else torch.tensor(allowed, device=step.device)[:, None, None]  # B 1 1 L P
 
     def read(self, state: State) -> Tensor:
         """Keys or values of the places: (B, K, P, D)."""
@@ -46,56 +42,9 @@ class Group:
         return found.reshape(b, p, *found.shape[1:]).permute(0, 2, 1, 3)
 
 
-def groups(
-    step: Step, arrays: tuple[Array, Array, Array, Array], attrs: Mapping[str, Any], capacity: int
-) -> list[Group]:
-    """The groups of a run, given positions, sequence, table and lengths, over states of so many slots."""
-    positions, sequence, table, lengths = arrays
-    if len(sequence) and not 0 <= sequence.min() <= sequence.max() < len(table):
-        raise BackendError(f"backend 'torch': attention: a token of sequence {sequence.max()}; there are {len(table)}")
-    start, end = reach(positions, lengths[sequence], attrs)
-    block = attrs["block_size"]
-    if len(sequence) and end.max() > table.shape[1] * block:
-        raise BackendError(
-            f"backend 'torch': attention: position {end.max() - 1}; a table has {table.shape[1] * block}"
-        )
-    numbers, counts = np.unique(sequence, return_counts=True)
-    single = np.isin(sequence, numbers[counts == 1])
-    rows = [np.flatnonzero(single)[:, None]] if single.any() else []
-    rows += [np.flatnonzero(sequence == s)[None] for s in numbers[counts > 1]]
-    made = [_group(step, each, start[each], end[each], table[sequence[each[:, 0]]], block) for each in rows]
-    if any(group.least < 0 or group.most >= capacity for group in made):
-        raise BackendError(
-            f"backend 'torch': attention: a table names a block beyond the {capacity // block} that there are"
-        )
-    return made
-
-
-def reach(positions: Array, lengths: Array, attrs: Mapping[str, Any]) -> tuple[Array, Array]:
-    """The first place that each token reads, and the one behind the last."""
-    window, chunk = attrs["window"], attrs.get("chunk", 0)
-    start, end = np.zeros_like(positions), lengths
-    if attrs["causal"]:
-        end = np.minimum(end, positions + 1)
-    if window:
-        start, end = np.maximum(0, positions - window + 1), np.minimum(end, positions + window)
-    if chunk:
-        first = positions // chunk * chunk
-        start, end = np.maximum(start, first), np.minimum(end, first + chunk)
-    return start, end
-
-
-def _group(step: Step, rows: Array, start: Array, end: Array, table: Array, block: int) -> Group:
-    """Of rows (B, L) whose sequences' blocks are `table` (B, blocks)."""
-    low = start.min(1)
-    count = max(1, int((end.max(1) - low).max()))
-    if step.device.type != "cpu":  # few different sizes: a device's memory is then used again
-        count = 1 << (count - 1).bit_length()
-    places = low[:, None] + np.arange(count)
-    inside = np.minimum(places, table.shape[1] * block - 1)
-    slots = np.take_along_axis(table, inside // block, 1) * block + inside % block
-    slots = np.where(places < end.max(1)[:, None], slots, slots[:, :1])
-    return Group(step, rows, places, slots, start, end)
+def powers(count: int) -> int:
+    """Few different sizes, so that a device's memory is used again."""
+    return 1 << (count - 1).bit_length()
 
 
 def attention(
@@ -109,7 +58,8 @@ def attention(
 
     def plan() -> list[Group]:
         arrays = [step.on_host(n, value) for n, value in zip(given, values, strict=True)]
-        return groups(step, tuple(arrays), node.attrs, k.shape[0])  # type: ignore[arg-type]  # four of them
+        room = {} if step.device.type == "cpu" else {"room": powers}
+        return [Group(step, group) for group in batches.groups(arrays, node.attrs, k.shape[0], **room)]
 
     found = step.once(key, plan)
     out = q.new_zeros((*q.shape[:2], v.shape[2]))

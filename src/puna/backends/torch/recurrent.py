@@ -6,31 +6,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from puna.backends import batches
 from puna.backends.torch.blocks import Tensor
 from puna.backends.torch.step import Step
 from puna.backends.torch.values import State
-from puna.errors import BackendError
 from puna.graph.tensor import Tensor as Node
-
-Array = NDArray[Any]
 
 
 class Memories:
     """The sequences of a run that have tokens, those with most first, and where they have their memory."""
 
-    def __init__(self, step: Step, sequence: Array, before: Array, after: Array, slots: int) -> None:
-        numbers, first, counts = np.unique(sequence, return_index=True, return_counts=True)
-        if len(numbers) and not 0 <= numbers[0] <= numbers[-1] < len(before):
-            raise BackendError(f"backend 'torch': a token of sequence {numbers[-1]}; there are {len(before)}")
-        order = np.argsort(-counts, kind="stable")
-        self.first, self.counts = first[order], counts[order]
-        source, target = before[numbers[order]], after[numbers[order]]
-        if len(numbers) and (max(source.max(), target.max()) >= slots or target.min() < 0):
-            raise BackendError(f"backend 'torch': memory {max(source.max(), target.max())} of a state with {slots}")
-        self._source, self._target = step.index(np.maximum(source, 0)), step.index(target)
-        self._fresh = torch.tensor(source < 0, device=step.device)
+    def __init__(self, step: Step, found: batches.Memories) -> None:
+        self.first, self.counts = found.first, found.counts
+        self._source, self._target = step.index(np.maximum(found.source, 0)), step.index(found.target)
+        self._fresh = torch.tensor(found.source < 0, device=step.device)
 
     def read(self, state: State) -> Tensor:
         """What each goes on from; zeros for one that is new."""
@@ -49,7 +39,7 @@ def memories(step: Step, node: Node, state: State, places: tuple[Tensor, Tensor,
 
     def plan() -> Memories:
         sequence, before, after = (step.on_host(n, value) for n, value in zip(nodes, places, strict=True))
-        return Memories(step, sequence, before, after, state.shape[0])
+        return Memories(step, batches.memories(sequence, before, after, state.shape[0]))
 
     return step.once(("memories", *map(id, nodes), state.shape[0]), plan)
 
