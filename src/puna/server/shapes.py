@@ -199,6 +199,16 @@ class ResponseAnswer(Struct):
     output: list[Json]
 
 
+class ItemsAnswer(Struct):
+    """A page of what led to a response."""
+
+    object: str
+    data: list[Json]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
 class DeletedAnswer(Struct):
     """What was deleted."""
 
@@ -309,6 +319,7 @@ SHAPES: dict[str, Shape] = {
     "GET /v1/models/{model}": Shape(ModelAnswer),
     "POST /v1/responses": Shape(ResponseAnswer, (SSE,)),
     "GET /v1/responses/{response}": Shape(ResponseAnswer),
+    "GET /v1/responses/{response}/input_items": Shape(ItemsAnswer),
     "DELETE /v1/responses/{response}": Shape(DeletedAnswer),
     "POST /v1/messages": Shape(MessageAnswer, (SSE,)),
     "POST /v1/messages/count_tokens": Shape(CountAnswer),
