@@ -16,6 +16,8 @@ from puna.formats import write_gguf
 HIDDEN, CONTEXT = 64, 4096
 BYTES = 256
 END = BYTES
+ARGUMENTS = '"arguments": '
+"""The piece of a script behind which the arguments of a call come."""
 TEMPLATE = """{%- if tools %}<|im_start|>system
 # Tools
 
@@ -58,6 +60,8 @@ def write_scripted(path: Path, script: Sequence[str], told: Sequence[str]) -> Pa
     first, last = END + 1, END + len(pieces)
     leads = dict.fromkeys(range(len(tokens)), first) | {len(tokens) - 1: first + len(script)}
     leads |= {token: token + 1 for token in range(first, last)} | {first + len(script) - 1: END, last: END}
+    if ARGUMENTS in script:  # a grammar puts what must come before and behind them, byte by byte
+        leads |= {ord(" "): first + script.index(ARGUMENTS) + 1, ord(">"): END}
     embedding = np.zeros((len(tokens), HIDDEN), np.float32)
     output = np.zeros_like(embedding)
     for token, after in leads.items():  # the direction of a token is the one of what follows it
