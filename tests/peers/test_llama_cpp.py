@@ -163,7 +163,7 @@ def test_embeddings_are_the_same(mode: str, kind: str, tmp_path: Path) -> None:
     peer = peer_of(path, embedding=True)
     texts = ["w5 w6 w7", "a b zebra", "w100 w101 w102 w103 word", "the quick brown fox w9 jumps over"]
     theirs = np.array([peer.embed(text, normalize=True) for text in texts])
-    assert distance(puna.load(path, backend="numpy").embed(texts), theirs) < TYPES[kind]
+    assert distance(puna.load(path, backend="numpy").embed(texts, normalize=True), theirs) < TYPES[kind]
 
 
 SENTENCES = ["a text that has more tokens than the windows of these models reach, here, there and everywhere", "w5 a"]
