@@ -83,6 +83,10 @@ test-mlx: $(VENV)/.mlx $(VENV)/.native ## Test the MLX backend (on another devic
 	PUNA_TEST_BACKENDS=mlx$(DEVICE) $(BIN)/python -m pytest -m "not peer and not reference and not clients" \
 	    tests/conformance tests/arch tests/golden tests/backends/mlx $(PYTEST)
 
+test-onnx: $(VENV)/.onnx $(VENV)/.native ## Test the ONNX backend (on another device: DEVICE=:cuda)
+	PUNA_TEST_BACKENDS=onnx$(DEVICE) $(BIN)/python -m pytest -m "not peer and not reference and not clients" \
+	    tests/conformance tests/arch tests/golden tests/backends/onnx $(PYTEST)
+
 test-peers: $(VENV)/.peers $(VENV)/.native ## Compare with other programs and real models (downloads)
 	$(BIN)/python -m pytest -m peer $(PYTEST)
 
@@ -187,6 +191,11 @@ $(VENV)/.mlx: pyproject.toml | $(BIN)/python
 	$(install)
 	$(installed) $(VENV)/.test
 
+$(VENV)/.onnx: EXTRAS = [onnx,test]
+$(VENV)/.onnx: pyproject.toml | $(BIN)/python
+	$(install)
+	$(installed) $(VENV)/.test
+
 # Without a compiler Puna runs on numpy. With one, a source that does not compile is an error, except for `make run`.
 $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
 	@mkdir -p build && echo 'Compiling the native CPU backend, which takes minutes the first time (build/native.log)'
@@ -201,4 +210,4 @@ $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
 	    [ -n '$(NATIVE_OPTIONAL)' ] || ! command -v "$${CXX:-c++}" >/dev/null; \
 	fi
 
-.PHONY: help run dev test test-emulated emulators test-arm test-old-cpu test-torch test-mlx test-reference test-peers test-clients sanitize lint bench wheel native clean
+.PHONY: help run dev test test-emulated emulators test-arm test-old-cpu test-torch test-mlx test-onnx test-reference test-peers test-clients sanitize lint bench wheel native clean

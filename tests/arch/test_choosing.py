@@ -72,7 +72,7 @@ def test_each_of_a_batch_has_its_own_adapters(case: str, backend: str, opened: O
         result = np.concatenate(pieces)
         if not chosen:
             assert close(result, without)
-            assert backend == "numpy" or np.array_equal(result, without)
+            assert not backend.startswith("cpu") or np.array_equal(result, without)
             continue
         alone = with_changes(model, backend, [(adapters[number - 1], factor) for number, factor in chosen])
         want = alone.step([Part(ids, 0, blocks_of(1), 0)], [*range(len(ids))]).copy()

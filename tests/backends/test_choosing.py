@@ -24,7 +24,7 @@ def abacus(monkeypatch):
     monkeypatch.setitem(sys.modules, "abacus", module)
     module.__spec__ = object()
     monkeypatch.setitem(backends.MODULES, "abacus", "abacus")
-    monkeypatch.setitem(backends.LIBRARIES, "abacus", "abacus")
+    monkeypatch.setitem(backends.LIBRARIES, "abacus", ("abacus",))
     monkeypatch.setattr(choosing, "ACCELERATED", ("abacus",))
 
 
@@ -45,7 +45,7 @@ def test_numpy_has_no_devices():
 
 def test_a_library_that_is_missing_is_an_error_with_the_way_to_install_it(monkeypatch):
     monkeypatch.setitem(backends.MODULES, "abacus", "puna_no_such_library.backend")
-    monkeypatch.setitem(backends.LIBRARIES, "abacus", "puna_no_such_library")
+    monkeypatch.setitem(backends.LIBRARIES, "abacus", ("puna_no_such_library",))
     with pytest.raises(BackendError, match=r"not installed; pip install 'puna\[abacus\]'"):
         open_backend("abacus:1")
 
@@ -66,7 +66,7 @@ def test_auto_passes_over_an_accelerator_without_room_and_says_so(abacus):
 
 def test_a_driver_without_a_backend_for_it_is_said_with_the_way_to_install_one(monkeypatch):
     monkeypatch.setattr(choosing, "ACCELERATED", ("abacus",))
-    monkeypatch.setitem(backends.LIBRARIES, "abacus", "puna_no_such_library")
+    monkeypatch.setitem(backends.LIBRARIES, "abacus", ("puna_no_such_library",))
     name, why = choose(lambda: 1, lambda: "a driver")
     assert (name, why) == (
         "cpu",

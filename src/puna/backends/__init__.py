@@ -17,6 +17,7 @@ MODULES = {
     "cpu": "puna.backends.cpu",
     "torch": "puna.backends.torch",
     "mlx": "puna.backends.mlx",
+    "onnx": "puna.backends.onnx",
 }
 """Module of each backend.
 
@@ -24,8 +25,8 @@ It has functions `open_backend(threads, device) -> Backend`, the device "" where
 `devices() -> Sequence[Device]`; those of `ALONE` have neither device nor `devices`.
 """
 
-LIBRARIES = {"torch": "torch", "mlx": "mlx"}
-"""The package that a backend does not go without; `pip install 'puna[<backend>]'` brings it."""
+LIBRARIES = {"torch": ("torch",), "mlx": ("mlx",), "onnx": ("onnx", "onnxruntime")}
+"""The packages that a backend does not go without; `pip install 'puna[<backend>]'` brings them."""
 
 ALONE = ("numpy", "null")
 """Backends with one device, which has no name."""
@@ -71,9 +72,10 @@ def module_of(name: str) -> ModuleType:
     except ImportError as error:
         if name == "cpu" and error.name == "puna.backends.cpu._native":
             raise BackendError(NOT_BUILT) from error
-        if error.name is not None and error.name.split(".")[0] == LIBRARIES.get(name):
+        missing = (error.name or "").split(".")[0]
+        if missing in LIBRARIES.get(name, ()):
             raise BackendError(
-                f"backend '{name}': the package '{LIBRARIES[name]}' is not installed; pip install 'puna[{name}]'"
+                f"backend '{name}': the package '{missing}' is not installed; pip install 'puna[{name}]'"
             ) from error
         raise
 

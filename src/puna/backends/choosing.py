@@ -29,7 +29,7 @@ def choose(needs: Callable[[], int], sign: Callable[[], str] = sign_of_accelerat
     found = sign()
     if not found:
         return _processor("no accelerator on this machine")
-    installed = [name for name in ACCELERATED if find_spec(LIBRARIES[name]) is not None]
+    installed = [name for name in ACCELERATED if all(map(find_spec, LIBRARIES[name]))]
     if not installed:
         ways = " or ".join(f"pip install 'puna[{name}]'" for name in ACCELERATED)
         return _processor(f"there is {found}, but no backend for it is installed: {ways}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-BACKENDS = ("auto", "cpu", "torch", "mlx", "numpy")
+BACKENDS = ("auto", "cpu", "torch", "mlx", "onnx", "numpy")
 
 Command = Callable[..., Any]
 

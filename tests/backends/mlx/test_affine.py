@@ -5,17 +5,16 @@ import numpy as np
 import pytest
 
 from puna import quants
-from puna.backends.mlx.affine import GROUP, TYPES, packed
-from puna.backends.mlx.values import Affine
+from puna.backends.mlx.values import CODED, GROUP, Affine, packed
 from puna.dtypes import DTYPES
 
 
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("name", CODED)
 def test_codes_stand_for_the_values_that_quants_reads_to_the_bit(name):
     values = np.random.default_rng(5).standard_normal((6, 512)).astype(np.float32)
     raw = quants.quantize(values, name)
     expected = quants.dequantize(raw, name, values.shape)
-    codes, scales, biases = TYPES[name][1](raw.reshape(-1, DTYPES[name].block_bytes))
+    codes, scales, biases = CODED[name].read(raw.reshape(-1, DTYPES[name].block_bytes))
     found = codes.reshape(-1, GROUP) * scales[:, None] + biases[:, None]
     np.testing.assert_array_equal(found.reshape(values.shape), expected)
     with mx.stream(mx.cpu):

@@ -12,10 +12,26 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from puna.backends.mlx.affine import GROUP, TYPES, packed
+from puna.backends.affine import TYPES, Codes
 from puna.dtypes import DType
 
 Array: TypeAlias = mx.array
+
+GROUP = 32
+CODED = {name: coded for name, coded in TYPES.items() if coded.group == GROUP}
+"""Types that MLX multiplies by: its groups have 32 codes at least."""
+
+
+def packed(codes: Codes, bits: int) -> NDArray[np.uint32]:
+    """Codes (rows, columns) as MLX packs them, a little-endian stream of bits: (rows, columns * bits / 32)."""
+    if bits == 8:
+        stream = np.ascontiguousarray(codes)
+    elif bits == 4:
+        stream = np.ascontiguousarray(codes[:, 0::2] | codes[:, 1::2] << 4)
+    else:
+        each = np.unpackbits(codes[:, :, None], axis=2, count=bits, bitorder="little")
+        stream = np.packbits(each.reshape(len(codes), -1), axis=1, bitorder="little")
+    return stream.view("<u4")
 
 
 class Affine:
@@ -23,8 +39,8 @@ class Affine:
 
     def __init__(self, raw: NDArray[np.uint8], dtype: DType, shape: tuple[int, ...]) -> None:
         self.shape = shape
-        self.bits, read = TYPES[dtype.name]
-        codes, scales, biases = read(np.ascontiguousarray(raw).reshape(-1, dtype.block_bytes))
+        self.bits = CODED[dtype.name].bits
+        codes, scales, biases = CODED[dtype.name].read(np.ascontiguousarray(raw).reshape(-1, dtype.block_bytes))
         *lead, columns = shape
         self.codes = mx.array(packed(codes.reshape(-1, columns), self.bits)).reshape(*lead, -1)
         self.scales, self.biases = (mx.array(x).reshape(*lead, columns // GROUP) for x in (scales, biases))

@@ -12,9 +12,8 @@ import mlx.core as mx
 import numpy as np
 
 from puna.backends.base import Progress
-from puna.backends.mlx.affine import GROUP, TYPES
 from puna.backends.mlx.hardware import require
-from puna.backends.mlx.values import Affine, Weight
+from puna.backends.mlx.values import CODED, GROUP, Affine, Weight
 from puna.dtypes import I32, Stored
 from puna.errors import BackendError
 from puna.graph.tensor import Tensor as Node
@@ -78,7 +77,7 @@ class Weights:
     def _size(self, stored: Stored) -> int:
         """Bytes that it will take."""
         count, name = prod(stored.shape), stored.dtype.name
-        return count * (TYPES[name][0] + 64 // GROUP) // 8 if name in TYPES else count * self._type(stored).size
+        return count * (CODED[name].bits + 64 // GROUP) // 8 if name in CODED else count * self._type(stored).size
 
     def _type(self, stored: Stored) -> mx.Dtype:
         if stored.dtype is I32:
@@ -87,7 +86,7 @@ class Weights:
 
     def _loaded(self, stored: Stored) -> Weight:
         shape = tuple(stored.shape)
-        if stored.dtype.name in TYPES and len(shape) > 1:
+        if stored.dtype.name in CODED and len(shape) > 1:
             value: Weight = Affine(np.asarray(stored.raw).view(np.uint8), stored.dtype, shape)
             mx.eval(value.codes, value.scales, value.biases)
             return value
