@@ -9,7 +9,7 @@ import pytest
 
 from cli.tiny import metadata
 from golden.checkpoints import alphabet
-from puna.answering import Answering
+from puna.answering import Answering, Words
 from puna.calling import Calls, calls_of
 from puna.engine.engine import Engine
 from puna.engine.runner import Limits
@@ -127,7 +127,7 @@ def answering(tokens, seed, begins):
         context_length=8192, reads=False, hparams=SimpleNamespace(context_length=8192), engine=engine,
         prepare=lambda: None, chosen=lambda adapters: (), load_seconds=0.0,
     )  # fmt: skip
-    return Answering(runtime, tokenizer)
+    return Answering(runtime, tokenizer, Words(lambda: tokenizer))
 
 
 def answered(format, calls, *, special=True, seed=0, begins="", form=None, limit=3000):

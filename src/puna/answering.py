@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from puna.errors import PromptTooLong, RequestError
@@ -21,12 +21,30 @@ if TYPE_CHECKING:
     from puna.tokenizer import Tokenizer
 
 
+class Words:
+    """What grammars need of a tokenizer, made when it is first wanted, once for all models that have the tokenizer."""
+
+    def __init__(self, tokenizer: Callable[[], Tokenizer]) -> None:
+        self._tokenizer = tokenizer
+        self._making = threading.Lock()
+        self._made: Vocabulary | None = None
+
+    def __call__(self) -> Vocabulary:
+        """It; RequestError where the tokenizer has no end of an answer. Several threads may ask."""
+        from puna.engine.constrain import Vocabulary
+
+        with self._making:
+            self._made = self._made or Vocabulary(self._tokenizer())
+            return self._made
+
+
 class Answering:
     """Answers prompts. Several threads may ask."""
 
-    def __init__(self, runtime: Runtime, tokenizer: Tokenizer) -> None:
+    def __init__(self, runtime: Runtime, tokenizer: Tokenizer, words: Words) -> None:
         self._runtime = runtime
         self._tokenizer = tokenizer
+        self._words = words
         self._answered = False
 
     def answer(
@@ -49,12 +67,6 @@ class Answering:
         chosen = runtime.chosen(adapters)
         return Answer(lambda begun: self._chunks(tokens, options, parser, constraint, one_call, chosen, begun))
 
-    @cached_property
-    def _words(self) -> Vocabulary:
-        from puna.engine.constrain import Vocabulary
-
-        return Vocabulary(self._tokenizer)
-
     def _constraint(self, format: Any, parser: Parser | None, calls: Calls | None) -> Constraint | None:
         """What an answer is held to, behind whatever the model thinks first."""
         free = format is None or format == ""
@@ -65,14 +77,15 @@ class Answering:
         from puna.engine.constrain import Constraint, grammar_of, led_by
 
         content = "" if free or (calls and calls.forced) else grammar_of(format)
+        words = self._words()
         if parser is None:
-            return Constraint(self._words, content)
-        heads = self._words.written(parser.format.heads)
+            return Constraint(words, content)
+        heads = words.written(parser.format.heads)
         answer = f"answer: {heads} @answer\n"
         if calls:
-            answer = answer_rules(calls, parser.format, self._words, "@answer" if content else "")
+            answer = answer_rules(calls, parser.format, words, "@answer" if content else "")
         lead = self._lead(parser).replace("@answer", "answer")
-        return Constraint(self._words, led_by(lead + answer, content))
+        return Constraint(words, led_by(lead + answer, content))
 
     def _lead(self, parser: Parser) -> str:
         """Rules of how an answer leads to its `@answer`."""
@@ -80,7 +93,7 @@ class Answering:
 
         if parser.format.rules or not (tags := parser.format.thinking):
             return parser.format.rules or "start: @answer\n"
-        return thought_first(self._words, tags, begun=parser.thinking)
+        return thought_first(self._words(), tags, begun=parser.thinking)
 
     def _chunks(
         self,

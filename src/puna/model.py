@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puna.answering import Answering
+from puna.answering import Answering, Words
 from puna.arguments import require_types
 from puna.encoding import Encoding
 from puna.errors import ModelError, PromptTooLong, RequestError, TemplateError
@@ -89,6 +89,7 @@ class Model:
         self._runtime = Runtime(
             opened, backend=backend, context_length=context_length, kv_type=kv_type, threads=threads
         )
+        self._words = Words(lambda: self.tokenizer)
 
     def __repr__(self) -> str:
         name = self.metadata.get("general.name") or self.opened.source.name
@@ -149,6 +150,14 @@ class Model:
         them. `progress` is called with bytes taken in and bytes in all by who waits.
         """
         self._runtime.prepare(progress, wait=wait)
+
+    def prepare_formats(self) -> None:
+        """Make now what answers that match a format need of the vocabulary, rather than when one is first asked for.
+
+        RequestError where the model can give none.
+        """
+        self._check_generates()
+        self._words()
 
     @property
     def own_adapters(self) -> list[str]:
@@ -466,7 +475,7 @@ class Model:
 
     @cached_property
     def _answering(self) -> Answering:
-        return Answering(self._runtime, self.tokenizer)
+        return Answering(self._runtime, self.tokenizer, self._words)
 
 
 def factors_of(adapters: Chosen) -> dict[str, float]:

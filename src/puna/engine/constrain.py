@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from puna.errors import RequestError
 from puna.tokenizer import Tokenizer
+from puna.tokenizer.spelling import spellings
 from puna.tokenizer.vocabulary import TokenType
 
 F32 = NDArray[np.float32]
@@ -32,7 +33,7 @@ class Vocabulary:
         self.ends = sorted(tokenizer.stop_ids)
         if not self.ends:
             raise RequestError("format: the model has no token that ends an answer, so none can be held to a grammar")
-        self._special = {tokenizer.tokens[i]: i for i in _special(tokenizer)}
+        self._special = {tokenizer.tokens[i]: i for i in tokenizer.vocabulary.of_type(*SPECIAL)}
         self.library = LLTokenizer(TokenizerWrapper(_Words(tokenizer)), eos_token=self.ends)
 
     def is_special(self, tag: str) -> bool:
@@ -72,21 +73,15 @@ class Vocabulary:
         )
 
 
-def _special(tokenizer: Tokenizer) -> list[int]:
-    return [i for i in range(tokenizer.vocab_size) if tokenizer.token_type(i) in SPECIAL]
-
-
 class _Words:
     """What `llguidance` asks of a tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        ids = range(tokenizer.vocab_size)
         self._tokenizer = tokenizer
         self.eos_token_id = min(tokenizer.stop_ids)
         self.bos_token_id = tokenizer.bos_id
-        self.special_token_ids = _special(tokenizer)
-        special = set(self.special_token_ids)
-        self.tokens = [tokenizer.tokens[i].encode() if i in special else tokenizer.bytes_of(i) for i in ids]
+        self.special_token_ids = tokenizer.vocabulary.of_type(*SPECIAL)
+        self.tokens = spellings(tokenizer)
 
     def __call__(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, special=False)

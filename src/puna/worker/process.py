@@ -10,10 +10,12 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
-from puna.errors import RequestError
+from puna.errors import PunaError, RequestError
 from puna.worker import tasks
 from puna.worker.answers import Answers, failed
 from puna.worker.protocol import (
@@ -41,6 +43,8 @@ PREPARING = 2
 """Prompts that are made at once; more would keep the answers under way from going on."""
 SWITCH_SECONDS = 0.5e-3
 """How long one thread may keep the others waiting."""
+QUIET_SECONDS = 0.25
+"""Without a job for so long, there is time for what may be of use later, which keeps other threads waiting."""
 
 
 class Worker:
@@ -56,11 +60,13 @@ class Worker:
         self._preparing = threading.Semaphore(PREPARING)
         self._lock = threading.Lock()
         self._cancelled: dict[int, Callable[[], None] | None] = {}  # of jobs under way: how to end each
+        self._begun = 0  # jobs so far
 
     def begin(self, job: Job) -> None:
         """Start a job in a thread of its own."""
         with self._lock:
             self._cancelled[job.number] = None
+            self._begun += 1
         threading.Thread(target=self._run, args=(job,), name=f"job {job.number}", daemon=True).start()
 
     def cancel(self, number: int) -> None:
@@ -69,6 +75,15 @@ class Worker:
             end = self._cancelled.pop(number, None)
         if end:
             end()
+
+    def prepare_formats(self, quiet: float = QUIET_SECONDS) -> None:
+        """Once nothing was under way for `quiet` seconds, make what the first answer in a format would wait for."""
+        begun = -1
+        while self._cancelled or begun != self._begun:
+            begun = self._begun
+            time.sleep(quiet)
+        with suppress(PunaError):  # who asks for a format is told why there is none
+            self._variants.find(None).prepare_formats()
 
     def _run(self, job: Job) -> None:
         try:
@@ -121,7 +136,9 @@ def main() -> None:
         write([failed(0, error)])
         return
     write([Ready(model.context_length, model.encoder, model.backend_choice)])
-    serve(source, Worker(model, write))
+    worker = Worker(model, write)
+    threading.Thread(target=worker.prepare_formats, name="formats", daemon=True).start()
+    serve(source, worker)
     os._exit(0)  # threads may be in the middle of a step
 
 
