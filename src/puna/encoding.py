@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from puna.tokenizer import Tokenizer
 
 F32 = NDArray[np.float32]
+TOGETHER = 64
+"""Prompts that a decoder judges at once: as many rows of a vocabulary are in memory."""
 
 
 class Encoding:
@@ -83,13 +85,18 @@ class Encoding:
         if not given.tokens:
             return np.empty(0, np.float32)
         if not self._runtime.ranks:
-            ids, engine = answers(self._tokenizer), self._runtime.engine
-            logits = (engine.forward(prompt, last=True)[0, ids] for prompt in given.tokens)
-            return np.array([chance_of_yes(row) for row in logits], np.float32)
+            return self._judged(given.tokens)
         tensors, activation = self._runtime.opened.tensors, f"{self._runtime.arch.name}.classifier.activation"
         rows = tensors["token_types.weight"].shape[0] if "token_types.weight" in tensors else 1
         scores = self._runtime.embedder.embed(given.tokens, given.types if rows > 1 else [])
         return scores_of(scores, str(self._runtime.opened.metadata.get(activation) or ""))
+
+    def _judged(self, prompts: list[list[int]]) -> F32:
+        """How probable it is that a decoder says yes to each of several prompts, which begin alike."""
+        ids, engine = answers(self._tokenizer), self._runtime.engine
+        starts = range(0, len(prompts), TOGETHER)
+        logits = (row[ids] for at in starts for row in engine.following(prompts[at : at + TOGETHER]))
+        return np.array([chance_of_yes(row) for row in logits], np.float32)
 
     def _check_judges(self) -> None:
         self._runtime.check_reads_nothing("rerank")

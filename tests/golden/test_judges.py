@@ -53,6 +53,31 @@ def test_another_pooling_or_instruction_is_far_from_the_record(tmp_path: Path) -
     assert np.abs(model.rerank(QUERY, DOCUMENTS, instruction="other") - np.array(SAID["scores"])).max() > 1e-3
 
 
+def test_documents_are_judged_beside_each_other_and_what_their_prompts_begin_with_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = puna.load(judges.write_judge(tmp_path / "j"), backend="numpy", kv_type="f32")
+    documents = [f"{document} {i}" for i in range(5) for document in DOCUMENTS]
+    alone = [float(model.rerank(QUERY, [each], instruction=INSTRUCTION)[0]) for each in documents]
+    model = puna.load(tmp_path / "j", backend="numpy", kv_type="f32")
+    runner, read = model._runtime.engine.runner, list[int]()
+    step = runner.step
+    monkeypatch.setattr(runner, "step", lambda parts, outputs: [read.append(len(parts)), step(parts, outputs)][1])
+    assert model.rerank(QUERY, documents, instruction=INSTRUCTION) == pytest.approx(alone, abs=1e-5)
+    assert len(read) < len(documents) / 2
+    assert max(read) > 2
+
+
+def test_a_document_that_fills_the_context_is_judged(tmp_path: Path) -> None:
+    model = puna.load(judges.write_judge(tmp_path / "j"), backend="numpy", kv_type="f32")
+    (long,) = model.encoding.pairs(QUERY, ["word " * 4 * model.context_length], INSTRUCTION, truncate=True).tokens
+    assert len(long) == model.context_length
+    logits = model.logits(long)[-1]
+    no, yes = (model.tokenizer.encode(each, special=False)[0] for each in ("no", "yes"))
+    (score,) = model.rerank(QUERY, ["word " * 4 * model.context_length], instruction=INSTRUCTION, truncate=True)
+    assert score == pytest.approx(1 / (1 + np.exp(float(logits[no]) - float(logits[yes]))), abs=1e-6)
+
+
 @pytest.mark.reference
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_both_say_today_what_is_on_record(backend: str, tmp_path: Path) -> None:
