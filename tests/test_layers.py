@@ -19,7 +19,7 @@ _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 # Modules: a model as its user holds it, where both roads meet.
 _MODEL = "rendering verifying model answering calling deciding encoding prompting reranking embedding runtime facts "
-_MODEL += "opened generation"
+_MODEL += "opened generation exporting"
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server worker bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
@@ -28,6 +28,7 @@ LAYERS = {
     "bench": f"runtime opened engine {_RUN} {_FILES}",  # token ids: no text
     "parsing": f"rendering model template {_FILES}",
     "rendering": f"model opened store template {_FILES}",
+    "exporting": f"runtime opened engine {_RUN} {_FILES}",
     "verifying": f"opened create store {_FILES}",
     "model": f"answering calling deciding encoding runtime prompting reranking opened generation {_ROADS} {_RUN} "
     f"{_FILES}",
@@ -65,7 +66,7 @@ LAYERS = {
 # Where each library outside the standard library may be imported. `puna.backends` holds one module per library.
 _ARRAYS = (
     "reranking deciding encoding model opened create engine store tokenizer media formats nn cache backends graph "
-    "quants dtypes"
+    "quants dtypes exporting"
 )
 LIBRARIES = {
     "click": "cli",
@@ -79,7 +80,7 @@ LIBRARIES = {
     "llguidance": "engine",
     "msgspec": "cli server worker",
     "numpy": f"server bench {_ARRAYS}",
-    "onnx": "backends",
+    "onnx": "backends exporting",
     "onnxruntime": "backends",
     "prometheus_client": "server",
     "prompt_toolkit": "cli",

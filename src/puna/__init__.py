@@ -29,6 +29,7 @@ __all__ = [
     "create",
     "dequantize",
     "errors",
+    "export",
     "load",
     "open_gguf",
     "parse_modelfile",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from puna.create.modelfile import Modelfile, parse_modelfile
     from puna.create.verify import Verification
     from puna.errors import PunaError
+    from puna.exporting import export
     from puna.formats.gguf import GGUF, open_gguf
     from puna.generation import Chunk
     from puna.model import Model, load
@@ -76,6 +78,7 @@ else:
         "create": "create",
         "dequantize": "quants",
         "errors": "errors",
+        "export": "exporting",
         "load": "model",
         "open_gguf": "formats.gguf",
         "parse_modelfile": "create.modelfile",

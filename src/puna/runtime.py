@@ -153,7 +153,7 @@ class Runtime:
         if self._backend_name != "auto":
             _ = self.backend
         if self.opened.adapters:
-            _ = self._grafted
+            _ = self.grafted
         _ = self.opened.draft and self.draft
 
     def prepare(self, progress: Progress | None = None, *, wait: bool = True) -> None:
@@ -197,10 +197,11 @@ class Runtime:
 
     @cached_property
     def _weights(self) -> Weights:
-        return self.backend.load(self._grafted.weights, self._progress)
+        return self.backend.load(self.grafted.weights, self._progress)
 
     @cached_property
-    def _grafted(self) -> Grafted:
+    def grafted(self) -> Grafted:
+        """The tensors and the weights, and what adapters change of them."""
         from puna.engine.adapters import graft
 
         if not self.opened.adapters:
@@ -317,7 +318,7 @@ class Runtime:
     def _compiled(self, size: Limits, **options: Any) -> Runner:
         from puna.engine.runner import Runner
 
-        grafted = self._grafted
+        grafted = self.grafted
         parts = (self.arch, self.hparams, grafted.tensors, self.backend, self._weights, size)
         with self._naming_source():
             kept = "f32" if options.get("hidden") else self._kv_type  # vectors are exact, and nothing of it is kept
@@ -394,7 +395,7 @@ class Runtime:
     def _reader(self, runner: Runner) -> Reader:
         from puna.engine.reader import Reader
 
-        grafted = self._grafted
+        grafted = self.grafted
         parts = (self.arch, self.hparams, grafted.tensors, self.backend, self._weights, runner)
         return Reader(*parts, kv_type=self._kv_type, changes=grafted.changes)
 

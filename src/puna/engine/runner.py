@@ -58,6 +58,31 @@ class Part(NamedTuple):
     adapters: Chosen = ()
 
 
+class Drawn(NamedTuple):
+    """A model's graph: what it computes of a batch, and the states that its blocks keep."""
+
+    output: Tensor
+    batch: cache.Batch
+    states: list[cache.KV]
+
+
+def drawn(
+    arch: Architecture,
+    hp: Hparams,
+    tensors: Mapping[str, Stored],
+    limits: Limits,
+    kv_type: str,
+    changes: Mapping[Place, Sequence[LowRank]] | None = None,
+) -> Drawn:
+    """The graph of a model with memory of these limits; ModelError where heads cannot be kept as `kv_type`."""
+    specs = arch.caches(hp)
+    _check_kept(specs, DTYPES[kv_type.upper()])
+    states = cache.states(specs, limits.slots, limits.states, DTYPES[kv_type.upper()], limits.windows)
+    batch = cache.batch(limits.table, cache.reaches(specs))
+    output = arch.forward(bind(arch, hp, tensors), hp, batch, states)
+    return Drawn(adapt([output], changes, partly=arch.encoder is not None)[0] if changes else output, batch, states)
+
+
 class Runner:
     """Fills the batch's inputs and runs the program, which computes the output, or what `observe` makes of it."""
 
@@ -74,13 +99,7 @@ class Runner:
         changes: Mapping[Place, Sequence[LowRank]] | None = None,
         observe: Callable[[Tensor], Sequence[Tensor]] | None = None,
     ) -> None:
-        specs = arch.caches(hp)
-        _check_kept(specs, DTYPES[kv_type.upper()])
-        reaches = cache.reaches(specs)
-        states = cache.states(specs, limits.slots, limits.states, DTYPES[kv_type.upper()], limits.windows)
-        batch = cache.batch(limits.table, reaches)
-        output = arch.forward(bind(arch, hp, tensors), hp, batch, states)
-        output = adapt([output], changes, partly=arch.encoder is not None)[0] if changes else output
+        output, batch, states = drawn(arch, hp, tensors, limits, kv_type, changes)
 
         def compiled(output: Tensor, weights: Weights, beside: Program | None = None) -> Program:
             output = last_hidden(output) if hidden else output
@@ -91,7 +110,7 @@ class Runner:
             return compiled(output, backend.load(more, beside=weights), self._program)
 
         self.limits = limits
-        self.recurrent = any(spec.recurrent for spec in specs)
+        self.recurrent = any(kv.recurrent for kv in states)
         self.states = {
             node.name: None if node in kv.recurrent else kv.spec.reach if kv.spec.reach in limits.windows else 0
             for kv in states
@@ -104,7 +123,7 @@ class Runner:
         self.choosing = Choosing(output, batch.outputs, tensors, limits.tokens, adapted)
         self.copy = self._copy if isinstance(self._program, Portable) else None
         self._rows = {n: np.zeros(limits.tokens, np.int32) for n in ("tokens", "positions", "sequence", "types")}
-        self._tables = {reach: _Table(reach, limits) for reach in (0, *reaches)}
+        self._tables = {reach: _Table(reach, limits) for reach in batch.places}
         self._by_sequence = {n: np.zeros(limits.sequences, np.int32) for n in BY_SEQUENCE}
         self._read_table = np.zeros((limits.sequences, limits.table), np.int32)
         self._outputs = np.zeros(limits.outputs, np.int32)

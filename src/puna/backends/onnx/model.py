@@ -47,11 +47,12 @@ class Written:
 
 
 def written(
-    outputs: Sequence[Tensor], writes: Sequence[Tensor], *, taking: int = BYTES, halves: bool = False
+    outputs: Sequence[Tensor], writes: Sequence[Tensor] = (), *, taking: int = BYTES, halves: bool = False
 ) -> Written:
     """The model of a graph that has been lowered; weights are named, and their arrays are elsewhere.
 
-    `taking`: see puna.backends.onnx.values.BYTES; `halves`: see puna.backends.onnx.weights.parts.
+    Outputs are called "output.0" and so on, and a state "s" that comes in "s.after" as it goes out. `taking`: see
+    puna.backends.onnx.values.BYTES; `halves`: see puna.backends.onnx.weights.parts.
     """
     order = topological([*outputs, *writes])
     given = [node for node in order if node.op == "input"]
@@ -60,7 +61,7 @@ def written(
     first = {node.name: _state(node) for node in order if node.op == "state"}
     last = dict(first)
     values = _walked(w, order, last, lambda node: weights.value(w, node, halves, taking))
-    found = [w("Identity", values_of(w, values[node])) for node in outputs]  # by a name of its own: one may be twice
+    found = [w("Identity", values_of(w, values[node]), called=f"output.{i}") for i, node in enumerate(outputs)]
     states = {
         name: [(a, None if a == b else b) for a, b in zip(state.parts, last[name].parts, strict=True)]
         for name, state in first.items()

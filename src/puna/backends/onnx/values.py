@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from onnx import TensorProto
@@ -14,6 +14,9 @@ from puna.backends.onnx.writing import Writer
 from puna.dtypes import DType
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+AFTER = ".after"
+"""Behind the name of a state: what it is when a run is over."""
 
 BYTES, FLOATS = 4, 1
 """What products of codes take activations as, as MatMulNBits numbers it: rounded to bytes (as the cpu backend does), or
@@ -79,7 +82,13 @@ class Codes:
         if middle != 1 << (self.bits - 1):  # what is meant where nothing is said
             each = middle if self.bits == 8 else middle | middle << 4
             zeros = w.constant(np.full(n * -(-groups * self.bits // 8), each, np.uint8))
-        attrs = {"K": k, "N": n, "bits": self.bits, "block_size": coded.group, "accuracy_level": self.taking}
+        attrs: dict[str, Any] = {
+            "K": k,
+            "N": n,
+            "bits": self.bits,
+            "block_size": coded.group,
+            "accuracy_level": self.taking,
+        }
         y = w("MatMulNBits", x, self.codes, w.reshaped(self.scales, (n * groups,)), zeros, contributed=True, **attrs)
         if self.biases is None:
             return y
@@ -120,7 +129,10 @@ class State:
         places = w.cast(w("Where", below, w.constant(self.shape[0], np.int32), slots), INT64)
         places = w.axes("Unsqueeze", places, 1)
         rows = quantize_q8_0(w, values) if self.dtype.name == "Q8_0" else (w.cast(values, KEPT[self.dtype.name][0]),)
-        after = [w("ScatterND", part, places, each) for part, each in zip(self.parts, rows, strict=True)]
+        after = [
+            w("ScatterND", part, places, each, called=w.free(f"{part.removesuffix(AFTER)}{AFTER}"))
+            for part, each in zip(self.parts, rows, strict=True)
+        ]
         return replace(self, parts=tuple(after))
 
     def read(self, w: Writer, slots: str) -> str:

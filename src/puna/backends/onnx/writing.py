@@ -35,6 +35,7 @@ class Writer:
         self._count: list[int] = outside._count if outside else [0]
         self._constants: dict[object, str] = outside._constants if outside else {}
         self.initializers: list[TensorProto] = outside.initializers if outside else []
+        self._taken: set[str] = outside._taken if outside else set()
         self._known: dict[object, Any] = {}
 
     def name(self, what: str) -> str:
@@ -42,18 +43,29 @@ class Writer:
         self._count[0] += 1
         return f"{what}.{self._count[0]}"
 
-    def __call__(self, op: str, *inputs: str | None, contributed: bool = False, **attrs: Any) -> str:
-        """A node with one output, which it gives."""
-        return self.several(op, *inputs, count=1, contributed=contributed, **attrs)[0]
+    def free(self, name: str) -> str:
+        """This name, or one like it if it is given already."""
+        free = name if name not in self._taken else self.name(name)
+        self._taken.add(free)
+        return free
 
-    def several(
-        self, op: str, *inputs: str | None, count: int, contributed: bool = False, **attrs: Any
-    ) -> Sequence[str]:
+    def __call__(self, op: str, *inputs: str | None, called: str = "", contributed: bool = False, **attrs: Any) -> str:
+        """A node with one output, which it gives; it has a name of its own, or is `called` something."""
+        names = [called or self.name(op)]
+        self._add(op, inputs, names, contributed, attrs)
+        return names[0]
+
+    def several(self, op: str, *inputs: str | None, count: int, **attrs: Any) -> Sequence[str]:
         """A node with so many outputs."""
-        outputs = [self.name(op) for _ in range(count)]
+        names = [self.name(op) for _ in range(count)]
+        self._add(op, inputs, names, False, attrs)
+        return names
+
+    def _add(
+        self, op: str, inputs: Sequence[str | None], outputs: list[str], contributed: bool, attrs: dict[str, Any]
+    ) -> None:
         domain = CONTRIBUTED if contributed else ""
         self.nodes.append(helper.make_node(op, [i or "" for i in inputs], outputs, domain=domain, **attrs))
-        return outputs
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         """A small array."""
