@@ -113,7 +113,8 @@ class Answering:
         stop_ids = () if options.ignore_eos else self._tokenizer.stop_ids
         prompt, text = (self._runtime.start, tokens) if self._runtime.reads else (tokens, [])
         ends: dict[str, Any] = {"limit": options.num_predict, "stop_ids": stop_ids, "constraint": constraint}
-        ends["ahead"] = options.draft_num_predict
+        predicted = self._tokenizer.encode(options.prediction, special=False) if options.prediction else []
+        ends |= {"ahead": options.draft_num_predict, "predicted": predicted}
         if options.shift:
             ends["keep"] = options.num_keep if options.num_keep >= 0 else len(prompt)
         sequence = engine.submit(prompt, options.sampling, text=text, adapters=adapters, **ends)
@@ -123,10 +124,12 @@ class Answering:
         finally:
             engine.cancel(sequence)
         reason = sequence.reason.value if last.done_reason is None and sequence.reason else "stop"
-        yield replace(last, done=True, done_reason=reason, stats=_stats(sequence, loading))
+        yield replace(last, done=True, done_reason=reason, stats=_stats(sequence, loading, predicted))
 
 
-def _stats(sequence: Sequence, load_seconds: float) -> Stats:
+def _stats(sequence: Sequence, load_seconds: float, predicted: list[int]) -> Stats:
+    from puna.engine.predicted import foretold
+
     return Stats(
         load_seconds=load_seconds,
         prompt_tokens=sequence.asked,
@@ -137,4 +140,6 @@ def _stats(sequence: Sequence, load_seconds: float) -> Stats:
         dropped_tokens=sequence.dropped,
         proposed_tokens=sequence.foresight.proposed if sequence.foresight else 0,
         accepted_tokens=sequence.foresight.accepted if sequence.foresight else 0,
+        predicted_tokens=len(predicted),
+        foretold_tokens=foretold(predicted, sequence.tokens[sequence.prompt_length :]) if predicted else 0,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from puna.engine.sampler import Choice, Sampling
-from puna.engine.speculate import AHEAD, MOST
+from puna.engine.speculate import AHEAD, MOST, PREDICTED_MOST
 from puna.errors import RequestError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Stats:
     `load_seconds` of the first answer is how long the model took until it was ready, which may have gone on while the
     prompt was typed or became tokens; of others, how long they waited: next to nothing. `dropped_tokens` made room for
     others when the context was full and shifted. `proposed_tokens` were computed before it was known that they come,
-    and the `accepted_tokens` of them did.
+    and the `accepted_tokens` of them did. Of a prediction's `predicted_tokens` the `foretold_tokens` came.
     """
 
     load_seconds: float
@@ -36,6 +36,8 @@ class Stats:
     dropped_tokens: int = 0
     proposed_tokens: int = 0
     accepted_tokens: int = 0
+    predicted_tokens: int = 0
+    foretold_tokens: int = 0
 
     @property
     def prompt_rate(self) -> float:
@@ -143,7 +145,8 @@ class Options:
 
     With `shift` a full context loses half of what follows its first `num_keep` tokens (below 0: the prompt) and goes
     on; what is left is computed again, as a prompt would be. `draft_num_predict`: tokens that may be computed in
-    advance, where that is worth while; it changes no text.
+    advance, where that is worth while; it changes no text, and nor does `prediction`, a text that the answer may be
+    like, which makes it come sooner where it is.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
@@ -153,6 +156,7 @@ class Options:
     shift: bool = False
     num_keep: int = NUM_KEEP
     draft_num_predict: int = MOST
+    prediction: str = ""
 
 
 SAMPLING = {f.name for f in fields(Sampling)}
@@ -160,7 +164,8 @@ LOAD_TIME = {"num_ctx": "context_length", "num_thread": "threads", "num_batch": 
              "use_mmap": ""}  # fmt: skip
 """Options of Ollama's that concern loading, with the argument of `puna.load` that does the same ("": nothing to do)."""
 
-KNOWN = sorted({*SAMPLING, "num_predict", "stop", "ignore_eos", "logprobs", "shift", "num_keep", "draft_num_predict"})
+OTHERS = ("num_predict", "stop", "ignore_eos", "logprobs", "shift", "num_keep", "draft_num_predict", "prediction")
+KNOWN = sorted({*SAMPLING, *OTHERS})
 
 
 def parse_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Options:
@@ -186,6 +191,7 @@ def parse_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Opti
         shift=bool(merged.get("shift")),
         num_keep=_count(merged, "num_keep", NUM_KEEP, "-1 for the prompt"),
         draft_num_predict=_ahead(merged),
+        prediction=_prediction(merged),
     )
 
 
@@ -196,8 +202,15 @@ def _count(options: Mapping[str, Any], name: str, default: int, below: str) -> i
     return count
 
 
+def _prediction(options: Mapping[str, Any]) -> str:
+    text = options.get("prediction", "")
+    if not isinstance(text, str):
+        raise RequestError(f"option 'prediction' is {text!r:.80}; it must be a text")
+    return text
+
+
 def _ahead(options: Mapping[str, Any]) -> int:
-    count = options.get("draft_num_predict", MOST)
+    count = options.get("draft_num_predict", PREDICTED_MOST if options.get("prediction") else MOST)
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= AHEAD:
         raise RequestError(f"option 'draft_num_predict' is {count!r}; it must be a whole number from 0 to {AHEAD}")
     return count

@@ -11,6 +11,7 @@ from puna.engine.draft import Draft, shared
 from puna.engine.engine import Engine
 from puna.engine.foresight import Foresight, Odds
 from puna.engine.lookup import ENOUGH, Lookup
+from puna.engine.predicted import Predicted, foretold
 from puna.engine.sampler import Sampler, Sampling
 from puna.engine.sequence import StopReason
 from puna.engine.times import Times
@@ -272,6 +273,65 @@ def test_nothing_is_guessed_where_nothing_came_twice(said):
 def test_a_text_of_an_encoder_may_be_repeated():
     foresight = Foresight(3, before=(5, 6, 7, 8, 9))
     assert foresight.look([1, 6, 7])[0] == [8, 9, 1]
+
+
+def engine_of_random_texts():
+    _, model = engine_of(context=256)
+    return ticking(model), model
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SEEDED], ids=["greedy", "seeded"])
+def test_an_answer_that_was_predicted_takes_far_fewer_steps_and_is_the_same(sampling):
+    prompt = prompt_of(20)
+    engine, model = engine_of_random_texts()
+    alone = list(engine.tokens(engine.submit(prompt, sampling, limit=120)))
+    said = [choice.token for choice in alone]
+    steps = len(model.steps)
+    for predicted in (said, [*said[:40], 1, 1, *said[41:]]):
+        engine, model = engine_of_random_texts()
+        sequence = engine.submit(prompt, sampling, limit=120, ahead=15, predicted=predicted)
+        assert list(engine.tokens(sequence)) == alone
+        assert len(model.steps) == steps - sequence.foresight.accepted
+        assert len(model.steps) < steps / 4
+
+
+def test_a_prediction_that_is_wrong_changes_nothing_and_is_soon_left_alone():
+    prompt = prompt_of(20)
+    engine, _ = engine_of_random_texts()
+    alone = list(engine.tokens(engine.submit(prompt, SEEDED, limit=120)))
+    engine, _ = engine_of_random_texts()
+    sequence = engine.submit(prompt, SEEDED, limit=120, ahead=7, predicted=[VOCAB - 1] * 50)
+    assert list(engine.tokens(sequence)) == alone
+    assert sequence.foresight.proposed < 60
+
+
+def test_a_predicted_text_is_read_along_with():
+    reading = Predicted([1, 2, 3, 4, 5, 6, 3, 4, 8], skip=2)
+    assert reading.find(3) == ([1, 2, 3], 0)
+    reading.add([9, 9, 1, 2])
+    assert reading.find(3) == ([3, 4, 5], 2)
+    reading.add([7])
+    assert reading.find(3) == ([], 0)
+    reading.add([3, 4])
+    assert reading.find(9) == ([5, 6, 3, 4, 8], 0)
+    reading.add([5, 6, 7, 3, 4])
+    assert (reading.find(2), reading.right) == (([8], 0), 4)
+    reading.add([8, 8, 1, 2])
+    assert reading.find(2) == ([3, 4], 0)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer", "count"),
+    [
+        ([1, 2, 3], [1, 2, 3, 4], 3),
+        ([1, 2, 3, 4, 5], [1, 9, 3, 4, 5], 2),
+        ([1, 2], [3], 0),
+        ([1], [1, 1], 1),
+        ([], [1], 0),
+    ],
+)
+def test_what_of_a_prediction_came_is_counted(prediction, answer, count):
+    assert foretold(prediction, answer) == count
 
 
 def test_guesses_that_turn_out_wrong_are_thought_less_of_and_right_ones_more():

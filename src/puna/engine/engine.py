@@ -150,14 +150,16 @@ class Engine:
         keep: int | None = None,
         adapters: Chosen | None = None,
         ahead: int = 0,
+        predicted: Iterable[int] = (),
     ) -> Sequence:
         """A new sequence after the prompt `tokens`; `limit` < 0 generates until the context is full.
 
         With `keep` a full context goes on from so many first tokens and the later half of the others, until as many as
-        ENDLESS contexts are generated. At most `ahead` tokens are computed in advance, where that is worth while.
-        `text` is what an encoder reads for it, where the model has one beside a decoder. `adapters` are those of the
-        runner's `choosing` that it is to have. RequestError for an empty prompt or text; PromptTooLong where the prompt
-        leaves no room for a token, or the text is longer than a context.
+        ENDLESS contexts are generated. At most `ahead` tokens are computed in advance, where that is worth while: of
+        what was said before, or of a text that is `predicted`. `text` is what an encoder reads for it, where the model
+        has one beside a decoder. `adapters` are those of the runner's `choosing` that it is to have. RequestError for
+        an empty prompt or text; PromptTooLong where the prompt leaves no room for a token, or the text is longer than a
+        context.
         """
         prompt = list(tokens)
         if not prompt:
@@ -171,7 +173,7 @@ class Engine:
         sequence = Sequence(prompt, sampler, limit, frozenset(stop_ids), self._clock, keep)
         sequence.held.text, sequence.held.key = self._text(text), self._chosen(adapters)
         if self._speculation and ahead:
-            sequence.foresight = Foresight(ahead, sequence.held.text)
+            sequence.foresight = Foresight(ahead, sequence.held.text, tuple(predicted), len(prompt))
         with self._lock:
             if limit == 0:
                 sequence.reason = StopReason.LENGTH

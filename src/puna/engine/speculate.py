@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST = 7
 """Tokens that a sequence is ahead at most, unless it is asked for others."""
+PREDICTED_MOST = 31
+"""The same for one that is said to be like a text."""
 AHEAD = 63
 """Tokens that may be asked for."""
 
