@@ -65,6 +65,14 @@ A keyword of a schema that is not supported is a 400 that names it, and so is a 
 model's template: who wants an answer asks for chat completions, and who asks for this wants the text to go on. With
 a `suffix` the template, or the vocabulary, says how what is between is asked for.
 
+Fields of a request that would change an answer and are not possible here are refused, never ignored: OpenAI's
+`audio`, `web_search_options`, `moderation`, `verbosity` other than medium, `background`, `conversation`,
+`context_management` and `prompt` templates, `echo` with `logprobs`. What says nothing of the answer (`user`,
+`safety_identifier`, `prompt_cache_key`, `service_tier`, which is `default`) is taken, and said again where OpenAI
+does so. A chat completion with `"store": true` is kept with its `metadata`, as a response is unless it says `"store":
+false`: the last 1000 of each, in memory, until the server ends. `prediction` makes an answer that is like it come
+sooner and changes nothing else ([how](speculation.md)); usage says how many of its tokens came.
+
 Unless keys are set, everyone who reaches the server may do everything. It therefore listens on this machine alone;
 another address needs keys, or `--open`. A key that may `infer` asks models; one that may `manage` changes the store
 too. Web pages are let in from this machine and from `PUNA_ORIGINS`.

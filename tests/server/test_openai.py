@@ -149,9 +149,81 @@ def test_a_developers_message_is_the_systems():
     ]
 
 
-@pytest.mark.parametrize("more", [{"functions": [{"name": "f"}]}, {"modalities": ["text", "audio"]}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"functions": [{"name": "f"}]},
+        {"function_call": "auto"},
+        {"modalities": ["text", "audio"]},
+        {"audio": {"voice": "alloy"}},
+        {"web_search_options": {"search_context_size": "low"}},
+        {"moderation": {"model": "m"}},
+        {"verbosity": "low"},
+        {"top_logprobs": 2},
+        {"prediction": {"type": "image", "content": "x"}},
+    ],
+)
 def test_what_is_not_supported_is_refused_by_what_works_instead(live, more):
     reply = ask(live, **more)
     assert reply.status == 400
     assert "would work" in reply.json["error"]["message"]
+    assert next(iter(more)) in reply.json["error"]["message"]
+
+
+def test_what_says_nothing_of_the_answer_changes_nothing(live):
+    more = {"user": "u", "safety_identifier": "s", "prompt_cache_key": "k", "prompt_cache_retention": "24h"}
+    more |= {"verbosity": "medium", "metadata": {"a": "b"}, "store": False, "functions": [], "web_search_options": {}}
+    said = ask(live, max_tokens=2, service_tier="flex", **more).json
+    assert said["choices"][0]["message"]["content"] == "ab"
+    assert said["service_tier"] == "default"
+    assert "service_tier" not in ask(live, max_tokens=2).json
+
+
+@pytest.mark.parametrize(
+    ("content", "counts"),
+    [
+        (string.ascii_lowercase, {"accepted_prediction_tokens": 26, "rejected_prediction_tokens": 0}),
+        (
+            [{"type": "text", "text": "abcd"}, {"type": "text", "text": "xxx"}],
+            {"accepted_prediction_tokens": 4, "rejected_prediction_tokens": 3},
+        ),
+        ("0123", {"accepted_prediction_tokens": 0, "rejected_prediction_tokens": 4}),
+    ],
+)
+def test_a_predicted_answer_is_the_same_and_says_how_much_of_the_prediction_came(live, content, counts):
+    said = ask(live, prediction={"type": "content", "content": content}).json
+    assert said["choices"][0]["message"]["content"] == string.ascii_lowercase
+    assert said["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0} | counts
+
+
+def test_of_several_candidates_the_most_probable_are_given(live):
+    body = {"prompt": "\n", "max_tokens": 3, "temperature": 3, "seed": 1}
+    drawn = ask(live, "completions", n=6, logprobs=0, **body).json["choices"]
+    mean = {choice["text"]: sum(choice["logprobs"]["token_logprobs"]) / 3 for choice in drawn}
+    assert len(mean) > 2
+    best = ask(live, "completions", best_of=6, n=2, **body).json
+    assert [choice["text"] for choice in best["choices"]] == sorted(mean, key=mean.get, reverse=True)[:2]
+    assert (best["usage"]["completion_tokens"], "logprobs" in best["choices"][0]) == (18, False)
+
+
+def test_a_prompt_is_said_before_its_answer_where_that_is_asked_for(live):
+    body = {"max_tokens": 2, "temperature": 0, "echo": True}
+    for prompt in (["m", "x"], [[109], [120]]):
+        said = ask(live, "completions", prompt=prompt, n=2, **body).json["choices"]
+        assert [choice["text"] for choice in said] == ["mno", "mno", "xyz", "xyz"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"best_of": 2, "n": 3},
+        {"best_of": 40},
+        {"best_of": 2, "stream": True},
+        {"echo": True, "logprobs": 1},
+        {"logprobs": True},
+    ],
+)
+def test_completions_refuse_what_they_cannot(live, more):
+    reply = ask(live, "completions", prompt="x", **more)
+    assert reply.status == 400
     assert next(iter(more)) in reply.json["error"]["message"]

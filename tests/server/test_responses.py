@@ -84,6 +84,15 @@ def test_reasoning_text_and_calls_of_one_turn_become_one_message():
         {"input": [{"role": "user", "content": [{"type": "input_file"}]}]},
         {"input": [{"type": "dance"}]},
         {"tools": [{"type": "web"}]},
+        {"conversation": "conv_1"},
+        {"context_management": [{"type": "compaction"}]},
+        {"prompt": {"id": "p"}},
+        {"moderation": {"model": "m"}},
+        {"include": ["everything"]},
+        {"text": {"verbosity": "high"}},
+        {"reasoning": {"mode": "pro"}},
+        {"top_logprobs": 21},
+        {"metadata": {"k" * 65: "v"}},
     ],
 )
 def test_what_is_not_supported_is_400(live, body):
@@ -118,3 +127,35 @@ def test_what_led_to_a_response_is_listed_page_by_page(live):
     assert (rest["has_more"], [item["content"][0]["text"] for item in rest["data"]]) == (False, ["one"])
     assert live("GET", "/v1/responses/none/input_items").status == 404
     assert live("GET", f"{path}?limit=0").status == 400
+
+
+@pytest.mark.parametrize("more", [{"include": ["message.output_text.logprobs"]}, {"top_logprobs": 2}])
+def test_a_response_says_how_probable_its_tokens_were_where_that_is_asked_for(live, more):
+    response = ask(live, max_output_tokens=3, **more).json
+    logprobs = response["output"][0]["content"][0]["logprobs"]
+    assert [each["token"] for each in logprobs] == ["a", "b", "c"]
+    assert [len(each["top_logprobs"]) for each in logprobs] == [more.get("top_logprobs", 0)] * 3
+    assert all(each["logprob"] <= 0 and each["bytes"] == list(each["token"].encode()) for each in logprobs)
+    assert response["top_logprobs"] == more.get("top_logprobs", 0)
+    told = events(ask(live, max_output_tokens=3, stream=True, **more))
+    deltas = [each for event in told if event["type"] == "response.output_text.delta" for each in event["logprobs"]]
+    (done,) = (event["logprobs"] for event in told if event["type"] == "response.output_text.done")
+    assert deltas == done == logprobs
+    assert ask(live, max_output_tokens=3).json["output"][0]["content"][0]["logprobs"] == []
+
+
+def test_what_a_response_is_told_about_itself_is_said_again(live):
+    told = {"safety_identifier": "s", "prompt_cache_key": "k", "user": "u", "metadata": {"a": "b"}, "max_tool_calls": 3}
+    response = ask(
+        live, max_output_tokens=1, service_tier="priority", include=["reasoning.encrypted_content"], **told
+    ).json
+    assert {name: response[name] for name in told} == told
+    assert response["service_tier"] == "default"
+
+
+def test_tokens_of_a_request_are_counted_without_an_answer(live):
+    counted = live(
+        "POST", "/v1/responses/input_tokens", {"model": "tiny", "input": "hello", "instructions": "be brief"}
+    )
+    response = ask(live, instructions="be brief", max_output_tokens=1).json
+    assert counted.json == {"object": "response.input_tokens", "input_tokens": response["usage"]["input_tokens"]}

@@ -33,11 +33,12 @@ THINKING = ("low", "medium", "high", "max")
 
 @dataclass(slots=True)
 class Server:
-    """Settings, the models that are loaded, and responses that clients may come back to."""
+    """Settings, the models that are loaded, and answers that clients may come back to."""
 
     settings: Settings
     models: Models = field(init=False)
     responses: Storage = field(default_factory=Storage)
+    completions: Storage = field(default_factory=lambda: Storage(kind="chat completion"))
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:

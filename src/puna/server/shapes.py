@@ -158,6 +158,18 @@ class CompletionAnswer(Struct):
     model: str
     choices: list[Json]
     usage: Json | UnsetType = UNSET
+    service_tier: str | UnsetType = UNSET
+    metadata: dict[str, str] | UnsetType = UNSET
+
+
+class CompletionsAnswer(Struct):
+    """A page of stored answers."""
+
+    object: str
+    data: list[CompletionAnswer]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
 
 
 class Vector(Struct):
@@ -199,8 +211,15 @@ class ResponseAnswer(Struct):
     output: list[Json]
 
 
+class InputTokensAnswer(Struct):
+    """Tokens of a request for a response."""
+
+    object: str
+    input_tokens: int
+
+
 class ItemsAnswer(Struct):
-    """A page of what led to a response."""
+    """A page of what led to an answer."""
 
     object: str
     data: list[Json]
@@ -313,11 +332,17 @@ SHAPES: dict[str, Shape] = {
     "GET /metrics": Shape(others=(TEXT,)),
     "GET /openapi.json": Shape(dict),
     "POST /v1/chat/completions": Shape(CompletionAnswer, (SSE,)),
+    "GET /v1/chat/completions": Shape(CompletionsAnswer),
+    "GET /v1/chat/completions/{completion}": Shape(CompletionAnswer),
+    "POST /v1/chat/completions/{completion}": Shape(CompletionAnswer),
+    "DELETE /v1/chat/completions/{completion}": Shape(DeletedAnswer),
+    "GET /v1/chat/completions/{completion}/messages": Shape(ItemsAnswer),
     "POST /v1/completions": Shape(CompletionAnswer, (SSE,)),
     "POST /v1/embeddings": Shape(EmbeddingsAnswer),
     "GET /v1/models": Shape(ModelsAnswer),
     "GET /v1/models/{model}": Shape(ModelAnswer),
     "POST /v1/responses": Shape(ResponseAnswer, (SSE,)),
+    "POST /v1/responses/input_tokens": Shape(InputTokensAnswer),
     "GET /v1/responses/{response}": Shape(ResponseAnswer),
     "GET /v1/responses/{response}/input_items": Shape(ItemsAnswer),
     "DELETE /v1/responses/{response}": Shape(DeletedAnswer),

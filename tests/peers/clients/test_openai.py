@@ -86,6 +86,29 @@ def test_an_answer_in_a_form_is_parsed(client):
         assert stream.until_done().get_final_completion().choices[0].message.parsed.letter in "qr"
 
 
+def test_an_answer_is_stored(client):
+    ask = {"model": "tiny", "messages": HELLO, "temperature": 0, "max_completion_tokens": 3}
+    stored = client.chat.completions.create(**ask, store=True, metadata={"of": "this"}, service_tier="auto")
+    assert stored.service_tier == "default"
+    stored = client.chat.completions.retrieve(stored.id)
+    assert stored.choices[0].message.content == "abc"
+    assert [each.id for each in client.chat.completions.list(metadata={"of": "this"}, limit=1)] == [stored.id]
+    (message,) = client.chat.completions.messages.list(stored.id)
+    assert (message.role, message.content) == ("user", "hello")
+    assert client.chat.completions.update(stored.id, metadata={"of": "that"}).metadata == {"of": "that"}
+    assert client.chat.completions.delete(stored.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.retrieve(stored.id)
+
+
+def test_a_predicted_answer(client):
+    prediction = {"type": "content", "content": string.ascii_lowercase}
+    answer = client.chat.completions.create(model="tiny", messages=HELLO, temperature=0, prediction=prediction)
+    assert answer.choices[0].message.content == string.ascii_lowercase
+    details = answer.usage.completion_tokens_details
+    assert (details.accepted_prediction_tokens, details.rejected_prediction_tokens) == (26, 0)
+
+
 def test_completions(client):
     answer = client.completions.create(model="tiny", prompt=["m", "x"], temperature=0, logprobs=1)
     assert [choice.text for choice in answer.choices] == ["nopqrstuvwxyz", "yz"]
@@ -120,6 +143,19 @@ def test_a_response(client):
     client.responses.delete(answer.id)
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(answer.id)
+
+
+def test_a_response_with_logprobs(client):
+    ask = {"model": "tiny", "input": "hello", "temperature": 0, "max_output_tokens": 16, "top_logprobs": 2}
+    answer = client.responses.create(**ask, include=["message.output_text.logprobs"])
+    logprobs = answer.output[0].content[0].logprobs
+    assert [each.token for each in logprobs] == list("abcdefghijklmnop")
+    assert [len(each.top_logprobs) for each in logprobs] == [2] * 16
+    with client.responses.stream(**ask) as stream:
+        deltas = [event for event in stream if event.type == "response.output_text.delta"]
+    assert [each.token for event in deltas for each in event.logprobs] == list("abcdefghijklmnop")
+    count = client.responses.input_tokens.count(model="tiny", input="hello")
+    assert count.input_tokens == answer.usage.input_tokens
 
 
 def test_a_response_that_is_cut_as_a_stream(client):

@@ -19,10 +19,12 @@ from puna.server.choices import side_by_side
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused, message_of, openai_body, status_of
 from puna.server.ollama.answers import logprob, tool_call
-from puna.server.openai.requests import ChatCompletion, Completion, Sampled, to_chat, to_generate
+from puna.server.openai.requests import ChatCompletion, Completion, Sampled, candidates, to_chat, to_generate
+from puna.server.openai.stored import owner_of
+from puna.server.storage import Stored
 from puna.server.wire import Event, begun, json_reply, sse
 from puna.worker.protocol import Prompted
-from puna.worker.requests import Chat, Generate
+from puna.worker.requests import Chat, Detokenize, Generate
 
 Ask = TypeVar("Ask", Chat, Generate)
 Pieces = AsyncGenerator[tuple[int, Prompted | Chunk], None]
@@ -41,12 +43,14 @@ class Choice:
     reason: str = "stop"
     stats: Stats | None = None
     begun: bool = False
+    thought: int = 0  # tokens of thinking
 
     def take(self, chunk: Chunk) -> list[dict[str, Any]]:
         """Note a piece; the calls in it, in OpenAI's form."""
         calls = [openai_call(tool_call(each, len(self.calls) + i)) for i, each in enumerate(chunk.tool_calls)]
         self.text += chunk.text
         self.thinking += chunk.thinking
+        self.thought += len(chunk.tokens) if chunk.thinking and not chunk.text else 0
         self.logprobs += chunk.logprobs
         self.calls += calls
         if chunk.done:
@@ -72,7 +76,14 @@ def usage(choices: Sequence[Choice]) -> dict[str, Any]:
     answers = sum(each.tokens for each in stats)
     cached = min((each.cached_tokens for each in stats), default=0)  # one of them may have computed it for the others
     total = {"prompt_tokens": prompt, "completion_tokens": answers, "total_tokens": prompt + answers}
-    return total | {"prompt_tokens_details": {"cached_tokens": cached}}
+    details = {"reasoning_tokens": sum(choice.thought for choice in choices)} | _foretold(stats)
+    return total | {"prompt_tokens_details": {"cached_tokens": cached}, "completion_tokens_details": details}
+
+
+def _foretold(stats: Sequence[Stats]) -> dict[str, int]:
+    """How much of a prediction came in the answers, and how much did not, if there was one."""
+    came, given = sum(each.foretold_tokens for each in stats), sum(each.predicted_tokens for each in stats)
+    return {"accepted_prediction_tokens": came, "rejected_prediction_tokens": given - came} if given else {}
 
 
 async def chat_completion(call: Call, ask: ChatCompletion) -> Response:
@@ -80,32 +91,62 @@ async def chat_completion(call: Call, ask: ChatCompletion) -> Response:
     chat = to_chat(ask)
     await call.server.check(chat)
     head = {"id": f"chatcmpl-{secrets.token_hex(8)}", "object": "chat.completion"} | _head(ask)
+    head |= {"service_tier": "default"} if ask.service_tier else {}
     pieces = _answers(call, [_seeded(chat, i) for i in range(ask.n or 1)])
     if ask.stream:
-        return await _stream(_chat_chunks(ask, head, pieces, ask.n or 1))
-    choices = await _whole(pieces, ask.n or 1)
+        return await _stream(_chat_chunks(call, ask, head, pieces))
+    return json_reply(_kept(call, ask, head, await _whole(pieces, ask.n or 1)))
+
+
+def _kept(call: Call, ask: ChatCompletion, head: dict[str, Any], choices: Sequence[Choice]) -> dict[str, Any]:
+    """The whole of an answer, which clients may come back to if they said so."""
     said = [
         {"index": i, "message": _message(c), "finish_reason": c.reason} | _chat_logprobs(c.logprobs)
         for i, c in enumerate(choices)
     ]
-    return json_reply(head | {"choices": said, "usage": usage(choices)})
+    whole = head | {"choices": said, "usage": usage(choices)}
+    if ask.store:
+        whole |= {"metadata": ask.metadata or {}}
+        call.server.completions.keep(Stored(whole, ask.messages or [], owner_of(call)))
+    return whole
 
 
 async def completion(call: Call, ask: Completion) -> Response:
     """Go on from one text or several."""
-    asks = [_seeded(to_generate(ask, prompt), i) for prompt in _prompts(ask.prompt) for i in range(max(ask.n or 1, 1))]
+    prompts, given, count = _prompts(ask.prompt), max(ask.n or 1, 1), candidates(ask)
+    asks = [_seeded(to_generate(ask, prompt), i) for prompt in prompts for i in range(count)]
     await call.server.check(asks[0])
     head = {"id": f"cmpl-{secrets.token_hex(8)}", "object": "text_completion"} | _head(ask)
+    echoes = [each for prompt in prompts for each in [await _echo(call, ask, prompt)] * given]
     pieces = _answers(call, asks)
-    echoes = [str(each.prompt) if ask.echo and isinstance(each.prompt, str) else "" for each in asks]
     if ask.stream:
         return await _stream(_text_chunks(ask, head, pieces, echoes))
     choices = await _whole(pieces, len(asks))
+    best = [each for i in range(0, len(choices), count) for each in _best(choices[i : i + count], given)]
     said = [
-        {"text": echoes[i] + c.text, "index": i, "finish_reason": c.reason} | _text_logprobs(c.logprobs)
-        for i, c in enumerate(choices)
+        {"text": echoes[i] + c.text, "index": i, "finish_reason": c.reason}
+        | (_text_logprobs(c.logprobs) if isinstance(ask.logprobs, int) else {})
+        for i, c in enumerate(best)
     ]
     return json_reply(head | {"choices": said, "usage": usage(choices)})
+
+
+async def _echo(call: Call, ask: Completion, prompt: str | list[int]) -> str:
+    """What is said of a prompt before its answer."""
+    if not ask.echo or isinstance(prompt, str):
+        return str(prompt) if ask.echo else ""
+    return str((await call.server.value(Detokenize(model=ask.model, tokens=prompt), call.client))["text"])
+
+
+def _best(choices: Sequence[Choice], count: int) -> Sequence[Choice]:
+    """Those whose tokens are the most probable, in the mean."""
+    if count == len(choices):
+        return choices
+
+    def mean(choice: Choice) -> float:
+        return sum(each.logprob for each in choice.logprobs) / max(len(choice.logprobs), 1)
+
+    return sorted(choices, key=mean, reverse=True)[:count]
 
 
 def _prompts(prompt: Any) -> list[Any]:
@@ -158,10 +199,10 @@ async def _stream(chunks: AsyncGenerator[dict[str, Any], None]) -> Response:
 
 
 async def _chat_chunks(
-    ask: ChatCompletion, head: dict[str, Any], pieces: Pieces, count: int
+    call: Call, ask: ChatCompletion, whole: dict[str, Any], pieces: Pieces
 ) -> AsyncGenerator[dict[str, Any], None]:
-    choices = [Choice() for _ in range(count)]
-    head = head | {"object": "chat.completion.chunk"}
+    choices = [Choice() for _ in range(ask.n or 1)]
+    head = whole | {"object": "chat.completion.chunk"}
 
     def chunk(
         number: int, delta: dict[str, Any], reason: str | None, logprobs: Sequence[Logprob] = ()
@@ -181,6 +222,7 @@ async def _chat_chunks(
                 yield chunk(number, role | delta, None, piece.logprobs)
             if piece.done:
                 yield chunk(number, {} if choice.begun else {"role": "assistant", "content": ""}, choice.reason)
+    _kept(call, ask, whole, choices)
     if ask.stream_options and ask.stream_options.include_usage:
         yield head | {"choices": [], "usage": usage(choices)}
 

@@ -9,13 +9,17 @@ from typing import Any
 from msgspec import Struct
 
 from puna.server.errors import Refused
+from puna.server.openai import fields
 from puna.server.openai.requests import ROLES, effort, format_of
 from puna.server.tools import offered
 from puna.worker.requests import Chat, Lora
 
 
 class Responses(Struct, kw_only=True):
-    """A request for a response: `input` is a text or items; `previous_response_id` is what it goes on from."""
+    """A request for a response: `input` is a text or items; `previous_response_id` is what it goes on from.
+
+    Fields from `background` on are refused.
+    """
 
     model: str = ""
     input: Any = None
@@ -33,16 +37,38 @@ class Responses(Struct, kw_only=True):
     parallel_tool_calls: bool | None = None
     metadata: dict[str, str] | None = None
     truncation: str | None = None
+    include: list[str] | None = None
+    top_logprobs: int | None = None
+    max_tool_calls: int | None = None
+    service_tier: str | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    lora: list[Lora] | None = None  # which OpenAI's API does not have
     background: bool | None = None
     conversation: Any = None
-    lora: list[Lora] | None = None  # which OpenAI's API does not have
+    context_management: Any = None
+    prompt: Any = None
+    moderation: Any = None
+
+
+LOGPROBS = "message.output_text.logprobs"
+INCLUDED = (
+    LOGPROBS,
+    "reasoning.encrypted_content",
+    "message.input_image.image_url",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+)
+"""What may be asked to be in a response: after the first, what always is, and what is of tools that are not here."""
 
 
 def to_chat(ask: Responses, earlier: Sequence[Mapping[str, Any]] = ()) -> Chat:
     """The same in Puna's words, after `earlier` items; Refused for what makes no sense or is not supported."""
-    for name in ("background", "conversation"):
-        if getattr(ask, name):
-            raise Refused(400, f"{name} is not supported; previous_response_id goes on from a stored response")
+    _check(ask)
     before = [{"role": "system", "content": ask.instructions}] if ask.instructions else []
     tools = [native for tool in ask.tools or [] for native in _tools(tool)]
     form = dict((ask.text or {}).get("format") or {})
@@ -57,8 +83,27 @@ def to_chat(ask: Responses, earlier: Sequence[Mapping[str, Any]] = ()) -> Chat:
         think=effort((ask.reasoning or {}).get("effort")),
         truncate=True if ask.truncation == "auto" else None,
         options=_options(ask),
+        logprobs=wants_logprobs(ask) or None,
+        top_logprobs=ask.top_logprobs or 0 if wants_logprobs(ask) else None,
         lora=ask.lora,
     )
+
+
+def wants_logprobs(ask: Responses) -> bool:
+    """Whether a response is to say how probable its tokens were."""
+    return LOGPROBS in (ask.include or []) or bool(ask.top_logprobs)
+
+
+def _check(ask: Responses) -> None:
+    """Refused for what is not supported."""
+    fields.check(ask, fields.RESPONSES, ask.metadata)
+    if unknown := [name for name in ask.include or [] if name not in INCLUDED]:
+        raise Refused(400, f"include: {unknown[0]!r:.80} is unknown; {', '.join(INCLUDED)} would work")
+    verbosity, mode = (ask.text or {}).get("verbosity"), (ask.reasoning or {}).get("mode")
+    if verbosity not in (None, "medium"):
+        raise Refused(400, "text.verbosity is not supported; medium, or instructions that say so, would work")
+    if mode not in (None, "standard"):
+        raise Refused(400, f"reasoning.mode {mode!r:.40} is not supported; standard would work")
 
 
 def _options(ask: Responses) -> dict[str, Any]:

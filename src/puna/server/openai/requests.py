@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from puna.server.errors import Refused
+from puna.server.openai import fields
 from puna.server.tools import offered
 from puna.worker.requests import Chat, Generate, Lora, Think
 
@@ -17,6 +18,13 @@ class StreamOptions(Struct, kw_only=True):
     """`include_usage`: figures in a last chunk of their own."""
 
     include_usage: bool | None = None
+
+
+class Prediction(Struct, kw_only=True):
+    """A text that the answer may be like: `content`, or parts of it."""
+
+    content: str | list[dict[str, Any]]
+    type: str = "content"
 
 
 class Sampled(Struct, kw_only=True):
@@ -39,7 +47,7 @@ class Sampled(Struct, kw_only=True):
 
 
 class ChatCompletion(Sampled, kw_only=True):
-    """A request for an answer to messages."""
+    """A request for an answer to messages, which is kept if it says `store`; fields from `functions` on are refused."""
 
     messages: list[dict[str, Any]] | None = None
     max_completion_tokens: int | None = None
@@ -51,17 +59,32 @@ class ChatCompletion(Sampled, kw_only=True):
     reasoning_effort: str | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    functions: list[dict[str, Any]] | None = None
     modalities: list[str] | None = None
+    prediction: Prediction | None = None
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: Any = None
+    audio: dict[str, Any] | None = None
+    web_search_options: dict[str, Any] | None = None
+    moderation: dict[str, Any] | None = None
+    verbosity: str | None = None
 
 
 class Completion(Sampled, kw_only=True):
-    """A request to go on from a text, or from token ids; or several of either."""
+    """A request to go on from a text, or from token ids; or several of either.
+
+    Of `best_of` answers to each the `n` are given whose tokens are the most probable.
+    """
 
     prompt: Any = ""
     suffix: str | None = None
     logprobs: Any = None
     echo: bool | None = None
+    best_of: int | None = None
 
 
 class Embeddings(Struct, kw_only=True):
@@ -98,10 +121,12 @@ def to_chat(ask: ChatCompletion) -> Chat:
     """The same in Puna's words; Refused for what makes no sense."""
     if not ask.messages:
         raise Refused(400, "[] is too short - 'messages'")
-    if ask.functions:
-        raise Refused(400, "functions is not supported any more; tools and tool_choice would work")
+    fields.check(ask, fields.CHAT, ask.metadata)
     if other := [kind for kind in ask.modalities or [] if kind != "text"]:
         raise Refused(400, f"modalities: {other[0]!r:.40} is not supported; text would work")
+    if ask.top_logprobs and not ask.logprobs:
+        raise Refused(400, "top_logprobs needs logprobs; true would work")
+    predicted = {"prediction": predicted_text(ask.prediction)} if ask.prediction else {}
     return Chat(
         model=ask.model,
         messages=native_messages(ask.messages),
@@ -109,16 +134,29 @@ def to_chat(ask: ChatCompletion) -> Chat:
         stream=bool(ask.stream),
         format=format_of(ask.response_format),
         think=effort((ask.reasoning or {}).get("effort") or ask.reasoning_effort),
-        options=_options(ask, ask.max_completion_tokens or ask.max_tokens),
+        options=_options(ask, ask.max_completion_tokens or ask.max_tokens) | predicted,
         logprobs=ask.logprobs,
         top_logprobs=ask.top_logprobs if ask.logprobs else None,
         lora=ask.lora,
     )
 
 
+def predicted_text(prediction: Prediction) -> str:
+    """The text of a prediction; Refused for one of another type than `content`, or with parts that are no text."""
+    if prediction.type != "content":
+        raise Refused(400, f"prediction: type {prediction.type!r:.40} is unknown; content would work")
+    if isinstance(prediction.content, str):
+        return prediction.content
+    return "".join(_part(part)["content"] for part in prediction.content)
+
+
 def to_generate(ask: Completion, prompt: str | list[int]) -> Generate:
     """The same in Puna's words, for one of its prompts: as it is, unless a suffix wants the template for it."""
     counted = isinstance(ask.logprobs, int) and not isinstance(ask.logprobs, bool)
+    if ask.logprobs and not counted:
+        raise Refused(400, f"logprobs is {ask.logprobs!r:.40}; how many for each token, 0 to 20, would work")
+    if counted and ask.echo:
+        raise Refused(400, "echo with logprobs is not supported: there are none of the prompt; either would work")
     return Generate(
         model=ask.model,
         prompt=prompt,
@@ -126,10 +164,22 @@ def to_generate(ask: Completion, prompt: str | list[int]) -> Generate:
         raw=not ask.suffix,
         stream=bool(ask.stream),
         options={"frequency_penalty": 0.0, "presence_penalty": 0.0} | _options(ask, ask.max_tokens),
-        logprobs=counted or None,
+        logprobs=counted or candidates(ask) > (ask.n or 1) or None,
         top_logprobs=ask.logprobs if counted else None,
         lora=ask.lora,
     )
+
+
+def candidates(ask: Completion) -> int:
+    """How many answers to each prompt are computed; Refused for fewer than are given, and where they are streamed."""
+    count, given = ask.best_of or ask.n or 1, ask.n or 1
+    if not given <= count <= MOST_CHOICES:
+        raise Refused(400, f"best_of is {count}; n, which is {given}, to {MOST_CHOICES} would work")
+    if ask.stream and count > given:
+        raise Refused(
+            400, f"best_of is {count}, n {given}: the best are known at the end, so without stream it would work"
+        )
+    return count
 
 
 def _options(ask: Sampled, most: int | None) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from starlette.responses import Response
 
 from puna.generation import Chunk, Stats
 from puna.server.endpoints import Call, Endpoint
-from puna.server.errors import Refused, message_of, openai_body, status_of
-from puna.server.ollama.answers import tool_call
+from puna.server.errors import message_of, openai_body, status_of
+from puna.server.ollama.answers import logprob, tool_call
 from puna.server.openai.items import Responses, items_of, to_chat
-from puna.server.storage import Stored
+from puna.server.storage import Stored, page
 from puna.server.wire import Event, begun, json_reply, sse
-from puna.worker.requests import Chat
+from puna.worker.requests import Chat, Render
+
+Json = list[dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -29,14 +31,17 @@ class Output:
     items: list[dict[str, Any]] = field(default_factory=list)
     stats: Stats | None = None
     reason: str = "stop"
+    thought: int = 0  # tokens of thinking
 
     def take(self, chunk: Chunk) -> list[tuple[dict[str, Any], str]]:
         """Note a piece; what it adds: each time an item, which may be new, and text."""
         added = []
         if chunk.thinking:
+            self.thought += 0 if chunk.text else len(chunk.tokens)
             added.append((self._item("reasoning"), chunk.thinking))
         if chunk.text:
             added.append((self._item("message"), chunk.text))
+            self.items[-1]["content"][0]["logprobs"] += probable(chunk)
         for each in chunk.tool_calls:
             call = tool_call(each, 0)
             head = {"id": identity("fc"), "type": "function_call", "status": "in_progress", "call_id": call["id"]}
@@ -53,6 +58,11 @@ class Output:
         if not self.items or self.items[-1]["type"] != kind:
             self.items.append(_new(kind))
         return self.items[-1]
+
+
+def probable(chunk: Chunk) -> list[dict[str, Any]]:
+    """How probable the tokens of a piece were, if that was asked for."""
+    return [{"top_logprobs": []} | logprob(each) for each in chunk.logprobs]
 
 
 def identity(kind: str) -> str:
@@ -106,7 +116,7 @@ def _response(ask: Responses, status: str, output: Output, head: Mapping[str, An
         "output_tokens": stats.tokens,
         "total_tokens": stats.prompt_tokens + stats.tokens,
         "input_tokens_details": {"cached_tokens": stats.cached_tokens},
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": output.thought},
     }
     return {
         **head,
@@ -127,19 +137,19 @@ def _response(ask: Responses, status: str, output: Output, head: Mapping[str, An
         "top_p": 1.0 if ask.top_p is None else ask.top_p,
         "presence_penalty": 0,
         "frequency_penalty": 0,
-        "top_logprobs": 0,
+        "top_logprobs": ask.top_logprobs or 0,
         "temperature": 1.0 if ask.temperature is None else ask.temperature,
         "reasoning": ask.reasoning,
         "usage": usage,
         "max_output_tokens": ask.max_output_tokens,
-        "max_tool_calls": None,
+        "max_tool_calls": ask.max_tool_calls,
         "store": ask.store is not False,
         "background": False,
         "service_tier": "default",
         "metadata": ask.metadata or {},
-        "safety_identifier": None,
-        "prompt_cache_key": None,
-    }
+        "safety_identifier": ask.safety_identifier,
+        "prompt_cache_key": ask.prompt_cache_key,
+    } | ({"user": ask.user} if ask.user else {})
 
 
 async def respond(call: Call, ask: Responses) -> Response:
@@ -191,7 +201,7 @@ async def _told(
                     for event in _begins(item, index):
                         yield event
                     current = index
-                yield _delta(item, index, text)
+                yield _delta(item, index, text, probable(piece))
     for event in _ends(output, current):
         yield event
     status = "incomplete" if output.reason == "length" else "completed"
@@ -218,9 +228,9 @@ def _begins(item: dict[str, Any], index: int) -> list[tuple[str, dict[str, Any]]
     return events
 
 
-def _delta(item: dict[str, Any], index: int, text: str) -> tuple[str, dict[str, Any]]:
+def _delta(item: dict[str, Any], index: int, text: str, logprobs: Json) -> tuple[str, dict[str, Any]]:
     name, place = _NAMES[item["type"]]
-    more: dict[str, Any] = {"logprobs": []} if item["type"] == "message" else {}
+    more: dict[str, Any] = {"logprobs": logprobs} if item["type"] == "message" else {}
     return f"response.{name}.delta", {"item_id": item["id"], "output_index": index, **place, "delta": text, **more}
 
 
@@ -231,12 +241,7 @@ def _ends(output: Output, index: int) -> list[tuple[str, dict[str, Any]]]:
     item = output.items[index]
     name, place = _NAMES[item["type"]]
     at = {"item_id": item["id"], "output_index": index, **place}
-    whole = {
-        "function_call": lambda: {"arguments": item["arguments"]},
-        "reasoning": lambda: {"text": item["encrypted_content"]},
-    }
-    said = whole.get(item["type"], lambda: {"text": item["content"][0]["text"], "logprobs": []})()
-    events: list[tuple[str, dict[str, Any]]] = [(f"response.{name}.done", at | said)]
+    events: list[tuple[str, dict[str, Any]]] = [(f"response.{name}.done", at | _whole(item))]
     if item["type"] == "message":
         events.append(("response.content_part.done", at | {"part": item["content"][0]}))
     return [*events, ("response.output_item.done", {"output_index": index, "item": _done(item)})]
@@ -249,7 +254,7 @@ def _whole(item: dict[str, Any]) -> dict[str, Any]:
         case "reasoning":
             return {"text": item["encrypted_content"]}
         case _:
-            return {"text": item["content"][0]["text"], "logprobs": []}
+            return {name: item["content"][0][name] for name in ("text", "logprobs")}
 
 
 _NAMES: dict[str, tuple[str, dict[str, int]]] = {
@@ -258,6 +263,16 @@ _NAMES: dict[str, tuple[str, dict[str, int]]] = {
     "function_call": ("function_call_arguments", {}),
 }
 """How events about the text of an item are called, and what of the item they are about."""
+
+
+async def input_tokens(call: Call, ask: Responses) -> Response:
+    """How many tokens the prompt of a request has."""
+    earlier = call.server.responses.find(ask.previous_response_id).items if ask.previous_response_id else []
+    chat = to_chat(ask, earlier)
+    await call.server.check(chat)
+    named = {name: getattr(chat, name) for name in ("model", "messages", "tools", "think")}
+    value = await call.server.value(Render(**named), call.client)
+    return json_reply({"object": "response.input_tokens", "input_tokens": len(value["tokens"])})
 
 
 async def read(call: Call, ask: None) -> Response:
@@ -270,19 +285,7 @@ async def input_items(call: Call, ask: None) -> Response:
     stored = call.server.responses.find(call.http.path_params["response"])
     made = len(stored.response["output"])
     items = [_listed(item, i) for i, item in enumerate(stored.items[: len(stored.items) - made])]
-    asked = call.http.query_params
-    items = items if asked.get("order") == "asc" else items[::-1]
-    after = asked.get("after")
-    start = next((i + 1 for i, item in enumerate(items) if item["id"] == after), 0) if after else 0
-    text = asked.get("limit", "20")
-    if not text.isdigit() or not 1 <= int(text) <= MOST_ITEMS:
-        raise Refused(400, f"limit is {text!r}; 1 to {MOST_ITEMS} would work")
-    page = items[start : start + int(text)]
-    ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
-    return json_reply({"object": "list", "data": page, "has_more": start + len(page) < len(items)} | ends)
-
-
-MOST_ITEMS = 100
+    return json_reply(page(items, call.http.query_params, "desc"))
 
 
 def _listed(item: Mapping[str, Any], place: int) -> dict[str, Any]:
@@ -304,6 +307,14 @@ async def delete(call: Call, ask: None) -> Response:
 PATH = "/v1/responses"
 ENDPOINTS = [
     Endpoint(method="POST", path=PATH, run=respond, reads=Responses, api="openai", about="Answer an input."),
+    Endpoint(
+        method="POST",
+        path=PATH + "/input_tokens",
+        run=input_tokens,
+        reads=Responses,
+        api="openai",
+        about="How many tokens a request has.",
+    ),
     Endpoint(method="GET", path=PATH + "/{response}", run=read, api="openai", about="A stored response."),
     Endpoint(
         method="GET", path=PATH + "/{response}/input_items", run=input_items, api="openai", about="What led to it."
