@@ -113,7 +113,7 @@ def _kept(call: Call, ask: ChatCompletion, head: dict[str, Any], choices: Sequen
 
 async def completion(call: Call, ask: Completion) -> Response:
     """Go on from one text or several."""
-    prompts, given, count = _prompts(ask.prompt), max(ask.n or 1, 1), candidates(ask)
+    prompts, given, count = _prompts(ask.prompt), ask.n or 1, candidates(ask)
     asks = [_seeded(to_generate(ask, prompt), i) for prompt in prompts for i in range(count)]
     await call.server.check(asks[0])
     head = {"id": f"cmpl-{secrets.token_hex(8)}", "object": "text_completion"} | _head(ask)

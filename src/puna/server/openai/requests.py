@@ -172,7 +172,8 @@ def to_generate(ask: Completion, prompt: str | list[int]) -> Generate:
 
 def candidates(ask: Completion) -> int:
     """How many answers to each prompt are computed; Refused for fewer than are given, and where they are streamed."""
-    count, given = ask.best_of or ask.n or 1, ask.n or 1
+    given = _choices(ask)
+    count = given if ask.best_of is None else ask.best_of
     if not given <= count <= MOST_CHOICES:
         raise Refused(400, f"best_of is {count}; n, which is {given}, to {MOST_CHOICES} would work")
     if ask.stream and count > given:
@@ -182,9 +183,14 @@ def candidates(ask: Completion) -> int:
     return count
 
 
-def _options(ask: Sampled, most: int | None) -> dict[str, Any]:
+def _choices(ask: Sampled) -> int:
     if ask.n is not None and not 1 <= ask.n <= MOST_CHOICES:
         raise Refused(400, f"n is {ask.n}; 1 to {MOST_CHOICES} would work")
+    return ask.n or 1
+
+
+def _options(ask: Sampled, most: int | None) -> dict[str, Any]:
+    _choices(ask)
     if most is not None and most < 1:
         raise Refused(400, f"max_tokens is {most}; 1 or more would work")
     given = {
