@@ -87,6 +87,11 @@ test-onnx: $(VENV)/.onnx $(VENV)/.native ## Test the ONNX backend (on another de
 	PUNA_TEST_BACKENDS=onnx$(DEVICE) $(BIN)/python -m pytest -m "not peer and not reference and not clients" \
 	    tests/conformance tests/arch tests/golden tests/backends/onnx $(PYTEST)
 
+# Some kernels of ggml's are slow to begin on many threads.
+test-ggml: $(VENV)/.ggml $(VENV)/.native ## Test the ggml backend (on another device: DEVICE=:cuda0)
+	PUNA_TEST_BACKENDS=ggml$(DEVICE) PUNA_THREADS=1 $(BIN)/python -m pytest -m "not peer and not reference and not clients" \
+	    tests/conformance tests/arch tests/golden tests/backends/ggml $(PYTEST)
+
 test-peers: $(VENV)/.peers $(VENV)/.native ## Compare with other programs and real models (downloads)
 	$(BIN)/python -m pytest -m peer $(PYTEST)
 
@@ -196,6 +201,11 @@ $(VENV)/.onnx: pyproject.toml | $(BIN)/python
 	$(install)
 	$(installed) $(VENV)/.test
 
+$(VENV)/.ggml: EXTRAS = [ggml,test]
+$(VENV)/.ggml: pyproject.toml | $(BIN)/python
+	$(install)
+	$(installed) $(VENV)/.test
+
 # Without a compiler Puna runs on numpy. With one, a source that does not compile is an error, except for `make run`.
 $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
 	@mkdir -p build && echo 'Compiling the native CPU backend, which takes minutes the first time (build/native.log)'
@@ -210,4 +220,4 @@ $(VENV)/.native: $(shell find native -type f) | $(VENV)/.puna
 	    [ -n '$(NATIVE_OPTIONAL)' ] || ! command -v "$${CXX:-c++}" >/dev/null; \
 	fi
 
-.PHONY: help run dev test test-emulated emulators test-arm test-old-cpu test-torch test-mlx test-onnx test-reference test-peers test-clients sanitize lint bench wheel native clean
+.PHONY: help run dev test test-emulated emulators test-arm test-old-cpu test-torch test-mlx test-onnx test-ggml test-reference test-peers test-clients sanitize lint bench wheel native clean

@@ -73,7 +73,7 @@ LIBRARIES = {
     "gotpl": "template",
     "huggingface_hub": "create",
     "jinja2": "template create",
-    "libgguf": "backends",
+    "libggml": "backends",
     "markdown_it": "cli",
     "mlx": "backends",
     "llama_cpp": "bench",

@@ -89,7 +89,7 @@ def test_run_reads_lines_that_end_as_on_windows(puna, stored):
 
 @pytest.mark.parametrize(
     ("option", "known"),
-    [("--backend", "'auto', 'cpu', 'torch', 'mlx', 'onnx', 'numpy'"), ("--kv-type", "'f32', 'f16', 'q8_0'")],
+    [("--backend", "'auto', 'cpu', 'torch', 'mlx', 'onnx', 'ggml', 'numpy'"), ("--kv-type", "'f32', 'f16', 'q8_0'")],
 )
 def test_run_knows_what_help_says(puna, stored, option, known):
     status, out, err = puna("run", stored, "hi", option, "gpu")

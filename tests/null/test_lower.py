@@ -100,7 +100,9 @@ def test_null_refuses_a_weight_that_was_not_loaded():
 
 
 def test_an_unknown_backend_is_an_error_that_lists_the_known():
-    with pytest.raises(BackendError, match="backend 'abacus' is unknown; known: cpu, mlx, null, numpy, onnx, torch"):
+    with pytest.raises(
+        BackendError, match="backend 'abacus' is unknown; known: cpu, ggml, mlx, null, numpy, onnx, torch"
+    ):
         open_backend("abacus")
 
 

@@ -18,6 +18,7 @@ MODULES = {
     "torch": "puna.backends.torch",
     "mlx": "puna.backends.mlx",
     "onnx": "puna.backends.onnx",
+    "ggml": "puna.backends.ggml",
 }
 """Module of each backend.
 
@@ -25,7 +26,7 @@ It has functions `open_backend(threads, device) -> Backend`, the device "" where
 `devices() -> Sequence[Device]`; those of `ALONE` have neither device nor `devices`.
 """
 
-LIBRARIES = {"torch": ("torch",), "mlx": ("mlx",), "onnx": ("onnx", "onnxruntime")}
+LIBRARIES = {"torch": ("torch",), "mlx": ("mlx",), "onnx": ("onnx", "onnxruntime"), "ggml": ("libggml",)}
 """The packages that a backend does not go without; `pip install 'puna[<backend>]'` brings them."""
 
 ALONE = ("numpy", "null")

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from puna.graph import Tensor
 
-OPS_HELP = "List each op: native (a core op), fused (a kernel of its own) or lowered to core ops, wholly or in part."
+OPS_HELP = "List each op: native (a core op), fused (a kernel of its own), lowered to core ops, or computed by numpy."
 
 
 @click.command()
@@ -49,21 +49,23 @@ def described(name: str, ops: bool) -> Iterator[str]:
     for device in found:
         room = f", {readable(device.free)} of {readable(device.memory)} free" if device.memory else ""
         yield f"  {backend_name}:{device.name}  {device.what}{room}"
-    kinds = kinds_of_ops(made.supports)
+    kinds = kinds_of_ops(made.supports, getattr(made, "on_host", lambda op: False))
     for kind in dict.fromkeys(kinds.values()):
         listed = [op for op, its in kinds.items() if its == kind]
         yield f"  {kind}: {' '.join(listed) if ops else f'{len(listed)} ops'}"
 
 
-def kinds_of_ops(supports: Callable[[Tensor], bool]) -> dict[str, str]:
-    """How each op runs: by what a backend says of its cases."""
+def kinds_of_ops(supports: Callable[[Tensor], bool], on_host: Callable[[str], bool]) -> dict[str, str]:
+    """How each op runs: by what a backend says of its cases, and of what it leaves to numpy."""
     from puna.graph.cases import CASES, cases
     from puna.graph.ops import OPS
 
     kinds = {}
     for op in CASES:
         runs = {supports(case.node) for case in cases(op)}
-        if not OPS[op].fused:
+        if on_host(op):
+            kinds[op] = "on the host"
+        elif not OPS[op].fused:
             kinds[op] = "native"
         else:
             kinds[op] = "fused in part" if len(runs) == 2 else "fused" if runs == {True} else "lowered"

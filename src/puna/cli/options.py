@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-BACKENDS = ("auto", "cpu", "torch", "mlx", "onnx", "numpy")
+BACKENDS = ("auto", "cpu", "torch", "mlx", "onnx", "ggml", "numpy")
 
 Command = Callable[..., Any]
 
