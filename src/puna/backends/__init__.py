@@ -26,7 +26,7 @@ It has functions `open_backend(threads, device) -> Backend`, the device "" where
 `devices() -> Sequence[Device]`; those of `ALONE` have neither device nor `devices`.
 """
 
-LIBRARIES = {"torch": ("torch",), "mlx": ("mlx",), "onnx": ("onnx", "onnxruntime"), "ggml": ("libggml",)}
+LIBRARIES = {"torch": ("torch",), "mlx": ("mlx",), "onnx": ("onnx", "onnxruntime")}
 """The packages that a backend does not go without; `pip install 'puna[<backend>]'` brings them."""
 
 ALONE = ("numpy", "null")

@@ -55,7 +55,9 @@ def described(name: str, ops: bool) -> Iterator[str]:
         yield f"  {kind}: {' '.join(listed) if ops else f'{len(listed)} ops'}"
 
 
-def kinds_of_ops(supports: Callable[[Tensor], bool], on_host: Callable[[str], bool]) -> dict[str, str]:
+def kinds_of_ops(
+    supports: Callable[[Tensor], bool], on_host: Callable[[str], bool] = lambda op: False
+) -> dict[str, str]:
     """How each op runs: by what a backend says of its cases, and of what it leaves to numpy."""
     from puna.graph.cases import CASES, cases
     from puna.graph.ops import OPS

@@ -43,6 +43,15 @@ def test_a_library_with_other_tensors_is_an_error(monkeypatch):
         lib._check("/here")
 
 
+def test_a_package_that_is_missing_is_said_with_two_ways_to_go_on(monkeypatch):
+    monkeypatch.delenv("PUNA_GGML", raising=False)
+    monkeypatch.setattr(api, "find_spec", lambda name: None)
+    with pytest.raises(
+        BackendError, match=r"'libggml' is not installed; pip install 'puna\[ggml\]' works, and so does PU"
+    ):
+        api.library.__wrapped__()
+
+
 def test_a_folder_without_a_library_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PUNA_GGML", str(tmp_path))
     with pytest.raises(BackendError, match=rf"loading libggml: none in {tmp_path}; PUNA_GGML=<its folder>"):

@@ -174,7 +174,10 @@ def _folders() -> Iterator[Path]:
         return
     found = find_spec("libggml")
     if found is None:
-        raise ModuleNotFoundError("No module named 'libggml'", name="libggml")
+        raise BackendError(
+            "backend 'ggml': the package 'libggml' is not installed; pip install 'puna[ggml]' works, and so does "
+            f"{ENVIRONMENT}=<the folder of a libggml>"
+        )
     for place in found.submodule_search_locations or ():
         yield from (Path(place) / name for name in ("lib64", "lib", "bin"))
 
