@@ -20,6 +20,7 @@ from puna.tokenizer import load_tokenizer
 
 END = 256
 WRITTEN = [name for name in PARSERS if find_format(name).writes]
+ENOUGH = 100
 LIKELY = {'"': 5.0, "}": 3.0, "]": 3.0, " ": -3.0}
 
 
@@ -49,6 +50,60 @@ SCHEMAS = {
         "$defs": {"half": {"type": "object", "properties": {"x": {"type": "boolean"}}, "required": ["x"]}},
     },
 }
+STYLES = ("qwen3", "qwen3-coder", "glm-4.7", "minicpm", "glimmer", "olmo3", "lfm2", "gemma4", "functiongemma")
+"""A format for each way to write arguments."""
+HARDER = {
+    "text or number": {"properties": {"v": {"anyOf": [{"type": "integer"}, TEXT]}}, "required": ["v"]},
+    "text or few": {
+        "properties": {"v": {"anyOf": [{"type": "integer", "minimum": 3, "maximum": 7}, TEXT]}},
+        "required": ["v"],
+    },
+    "text or list": {
+        "properties": {"v": {"anyOf": [{"type": "array", "items": {"type": "null"}}, TEXT]}},
+        "required": ["v"],
+    },
+    "text like a number": {
+        "properties": {"v": {"type": "string", "pattern": "^[0-9]{2}$"}, "w": {"type": ["string"], "enum": ["1e3"]}},
+        "required": ["v", "w"],
+    },
+    "a pattern or another": {"properties": {"v": {"type": "string", "pattern": "^[nN]ul$|^a/b$"}}, "required": ["v"]},
+    "kinds listed": {"properties": {"v": {"enum": [1, 2.5, True, None, "x"]}}, "required": ["v"]},
+    "formats": {
+        "properties": {key: {"type": "string", "format": key} for key in ("date", "uuid", "ipv4", "time")},
+        "required": ["date", "uuid", "ipv4", "time"],
+    },
+    "others": {"properties": {"a": TEXT}, "additionalProperties": {"type": "integer"}},
+    "tree": {
+        "properties": {"r": {"$ref": "#/$defs/tree"}},
+        "required": ["r"],
+        "$defs": {
+            "tree": {
+                "type": "object",
+                "properties": {
+                    "v": {"type": "integer"},
+                    "n-1": {"anyOf": [{"$ref": "#/$defs/tree"}, {"type": "null"}]},
+                },
+                "required": ["v", "n-1"],
+            }
+        },
+    },
+    "lists of lists": {
+        "properties": {"l": {"type": "array", "items": {"type": "array", "items": TEXT, "maxItems": 2}}},
+        "required": ["l"],
+    },
+    "all of": {
+        "properties": {"v": {"allOf": [{"$ref": "#/$defs/few"}, {"minimum": 2}], "description": "d"}},
+        "required": ["v"],
+        "$defs": {"few": {"type": "number", "maximum": 5}},
+    },
+    "later": {"properties": {"a": TEXT, "b": TEXT, "c": {"type": "integer"}, "d": TEXT}, "required": ["c"]},
+}
+WRITTEN_AS = {
+    "date": r"\d{4}-\d\d-\d\d",
+    "time": r"\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)",
+    "uuid": r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
+    "ipv4": r"\d{1,3}(\.\d{1,3}){3}",
+}
 TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
 
 
@@ -58,6 +113,10 @@ def fits(value, schema, root):
         return fits(value, root["$defs"][schema["$ref"].rpartition("/")[2]], root)
     if "anyOf" in schema:
         return any(fits(value, each, root) for each in schema["anyOf"])
+    if "allOf" in schema and not all(fits(value, each, root) for each in schema["allOf"]):
+        return False
+    if isinstance(schema.get("type"), list):
+        return any(fits(value, {**schema, "type": kind}, root) for kind in schema["type"])
     kind = schema.get("type")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if (kind == "integer" and not (number and value == int(value))) or (kind == "number" and not number):
@@ -67,27 +126,37 @@ def fits(value, schema, root):
     if ("enum" in schema and value not in schema["enum"]) or ("const" in schema and value != schema["const"]):
         return False
     if isinstance(value, dict):
-        known = schema.get("properties")
+        known, other = schema.get("properties"), schema.get("additionalProperties")
         return set(schema.get("required", ())) <= set(value) and (
-            known is None or all(name in known and fits(each, known[name], root) for name, each in value.items())
+            known is None
+            or all(
+                fits(each, known[name], root) if name in known else other is not None and fits(each, other, root)
+                for name, each in value.items()
+            )
         )
     if isinstance(value, list):
         low, high = schema.get("minItems", 0), schema.get("maxItems", 10**9)
         return low <= len(value) <= high and all(fits(each, schema.get("items", {}), root) for each in value)
     if isinstance(value, str):
-        return len(value) <= schema.get("maxLength", 10**9) and bool(re.search(schema.get("pattern", ""), value))
+        written = re.fullmatch(WRITTEN_AS[schema["format"]], value) if "format" in schema else True
+        long = len(value) > schema.get("maxLength", 10**9)
+        return not long and bool(written) and bool(re.search(schema.get("pattern", ""), value))
     return value is None or schema.get("minimum", -(10**99)) <= value <= schema.get("maximum", 10**99)
 
 
 class Noise:
-    """A model that says what it is told and then goes on at random, with what ends things a little above the rest."""
+    """A model that says what it is told and then goes on at random, with what ends things a little above the rest.
+
+    Once it has said enough, it says over and over what it `closes` with, where it may.
+    """
 
     recurrent = False
     limits = Limits(slots=8192, states=0, tokens=64, outputs=8, sequences=4, table=128)
 
-    def __init__(self, tokenizer, seed, begins):
+    def __init__(self, tokenizer, seed, begins, closes):
         self.width = tokenizer.vocab_size
         self._begins = tokenizer.encode(begins)
+        self._closes = tokenizer.encode(closes)
         self._rng = np.random.default_rng(seed)
         self._likely = np.zeros(self.width, np.float32)
         for character, more in LIKELY.items():
@@ -105,8 +174,11 @@ class Noise:
         (part,) = parts
         logits = self._rng.normal(scale=3, size=(len(outputs), self.width)).astype(np.float32) + self._likely
         for row, output in zip(logits, outputs, strict=True):
-            if part.start + output < len(self._begins):
-                row[self._begins[part.start + output]] += 1000
+            at = part.start + output - len(self._begins)
+            if at < 0:
+                row[self._begins[at]] += 1000
+            elif at > ENOUGH and self._closes:
+                row[self._closes[at % len(self._closes)]] += 1000
         return logits
 
 
@@ -116,13 +188,19 @@ def tags(format):
     return sorted(mark for mark in marks if re.fullmatch(r"<[^<>\s]+>|\[/?[A-Z_]+\]", mark))
 
 
-def answering(tokens, seed, begins):
+def closing(format):
+    """What ends an argument that is free text, and its call; nothing where that needs no help."""
+    behind = getattr(format.style, "behind", "")
+    return behind and behind + format.writes[1]
+
+
+def answering(tokens, seed, begins, closes=""):
     more = {
         "tokenizer.ggml.tokens": [*alphabet(), "<|return|>", *(t for t in tokens if t != "<|return|>")],
         "tokenizer.ggml.token_type": [1] * 256 + [3] * (1 + len([t for t in tokens if t != "<|return|>"])),
     }
     tokenizer = load_tokenizer(metadata(**more))
-    engine = Engine(Noise(tokenizer, seed, begins), 8192)
+    engine = Engine(Noise(tokenizer, seed, begins, closes), 8192)
     runtime = SimpleNamespace(
         context_length=8192, reads=False, hparams=SimpleNamespace(context_length=8192), engine=engine,
         prepare=lambda: None, chosen=lambda adapters: (), load_seconds=0.0,
@@ -135,7 +213,7 @@ def answered(format, calls, *, special=True, seed=0, begins="", form=None, limit
     format = find_format(format) if isinstance(format, str) else format
     parser = open_parser(format, tools=calls.tools, think=False)
     options = parse_options({}, {"temperature": 1, "top_k": 0, "top_p": 1, "seed": seed, "num_predict": limit})
-    source = answering(tags(format) if special else [], seed, begins)
+    source = answering(tags(format) if special else [], seed, begins, closing(format))
     chunks = list(source.answer([10], options, parser, form, {}, calls))
     said = [call for chunk in chunks for call in chunk.tool_calls]
     text, thinking = ("".join(getattr(chunk, kind) for chunk in chunks) for kind in ("text", "thinking"))
@@ -157,6 +235,21 @@ def test_a_call_that_is_forced_comes_and_is_read_whatever_the_weights(name, spec
         assert (reason, len(said)) == ("stop", 1)
         schema = schemas[int(said[0].name[1:])]
         assert fits(said[0].arguments, schema, schema)
+
+
+@pytest.mark.parametrize(
+    ("name", "special"),
+    [(name, special) for name in STYLES for special in (True, False) if special or not find_format(name).rules],
+)
+@pytest.mark.parametrize("kind", [*SCHEMAS, *HARDER])
+def test_the_arguments_of_a_call_fit_their_schema_in_every_style(name, special, kind):
+    schema = {**SCHEMAS, **HARDER}[kind]
+    format = find_format(name) if special else replace(find_format(name), thinking=None)
+    for seed in range(3):
+        calls = Calls([tool("one", **schema)], forced=True, several=False)
+        _, _, said, reason = answered(format, calls, special=special, seed=seed, limit=6000)
+        assert (reason, [call.name for call in said]) == ("stop", ["one"])
+        assert fits(said[0].arguments, schema, schema), said[0].arguments
 
 
 @pytest.mark.parametrize("name", [name for name in WRITTEN if find_format(name).again])
@@ -183,11 +276,12 @@ def test_a_strict_tool_is_called_or_not_but_never_with_other_arguments(name, spe
     begins = format.writes[0].partition("NAME")[0]
     begins = f"</think>{begins}" if open_parser(format).thinking and len(format.opens) == 3 else begins
     alone = format.rules or any(section.bare for section in format.sections if begins.startswith(section.open))
+    begins = begins if alone else f"hm{begins}"
+    open_ended = format.heads.startswith(begins)  # it may go on as an answer to the user
     names = set()
     for seed in range(8):
-        text, thinking, said, _ = answered(
-            format, Calls(tools), special=special, seed=seed, limit=900, begins=begins if alone else f"hm{begins}"
-        )
+        begun = begins + ("one", "two")[seed % 2] * open_ended
+        text, thinking, said, _ = answered(format, Calls(tools), special=special, seed=seed, limit=900, begins=begun)
         assert said, (text, thinking)
         assert all(call.name in ("one", "two") for call in said)
         assert all(fits(call.arguments, schema, schema) for call in said if call.name == "one")
@@ -205,12 +299,11 @@ def test_an_answer_with_a_strict_tool_may_be_any_text_without_a_call(name):
         assert not said
 
 
-@pytest.mark.parametrize("name", ["qwen3-coder", "glm-4.7", "olmo3", "gemma4", "passthrough"])
-def test_a_format_whose_arguments_are_no_json_refuses_to_be_forced(name):
-    with pytest.raises(RequestError, match=f"forced tool choice is not available .*{name}"):
-        answered(name, Calls([tool("one")], forced=True))
-    with pytest.raises(RequestError, match=f"strict tools is not available .*{name}"):
-        answered(name, Calls([tool("one", strict=True)]))
+def test_a_format_in_which_nothing_is_called_refuses_to_be_forced():
+    with pytest.raises(RequestError, match=r"forced tool choice is not available .*passthrough"):
+        answered("passthrough", Calls([tool("one")], forced=True))
+    with pytest.raises(RequestError, match=r"strict tools is not available .*passthrough"):
+        answered("passthrough", Calls([tool("one", strict=True)]))
 
 
 def test_a_tool_that_does_not_fit_is_refused_by_its_name():
@@ -236,7 +329,9 @@ def test_what_may_be_called_follows_from_the_choice():
 def test_without_several_calls_an_answer_ends_at_the_first(name):
     format = find_format(name)
     before, behind = format.call_around("one")
-    begins = ("</think>" if open_parser(format).thinking and len(format.opens) == 3 else "") + f"{before}{{}}{behind}"
+    begins = (
+        "</think>" if open_parser(format).thinking and len(format.opens) == 3 else ""
+    ) + f"{before}{'' if format.style else '{}'}{behind}"
     _, _, said, reason = answered(name, Calls([tool("one")], several=False), begins=begins * 2, limit=400)
     assert ([call.name for call in said], reason) == (["one"], "stop")
 

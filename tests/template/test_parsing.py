@@ -406,14 +406,31 @@ def test_most_formats_write_arguments_as_json():
         *WRITTEN
     }
     assert find_format("hermes").call_around("f") == ('<tool_call>\n{"name": "f", "arguments": ', "}\n</tool_call>")
-    assert find_format("qwen3-coder").call_around("f") is None
+    assert find_format("qwen3-coder").call_around("f") == (
+        "<tool_call>\n<function=f>\n",
+        "</function>\n</tool_call>",
+    )
+    assert find_format("passthrough").call_around("f") is None
+
+
+ARGUMENTS = {
+    "<function=": "<parameter=city>\nKona\n</parameter>\n",
+    "<tool_call>NAME": "<arg_key>city</arg_key><arg_value>Kona</arg_value>",
+    "<function name": '<param name="city">Kona</param>',
+    "<atem": '<atem:parameter name="city">Kona</atem:parameter>\n',
+    "NAME(": 'city="Kona"',
+    "<|tool_call>call:NAME{": 'city:<|"|>Kona<|"|>',
+    "<start_function_call>call:NAME{": "city:<escape>Kona<escape>",
+    "": '{"city": "Kona"}',
+}
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_call_that_is_written_as_a_format_says_is_read(name):
-    before, behind = find_format(name).call_around("weather")
-    expected = ("", "", [SUN])
-    assert said(name, before + '{"city": "Kona"}' + behind, tools=[WEATHER], think=False) == expected
+    format = find_format(name)
+    before, behind = format.call_around("weather")
+    written = next(text for part, text in ARGUMENTS.items() if part in format.writes[0] and (format.style or not part))
+    assert said(name, before + written + behind, tools=[WEATHER], think=False) == ("", "", [SUN])
 
 
 JINJA = """{%% for m in messages %%}<|{{ m.role }}|>

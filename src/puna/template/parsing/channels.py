@@ -13,6 +13,7 @@ from puna.template.message import Message, ToolCall
 from puna.template.parsing.atem import ANYONE, WRAPPER, read_atem
 from puna.template.parsing.format import Format
 from puna.template.parsing.objects import DECODER, arguments_of
+from puna.template.parsing.style import ATEM
 from puna.template.parsing.tagged import Delta
 from puna.template.parsing.tools import Tools
 
@@ -214,6 +215,13 @@ GLIMMER = Dialect(
         marks=("<|start|>", "<|message|>", "<|eom|>", "<|eot|>", *WRAPPER),
         rules='start: thought? @answer\nthought: " to=self" <|message|> /(?s:.*)/ <|eom|> <|start|> "assistant"\n',
         heads=" to=user<|message|>",
+        writes=(
+            ' to=NAME<|message|><atem:function_calls>\n<atem:invoke name="NAME">\n',
+            "</atem:invoke>\n</atem:function_calls><|eot|>",
+        ),
+        again="</atem:invoke>\n</atem:function_calls><|eom|><|start|>assistant"
+        ' to=NAME<|message|><atem:function_calls>\n<atem:invoke name="NAME">\n',
+        style=ATEM,
     ),
     re.compile(r"<\|eo[mt]\|>|<\|start\|>(?=assistant(?: to=|<\|message\|>))"),
     ("<|eom|>", "<|eot|>", "<|start|>assistant to=", "<|start|>assistant<|message|>"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from puna.template.message import ToolCall
+from puna.template.parsing.style import Style
 from puna.template.parsing.tools import Tools
 
 Reader = Callable[[str, Tools], list[ToolCall | str]]
@@ -83,9 +84,11 @@ class Format:
     strips: str = ""
     """Outer space of the whole answer that is left out: `l` before it, `r` behind it."""
     writes: tuple[str, str] | None = None
-    """How a call is written: before and behind the JSON of its arguments, with `NAME` for its name."""
+    """How a call is written: before and behind its arguments, with `NAME` for its name."""
     again: str = ""
     """What stands between the arguments of two calls of one answer, with `NAME` for the second's; none if unsaid."""
+    style: Style | None = None
+    """How arguments are written; as one JSON object if unsaid."""
     spells: Callable[[Tools], Mapping[str, str]] | None = None
     """What names are written for tools, with the tools' own; as they are if unsaid."""
     heads: str = ""
@@ -94,10 +97,7 @@ class Format:
     """Of a Lark grammar: how an answer leads to its `@answer`; unsaid, as the tags of thinking have it."""
 
     def call_around(self, name: str) -> tuple[str, str] | None:
-        """The text of a call before and behind the JSON object of its arguments, to hold those to a tool's schema.
-
-        None where arguments are not written as JSON.
-        """
+        """The text of a call before and behind its arguments; None where it is not known how calls are written."""
         return (self.writes[0].replace("NAME", name), self.writes[1]) if self.writes else None
 
     @property

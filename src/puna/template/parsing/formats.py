@@ -19,6 +19,7 @@ from puna.template.parsing.objects import (
     read_separated,
 )
 from puna.template.parsing.python import end_of_python, read_python, read_python_raw
+from puna.template.parsing.style import PAIRS, PARAMETERS, PARAMS, PYTHON, PYTHON_RAW, braces
 from puna.template.parsing.tools import Tools
 
 THINK = ("<think>", "</think>")
@@ -38,6 +39,14 @@ DEEPSEEK = Section("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", r
 BARE_OBJECT = Section("{", "", read_objects, end=end_of_call, bare=True)
 HERMES_CALL = ('<tool_call>\n{"name": "NAME", "arguments": ', "}\n</tool_call>")
 HERMES_NEXT = '}\n</tool_call>\n<tool_call>\n{"name": "NAME", "arguments": '
+FUNCTION_CALL = ("<tool_call>\n<function=NAME>\n", "</function>\n</tool_call>")
+FUNCTION_NEXT = "</function>\n</tool_call>\n<tool_call>\n<function=NAME>\n"
+PAIRS_CALL = ("<tool_call>NAME", "</tool_call>")
+PAIRS_NEXT = "</tool_call><tool_call>NAME"
+OLMO_CALL = ("<function_calls>NAME(", ")</function_calls>")
+LFM2_CALL = ("<|tool_call_start|>[NAME(", ")]<|tool_call_end|>")
+GEMMA_CALL = ("<|tool_call>call:NAME{", "}<tool_call|>")
+GEMMA_NEXT = "}<tool_call|><|tool_call>call:NAME{"
 ARGUMENT_TAGS = ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")
 _SEPARATED = ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>")
 _OUTPUTS = Section("<｜tool▁outputs▁begin｜>", "<｜tool▁outputs▁end｜>", _nothing, muted=True)
@@ -56,11 +65,38 @@ _ROWS = (
         writes=HERMES_CALL,
         again=HERMES_NEXT,
     ),
-    Format("qwen3-coder", sections=(FUNCTIONS,)),
-    Format("qwen3.5", THINK, (ON, UNSAID), sections=(FUNCTIONS,)),
-    Format("nemotron-3-nano", THINK, (ON,), sections=(FUNCTIONS,)),
-    Format("glm-4.7", THINK, (ON, UNSAID), sections=(ARGUMENTS,), marks=ARGUMENT_TAGS),
-    Format("glm-ocr", THINK, sections=(ARGUMENTS,), marks=ARGUMENT_TAGS),
+    Format("qwen3-coder", sections=(FUNCTIONS,), writes=FUNCTION_CALL, again=FUNCTION_NEXT, style=PARAMETERS),
+    Format(
+        "qwen3.5",
+        THINK,
+        (ON, UNSAID),
+        sections=(FUNCTIONS,),
+        writes=FUNCTION_CALL,
+        again=FUNCTION_NEXT,
+        style=PARAMETERS,
+    ),
+    Format(
+        "nemotron-3-nano",
+        THINK,
+        (ON,),
+        sections=(FUNCTIONS,),
+        writes=FUNCTION_CALL,
+        again=FUNCTION_NEXT,
+        style=PARAMETERS,
+    ),
+    Format(
+        "glm-4.7",
+        THINK,
+        (ON, UNSAID),
+        sections=(ARGUMENTS,),
+        marks=ARGUMENT_TAGS,
+        writes=PAIRS_CALL,
+        again=PAIRS_NEXT,
+        style=PAIRS,
+    ),
+    Format(
+        "glm-ocr", THINK, sections=(ARGUMENTS,), marks=ARGUMENT_TAGS, writes=PAIRS_CALL, again=PAIRS_NEXT, style=PAIRS
+    ),
     Format(
         "laguna",
         THINK,
@@ -122,13 +158,22 @@ _ROWS = (
         ),
         again="\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n",
     ),
-    Format("olmo3", sections=(Section("<function_calls>", "</function_calls>", read_python),)),
+    Format(
+        "olmo3",
+        sections=(Section("<function_calls>", "</function_calls>", read_python),),
+        writes=OLMO_CALL,
+        again=")\nNAME(",
+        style=PYTHON,
+    ),
     Format(
         "olmo3-think",
         THINK,
         (ON, UNSAID, OFF),
         leads=False,
         sections=(Section("<function_calls>", "</function_calls>", read_python),),
+        writes=OLMO_CALL,
+        again=")\nNAME(",
+        style=PYTHON,
     ),
     Format(
         "gemma4",
@@ -140,18 +185,27 @@ _ROWS = (
         sections=(Section("<|tool_call>", "<tool_call|>", read_braces('<|"|>')),),
         silent=("<tool_call|>", "<|tool_response>"),
         marks=('<|"|>',),
+        writes=GEMMA_CALL,
+        again=GEMMA_NEXT,
+        style=braces('<|"|>', "<tool_call|>"),
     ),
     Format(
         "gemma4-no-thinking",
         sections=(Section("<|tool_call>", "<tool_call|>", read_braces('<|"|>')),),
         silent=("<tool_call|>", "<|tool_response>"),
         marks=('<|"|>',),
+        writes=GEMMA_CALL,
+        again=GEMMA_NEXT,
+        style=braces('<|"|>', "<tool_call|>"),
     ),
     Format(
         "functiongemma",
         sections=(Section("<start_function_call>", "<end_function_call>", read_braces("<escape>")),),
         marks=("<escape>",),
         trims=False,
+        writes=("<start_function_call>call:NAME{", "}<end_function_call>"),
+        again="}<end_function_call><start_function_call>call:NAME{",
+        style=braces("<escape>", "<end_function_call>"),
     ),
     Format(
         "lfm2",
@@ -159,6 +213,9 @@ _ROWS = (
             Section("<|tool_call_start|>", "<|tool_call_end|>", read_python_raw),
             Section("[", "", read_python_raw, end=end_of_python, bare=True, first=True),
         ),
+        writes=LFM2_CALL,
+        again="),NAME(",
+        style=PYTHON_RAW,
     ),
     Format(
         "lfm2-thinking",
@@ -167,6 +224,9 @@ _ROWS = (
             Section("<|tool_call_start|>", "<|tool_call_end|>", read_python_raw),
             Section("[", "", read_python_raw, end=end_of_python, bare=True, first=True),
         ),
+        writes=LFM2_CALL,
+        again="),NAME(",
+        style=PYTHON_RAW,
         strips="l",
     ),
     Format(
@@ -210,7 +270,14 @@ _ROWS = (
         writes=('<|tool_call|>[{"name": "NAME", "arguments": ', "}]<|/tool_call|>"),
         again='}, {"name": "NAME", "arguments": ',
     ),
-    Format("minicpm", THINK, sections=(Section('<function name="', "</function>", read_function),)),
+    Format(
+        "minicpm",
+        THINK,
+        sections=(Section('<function name="', "</function>", read_function),),
+        writes=('<function name="NAME">', "</function>"),
+        again='</function>\n<function name="NAME">',
+        style=PARAMS,
+    ),
     Format(
         "kimi",
         THINK,

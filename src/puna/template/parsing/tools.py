@@ -9,6 +9,10 @@ from typing import Any
 from puna.template.message import ToolCall
 
 _WHOLE = re.compile(r"[+-]?\d+")
+_DEEPEST = 16  # references that lead to themselves
+_TYPES = {
+    str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object", type(None): "null",
+}  # fmt: skip
 
 
 class Tools:
@@ -29,13 +33,19 @@ class Tools:
         """The names, in the order in which the tools were given."""
         return tuple(self._functions)
 
+    def arguments(self, name: str) -> tuple[str, ...]:
+        """The arguments that a tool declares."""
+        return tuple(self._properties(name))
+
     def has(self, name: str, argument: str) -> bool:
         """Whether a tool declares an argument."""
         return argument in self._properties(name)
 
     def types(self, name: str, argument: str) -> tuple[str, ...]:
         """The JSON types that an argument may have; none where the schema does not say."""
-        return tuple(_types(self._properties(name).get(argument)))
+        schema = self._parameters(name)
+        other = schema.get("additionalProperties")
+        return tuple(_types(self._properties(name).get(argument, other), schema))
 
     def typed(self, name: str, argument: str, text: str) -> Any:
         """What a text without type means as an argument, by the tool's schema."""
@@ -48,9 +58,12 @@ class Tools:
         schema = self._functions.get(call.name, {}).get("parameters") or {}
         return call.name in self and all(argument in call.arguments for argument in schema.get("required") or ())
 
-    def _properties(self, name: str) -> Mapping[str, Any]:
+    def _parameters(self, name: str) -> Mapping[str, Any]:
         schema = self._functions.get(name, {}).get("parameters")
-        properties = schema.get("properties") if isinstance(schema, Mapping) else None
+        return schema if isinstance(schema, Mapping) else {}
+
+    def _properties(self, name: str) -> Mapping[str, Any]:
+        properties = self._parameters(name).get("properties")
         return properties if isinstance(properties, Mapping) else {}
 
 
@@ -71,14 +84,28 @@ def typed(text: str, types: Sequence[str]) -> Any:
     return text
 
 
-def _types(schema: object) -> list[str]:
-    if not isinstance(schema, Mapping):
+def _types(schema: object, root: Mapping[str, Any], depth: int = 0) -> list[str]:
+    """The types that a schema names, itself, in its choices, by reference, or by the values that it lists."""
+    if not isinstance(schema, Mapping) or depth > _DEEPEST:
         return []
     union = schema.get("anyOf") or schema.get("oneOf")
     if isinstance(union, list) and union:
-        return [name for member in union for name in _types(member)]
-    kind = schema.get("type") or ()
-    return [kind] if isinstance(kind, str) else [str(name) for name in kind]
+        return [name for member in union for name in _types(member, root, depth + 1)]
+    if kind := schema.get("type"):
+        return [kind] if isinstance(kind, str) else [str(name) for name in kind]
+    if isinstance(reference := schema.get("$ref"), str):
+        return _types(_followed(reference, root), root, depth + 1)
+    if isinstance(parts := schema.get("allOf"), list):
+        return next((found for part in parts if (found := _types(part, root, depth + 1))), [])
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    return [_TYPES[type(value)] for value in values if type(value) in _TYPES] if isinstance(values, list) else []
+
+
+def _followed(reference: str, root: Mapping[str, Any]) -> object:
+    found: object = root
+    for name in reference.removeprefix("#").split("/")[1:]:
+        found = found.get(name.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
+    return found
 
 
 def _boolean(text: str) -> bool:

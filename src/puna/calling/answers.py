@@ -8,10 +8,11 @@ A call is written as the model's own format writes it; what the model thinks bef
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from puna.calling.arguments import argument_rules
+from puna.calling.calls import Calls
 from puna.errors import RequestError
 
 if TYPE_CHECKING:
@@ -19,37 +20,6 @@ if TYPE_CHECKING:
     from puna.template.parsing import Format
 
 NAME = "NAME"
-
-
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """What an answer may call. `forced`: it has to; `several`: more than one, if the format can."""
-
-    tools: Sequence[Mapping[str, Any]]
-    forced: bool = False
-    several: bool = True
-
-    @property
-    def held(self) -> bool:
-        """Whether calls are held to a grammar: they are forced, or a tool is strict."""
-        return self.forced or any(function_of(tool).get("strict") for tool in self.tools)
-
-
-def calls_of(
-    tools: Sequence[Mapping[str, Any]] | None, choice: str | None = None, several: bool | None = None
-) -> Calls | None:
-    """What an answer may call by a `choice`: "required", "auto" or none said, "none". RequestError for another one."""
-    if choice not in (None, "auto", "none", "required"):
-        raise RequestError(f"tool_choice is {choice!r}; auto, none, required would work")
-    if choice == "required" and not tools:
-        raise RequestError("tool_choice is 'required', and there are no tools; give some in tools")
-    return Calls(tools, choice == "required", several is not False) if tools and choice != "none" else None
-
-
-def function_of(tool: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The function of a tool, which may be given bare."""
-    function = tool.get("function")
-    return function if isinstance(function, Mapping) else tool
 
 
 def answer_rules(calls: Calls, format: Format, words: Vocabulary, content: str = "") -> str:
@@ -67,7 +37,7 @@ def answer_rules(calls: Calls, format: Format, words: Vocabulary, content: str =
     said = [] if calls.forced else _said(calls, format, words, content)
     begin = words.written(format.writes[0].partition(NAME)[0])
     forced = ["answer: calls"] if calls.forced else []
-    arguments = [f"arguments_{i}: {_arguments(tool, calls, words)}" for i, tool in enumerate(calls.tools)]
+    arguments = [argument_rules(i, tool, calls.forced, format, words) for i, tool in enumerate(calls.tools)]
     rules = [*forced, *said, f"calls: {begin} called", *_called(calls, format, names, words), *arguments]
     return "\n".join(rules) + "\n"
 
@@ -78,20 +48,18 @@ def _called(calls: Calls, format: Format, names: Sequence[str], words: Vocabular
     again, _, _ = format.again.partition(NAME)
     more = calls.several and bool(again)
     return [
-        f"called: {_each(before, names, words)}{f' ({words.written(again)} next)*' if more else ''} "
+        f"called: {_each(before, names, format, words)}{f' ({words.written(again)} next)*' if more else ''} "
         f"{words.written(behind, ends=True)}",
-        *([f"next: {_each(format.again, names, words)}"] if more else []),
+        *([f"next: {_each(format.again, names, format, words)}"] if more else []),
     ]
 
 
-def _each(text: str, names: Sequence[str], words: Vocabulary) -> str:
+def _each(text: str, names: Sequence[str], format: Format, words: Vocabulary) -> str:
     """What stands from the name on before the arguments of a call, for each tool."""
     rest = text.partition(NAME)[2]
-    quoted = rest.startswith('"')
-    calls = [
-        f"{words.written((json.dumps(name, ensure_ascii=False)[1:-1] if quoted else name) + rest)} arguments_{i}"
-        for i, name in enumerate(names)
-    ]
+    quoted = rest.startswith('"') and not format.style
+    spelled = [json.dumps(name, ensure_ascii=False)[1:-1] if quoted else name for name in names]
+    calls = [f"{words.written(name + rest.replace(NAME, name))} arguments_{i}" for i, name in enumerate(spelled)]
     return f"({' | '.join(calls)})"
 
 
@@ -134,30 +102,28 @@ def _triggers(begin: str, opens: Sequence[str]) -> list[tuple[str, str]]:
 
 def _names(calls: Calls, format: Format) -> list[str]:
     """How the format writes the names of tools; RequestError for one that it would not read again."""
-    from puna.template.parsing import open_parser, parse_text
     from puna.template.parsing.tools import Tools
 
     tools = Tools(calls.tools)
     own = {name: spelled for spelled, name in format.spells(tools).items()} if format.spells else {}
     for name in tools.names:
-        before, behind = format.call_around(own.get(name, name)) or ("", "")
-        parser = open_parser(format, tools=calls.tools, think=False)
-        if [(call.name, call.arguments) for call in parse_text(parser, [f"{before}{{}}{behind}"]).tool_calls] != [
-            (name, {})
-        ]:
+        listed = tools.arguments(name) if format.style else ()
+        if _read(own.get(name, name), (), calls, format) != (name, []):
             raise RequestError(f"tools: the model's format ({format.name}) has no way to call {name!r}; rename it")
+        for key in listed:
+            if _read(own.get(name, name), (key,), calls, format) != (name, [key]):
+                raise RequestError(
+                    f"tools: the parameters of {name!r}: 'properties' has {key!r}, for which the model's format "
+                    f"({format.name}) has no way; rename it"
+                )
     return [own.get(name, name) for name in tools.names]
 
 
-def _arguments(tool: Mapping[str, Any], calls: Calls, words: Vocabulary) -> str:
-    """The rule of a tool's arguments: its schema, or any object where nobody asked that it be kept to."""
-    from puna.engine.constrain import json_rule, refusal
+def _read(name: str, keys: tuple[str, ...], calls: Calls, format: Format) -> tuple[str, list[str]] | None:
+    """The name and the arguments that are read where a call is written with these."""
+    from puna.template.parsing import open_parser, parse_text
 
-    function = function_of(tool)
-    name, schema = function.get("name"), function.get("parameters") or {}
-    if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
-        raise RequestError(f"tools: the parameters of {name!r} are no schema of an object; type 'object' would work")
-    rule = json_rule({"type": "object", **schema} if calls.forced or function.get("strict") else {"type": "object"})
-    if reason := refusal(words, f"start: {rule}"):
-        raise RequestError(f"tools: the parameters of {name!r}: {reason}")
-    return rule
+    before, behind = format.call_around(name) or ("", "")
+    text = f"{before}{format.style.example(keys) if format.style else '{}'}{behind}"
+    said = parse_text(open_parser(format, tools=calls.tools, think=False), [text]).tool_calls
+    return (said[0].name, list(said[0].arguments)) if len(said) == 1 else None
