@@ -3,7 +3,9 @@ import string
 
 import pytest
 
+from puna.generation import Chunk
 from puna.server import translate_request
+from puna.server.anthropic.messages import Message
 from puna.server.errors import Refused
 from puna.server.tools import offered
 
@@ -56,6 +58,16 @@ def test_tokens_are_counted_as_the_prompt_has_them(live):
         ({"max_tokens": None}, "max_tokens"),
         ({"messages": []}, "messages is required"),
         ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "'video'"),
+        ({"container": "c"}, "container"),
+        ({"mcp_servers": [{"type": "url", "url": "https://example.org"}]}, "mcp_servers"),
+        ({"thinking": {"type": "between_tools"}}, "between_tools"),
+        ({"system": [{"type": "image"}]}, "'image'"),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "input_schema"),
+        ({"tools": [{"name": "f", "input_schema": {}, "allowed_callers": ["code_execution"]}]}, "code_execution"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "search_result", "citations": {"enabled": True}}]}]},
+            "citations",
+        ),
         ({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "f"}]}]}, "'id'"),
     ],
 )
@@ -75,6 +87,56 @@ def test_results_of_tools_are_messages_of_their_own():
     assert native["messages"] == [
         {"role": "tool", "content": "12", "tool_call_id": "t1"},
         {"role": "user", "content": "go on"},
+    ]
+
+
+def said(*blocks):
+    body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": list(blocks)}]}
+    return [message["content"] for message in translate_request("/v1/messages", body)["messages"]]
+
+
+def test_documents_and_results_of_searches_are_told_with_their_titles():
+    words = [{"type": "text", "text": "one "}, {"type": "text", "text": "two"}]
+    source = {"type": "content", "content": words}
+    document = {"type": "document", "title": "Numbers", "context": "Of a book.", "source": source}
+    found = {"type": "search_result", "title": "T", "source": "https://example.org", "content": words}
+    assert said(document) == ["Numbers\nOf a book.\none two"]
+    assert said(found) == ["T\nhttps://example.org\none two"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("no such city", "Error: no such city"), ("Error 5: broken", "Error 5: broken")]
+)
+def test_a_result_that_is_an_error_is_told_as_one(content, told):
+    block = {"type": "tool_result", "tool_use_id": "t", "content": content}
+    assert said(block | {"is_error": True}) == [told]
+    assert said(block) == [content]
+
+
+def test_examples_of_what_goes_into_a_tool_are_told_with_its_schema():
+    tool = {"name": "f", "input_schema": {"type": "object"}, "input_examples": [{"a": 1}]}
+    body = {"model": "m", "max_tokens": 5, "messages": HELLO, "tools": [tool]}
+    (native,) = translate_request("/v1/messages", body)["tools"]
+    assert native["function"]["parameters"] == {"type": "object", "examples": [{"a": 1}]}
+
+
+def test_what_says_nothing_of_the_answer_changes_nothing(live):
+    kept = {"cache_control": {"type": "ephemeral"}}
+    block = {"type": "text", "text": "hello"} | kept
+    more = {"metadata": {"user_id": "u"}, "speed": "standard", "inference_geo": "eu", "service_tier": "auto"}
+    asked = {"messages": [{"role": "user", "content": [block]}], "system": [{"type": "text", "text": "x"} | kept]}
+    answer = ask(live, max_tokens=3, **asked, **more, **kept).json
+    assert answer["content"][0]["text"] == "abc"
+    assert answer["usage"]["service_tier"] == "standard"
+
+
+def test_thoughts_may_be_left_out_of_an_answer():
+    message = Message(omits=True)
+    assert [text for _, text in message.take(Chunk(thinking="hm"))] == [""]
+    message.take(Chunk("ok", done=True, done_reason="stop"))
+    assert message.blocks == [
+        {"type": "thinking", "thinking": "", "signature": ""},
+        {"type": "text", "text": "ok"},
     ]
 
 

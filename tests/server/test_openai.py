@@ -149,6 +149,24 @@ def test_a_developers_message_is_the_systems():
     ]
 
 
+def test_what_an_assistant_said_in_older_ways_or_refused_is_told(live):
+    call = {"id": "", "function": {"index": 0, "name": "f", "arguments": {"a": 1}}}
+    said = [
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"a": 1}'}},
+        {"role": "function", "name": "f", "content": "12"},
+        {"role": "assistant", "content": None, "refusal": "no"},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "never"}]},
+    ]
+    assert native_messages(said) == [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "12", "tool_name": "f"},
+        {"role": "assistant", "content": "no"},
+        {"role": "assistant", "content": "never"},
+    ]
+    spoken = {"role": "assistant", "audio": {"id": "a"}}
+    assert ask(live, messages=[*HELLO, spoken]).status == 400
+
+
 @pytest.mark.parametrize(
     "more",
     [

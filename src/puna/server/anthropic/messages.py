@@ -26,8 +26,10 @@ DELTAS = {"text": "text_delta", "thinking": "thinking_delta", "input": "input_js
 
 @dataclass(slots=True)
 class Message:
-    """A message while it comes: its blocks, and the figures at its end."""
+    """A message while it comes: its blocks, and the figures at its end. Thoughts that it `omits` are empty."""
 
+    omits: bool = False
+    tier: str | None = None
     blocks: list[dict[str, Any]] = field(default_factory=list)
     reason: str = "end_turn"
     sequence: str | None = None
@@ -38,8 +40,8 @@ class Message:
         added = []
         for kind, text in (("thinking", chunk.thinking), ("text", chunk.text)):
             if text:
-                added.append((self._block(kind), text))
-                added[-1][0][kind] += text
+                added.append((self._block(kind), "" if self.omits and kind == "thinking" else text))
+                added[-1][0][kind] += added[-1][1]
         for each in chunk.tool_calls:
             call = tool_call(each, 0)
             block = {"type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": {}}
@@ -59,13 +61,14 @@ class Message:
             self.blocks.append({"type": kind, kind: ""} | ({"signature": ""} if kind == "thinking" else {}))
         return self.blocks[-1]
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         """Tokens of the prompt that were computed, those that were not, and tokens of the answer."""
+        tier = {"service_tier": "standard"} if self.tier else {}
         if self.stats is None:
-            return {"input_tokens": 0, "output_tokens": 0}
+            return {"input_tokens": 0, "output_tokens": 0} | tier
         cached = self.stats.cached_tokens
         read = {"input_tokens": self.stats.prompt_tokens - cached, "cache_read_input_tokens": cached}
-        return read | {"output_tokens": self.stats.tokens}
+        return read | {"output_tokens": self.stats.tokens} | tier
 
 
 async def messages(call: Call, ask: Messages) -> Response:
@@ -74,8 +77,8 @@ async def messages(call: Call, ask: Messages) -> Response:
     await call.server.check(chat)
     head = {"id": f"msg_{secrets.token_hex(12)}", "type": "message", "role": "assistant", "model": ask.model}
     if ask.stream:
-        return sse(await begun(_events(call, chat, head)), _failed)
-    message = Message()
+        return sse(await begun(_events(call, chat, head, _message(ask))), _failed)
+    message = _message(ask)
     async with aclosing(call.server.answer(chat, call.client)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Chunk):
@@ -84,12 +87,16 @@ async def messages(call: Call, ask: Messages) -> Response:
     return json_reply(head | {"content": message.blocks} | end)
 
 
+def _message(ask: Messages) -> Message:
+    return Message((ask.thinking or {}).get("display") == "omitted", ask.service_tier)
+
+
 def _failed(error: Exception) -> Event:
     return "error", anthropic_body(status_of(error), message_of(error))
 
 
-async def _events(call: Call, chat: Chat, head: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
-    message, open_block = Message(), -1
+async def _events(call: Call, chat: Chat, head: Mapping[str, Any], message: Message) -> AsyncGenerator[Event, None]:
+    open_block = -1
 
     def event(kind: str, **more: Any) -> Event:
         return kind, {"type": kind, **more}
@@ -108,7 +115,8 @@ async def _events(call: Call, chat: Chat, head: Mapping[str, Any]) -> AsyncGener
                         yield event("content_block_stop", index=open_block)
                     yield event("content_block_start", index=index, content_block=_empty(block))
                     open_block = index
-                yield event("content_block_delta", index=index, delta=_delta(block, text))
+                if text:
+                    yield event("content_block_delta", index=index, delta=_delta(block, text))
             if piece.done:
                 if open_block >= 0:
                     yield event("content_block_stop", index=open_block)

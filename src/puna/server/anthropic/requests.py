@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
 
+from puna.server.anthropic.blocks import native, texts
 from puna.server.errors import Refused
 from puna.server.tools import offered
 from puna.worker.requests import Chat, Lora, Think
 
 
 class Messages(Struct, kw_only=True):
-    """A request for the next message."""
+    """A request for the next message; fields from `container` on are refused."""
 
     model: str = ""
     max_tokens: int = 0
@@ -30,7 +31,10 @@ class Messages(Struct, kw_only=True):
     output_config: dict[str, Any] | None = None
     output_format: dict[str, Any] | None = None  # as older clients call it
     metadata: dict[str, Any] | None = None
+    service_tier: str | None = None
     lora: list[Lora] | None = None  # which Anthropic's API does not have
+    container: Any = None
+    mcp_servers: list[Any] | None = None
 
 
 def to_chat(ask: Messages, *, counting: bool = False) -> Chat:
@@ -41,11 +45,12 @@ def to_chat(ask: Messages, *, counting: bool = False) -> Chat:
         raise Refused(400, "max_tokens is required and must be positive")
     if not ask.messages:
         raise Refused(400, "messages is required")
-    system = _text(ask.system) if ask.system else ""
+    _check(ask)
+    system = texts(ask.system, "system") if ask.system else ""
     before = [{"role": "system", "content": system}] if system else []
     return Chat(
         model=ask.model,
-        messages=[*before, *(native for message in ask.messages for native in _native(message))],
+        messages=[*before, *(each for message in ask.messages for each in native(message))],
         **offered([_tool(tool) for tool in ask.tools or []], ask.tool_choice)._asdict(),
         stream=bool(ask.stream),
         format=_format(ask),
@@ -66,6 +71,16 @@ def _options(ask: Messages) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def _check(ask: Messages) -> None:
+    """Refused for what would change an answer and is not supported."""
+    for name in ("container", "mcp_servers"):
+        if getattr(ask, name):
+            raise Refused(400, f"{name} is not supported; tools that the client runs would work")
+    if (kind := (ask.thinking or {}).get("type", "disabled")) not in THINKING:
+        raise Refused(400, f"thinking: type {kind!r:.40} is not supported; {', '.join(THINKING)} would work")
+
+
+THINKING = ("enabled", "adaptive", "disabled")
 EFFORTS = {"xhigh": "high"}
 
 
@@ -95,84 +110,12 @@ def _format(ask: Messages) -> Any:
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """A tool that the client runs; examples of what goes into it are part of its schema."""
     if "input_schema" not in tool:
         raise Refused(400, f"tools: {tool.get('name')!r} has no input_schema; tools that the client runs would work")
+    callers = tool.get("allowed_callers") or ["direct"]
+    if "direct" not in callers:
+        raise Refused(400, f"tools: {tool.get('name')!r} may be called by {callers[0]!r:.40} only; direct would work")
     described = {name: tool[name] for name in ("name", "description", "strict") if name in tool}
-    return {"type": "function", "function": described | {"parameters": tool["input_schema"]}}
-
-
-def _native(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """A message for each result of a tool in it, and one for the rest."""
-    role, content = message.get("role"), message.get("content")
-    if isinstance(content, str):
-        yield {"role": role, "content": content}
-        return
-    if not isinstance(content, list):
-        raise Refused(400, f"messages: content is {type(content).__name__}; text or a list of blocks would work")
-    rest = [block for block in content if _kind(block) != "tool_result"]
-    for block in content:
-        if _kind(block) == "tool_result":
-            yield _result(block)
-    if rest or not content:
-        yield {"role": role} | _said(rest)
-
-
-def _kind(block: Any) -> str:
-    return str(block.get("type")) if isinstance(block, Mapping) else ""
-
-
-def _said(blocks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the blocks of one message come to."""
-    said: dict[str, Any] = {"content": ""}
-    for block in blocks:
-        match _kind(block):
-            case "text":
-                said["content"] += str(block.get("text") or "")
-            case "document":
-                said["content"] += _document(block)
-            case "thinking":
-                said["thinking"] = said.get("thinking", "") + str(block.get("thinking") or "")
-            case "redacted_thinking":
-                continue
-            case "image":
-                said.setdefault("images", []).append(_image(block))
-            case "tool_use" | "server_tool_use":
-                calls = said.setdefault("tool_calls", [])
-                calls.append(_call(block, len(calls)))
-            case kind:
-                raise Refused(400, f"messages: block {kind!r} is unknown; text, image, thinking, tool_use would work")
-    return said
-
-
-def _result(block: Mapping[str, Any]) -> dict[str, Any]:
-    content = block.get("content") or ""
-    said = {"content": content} if isinstance(content, str) else _said(content)
-    return {"role": "tool"} | said | {"tool_call_id": str(block.get("tool_use_id") or "")}
-
-
-def _call(block: Mapping[str, Any], index: int) -> dict[str, Any]:
-    for name in ("id", "name"):
-        if not block.get(name):
-            raise Refused(400, f"tool_use block missing required '{name}' field")
-    return {
-        "id": block["id"],
-        "function": {"index": index, "name": block["name"], "arguments": dict(block.get("input") or {})},
-    }
-
-
-def _image(block: Mapping[str, Any]) -> str:
-    source = block.get("source")
-    if not isinstance(source, Mapping) or source.get("type") != "base64":
-        raise Refused(400, "messages: an image has to come as base64; its source has another type")
-    return str(source.get("data") or "")
-
-
-def _document(block: Mapping[str, Any]) -> str:
-    source = block.get("source")
-    if not isinstance(source, Mapping) or source.get("type") != "text":
-        raise Refused(400, "messages: a document has to come as text; its source has another type")
-    return str(source.get("data") or "")
-
-
-def _text(blocks: str | Iterable[Mapping[str, Any]]) -> str:
-    return blocks if isinstance(blocks, str) else "".join(str(block.get("text") or "") for block in blocks)
+    examples = {"examples": tool["input_examples"]} if tool.get("input_examples") else {}
+    return {"type": "function", "function": described | {"parameters": examples | tool["input_schema"]}}

@@ -242,7 +242,8 @@ def native_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     names: dict[str, str] = {}
     native: list[dict[str, Any]] = []
     for message in messages:
-        calls = [_call(call, i) for i, call in enumerate(message.get("tool_calls") or [])]
+        older = [{"function": message["function_call"]}] if message.get("function_call") else []
+        calls = [_call(call, i) for i, call in enumerate(message.get("tool_calls") or older)]
         names |= {call["id"]: call["function"]["name"] for call in calls if call["id"]}
         native += _parts(message, calls, names)
     return native
@@ -254,7 +255,10 @@ ROLES = {"developer": "system", "function": "tool"}
 
 def _parts(message: dict[str, Any], calls: list[dict[str, Any]], names: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """A message for each part of its content; what stands beside the content goes with the last."""
-    role, content = ROLES.get(str(message.get("role")), message.get("role")), message.get("content")
+    role = ROLES.get(str(message.get("role")), message.get("role"))
+    content = message.get("content") or message.get("refusal")
+    if message.get("audio"):
+        raise Refused(400, "messages: audio is not supported; text would work")
     if content is not None and not isinstance(content, str | list):
         raise Refused(
             400, f"invalid message content type: {type(content).__name__}; text or a list of parts would work"
@@ -276,6 +280,8 @@ def _part(part: Any) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind in ("text", "input_text", "output_text"):
         return {"content": str(part.get("text") or "")}
+    if kind == "refusal":
+        return {"content": str(part.get("refusal") or "")}
     if kind in ("image_url", "input_image"):
         url = part.get("image_url")
         return {"content": "", "images": [_image(url.get("url") if isinstance(url, dict) else url)]}
