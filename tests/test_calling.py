@@ -325,6 +325,44 @@ def test_what_may_be_called_follows_from_the_choice():
             calls_of([], choice)
 
 
+GO = (
+    ("<call>", '{"name": "{{ .Function.Name }}", "args": {{ .Function.Arguments }}}', "</call>"),
+    ("", '{"name": "{{ .Function.Name }}", "parameters": {{ .Function.Arguments }}}', ""),
+    ("[", '{"name": "{{ .Function.Name }}", "parameters": {{ .Function.Arguments }}}', "]"),
+    ("<|use|>", "{{ .Function.Name }}", ""),
+)
+JINJA = (
+    "<call>{{ call.function | tojson }}</call>",
+    '<x:call><invoke name="{{ call.function.name }}">{% for k, v in call.function.arguments.items() %}'
+    '<parameter name="{{ k }}">{{ v }}</parameter>{% endfor %}</invoke></x:call>',
+    "<call>{{ call.function.name }}({% for k, v in call.function.arguments.items() %}"
+    "{{ k }}='{{ v }}'{% endfor %})</call>",
+    "[CALLS]{{ call.function.name }}{{ call.function.arguments | tojson }}",
+)
+TEMPLATES = [
+    *(
+        "{{ range .Messages }}{{ .Content }}{{ if .ToolCalls }}" + open_ + "{{ range .ToolCalls }}" + each
+        + "{{ end }}" + close + "{{ end }}{{ end }}"
+        for open_, each, close in GO
+    ),
+    *(
+        "{% for m in messages %}<|{{ m.role }}|>{{ m.content or '' }}{% for call in m.tool_calls or [] %}"
+        + each + "{% endfor %}<|end|>{% endfor %}"
+        for each in JINJA
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("kind", [*SCHEMAS, *HARDER])
+def test_calls_in_a_format_that_is_known_by_a_template_fit_their_schemas(template, kind):
+    schema = {**SCHEMAS, **HARDER}[kind]
+    for seed in range(2):
+        _, _, said, reason = answered(template, Calls([tool("one", **schema)], forced=True), seed=seed, limit=6000)
+        assert (reason, {call.name for call in said}) == ("stop", {"one"})
+        assert all(fits(call.arguments, schema, schema) for call in said)
+
+
 @pytest.mark.parametrize("name", WRITTEN)
 def test_without_several_calls_an_answer_ends_at_the_first(name):
     format = find_format(name)

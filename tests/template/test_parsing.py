@@ -470,8 +470,33 @@ def test_a_jinja_template_shows_how_answers_are_written(call, text):
     assert said(template, f"<hm>a</hm>{text}", tools=[WEATHER]) == ("", "a", [SUN])
     assert said(template, list(f"<hm>a</hm>{text}"), tools=[WEATHER]) == ("", "a", [SUN])
     assert said(template, "<hm>a</hm> {b}", tools=[WEATHER]) == ("{b}", "a", [])
-    before, behind = find_format(template).call_around("weather") or ("", "")
-    assert before + '{"city": "Kona"}' + behind == (text if before else '{"city": "Kona"}')
+    format = find_format(template)
+    before, behind = format.call_around("weather")
+    tags = (format.style.before.replace("KEY", "city"), format.style.behind) if format.style else ('{"city": "', '"}')
+    assert before + "Kona".join(tags) + behind == text
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        ('<call>{"name": "{{ .Function.Name }}", "parameters": {{ .Function.Arguments }}}</call>', None),
+        ('{"name": "{{ .Function.Name }}", "parameters": {{ .Function.Arguments }}}', None),
+        ('[CALLS][{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}]', None),
+        ("<call>{{ .Function.Name }}", '<call>{"name": "weather", "arguments": {"city":"Kona"}}</call>'),
+        ("[{{ .Function.Name }}]", '[{"name": "weather", "arguments": {"city":"Kona"}}]'),
+    ],
+)
+def test_a_go_template_shows_how_calls_are_written_or_they_are_json_behind_its_tag(shown, text):
+    template = (
+        "{{ range .Messages }}<|{{ .Role }}|>{{ .Content }}{{ if .ToolCalls }}"
+        + re.sub(r"^(<call>|\[CALLS\]\[|\[|)(.*?)(</call>|\]|)$", r"\1{{ range .ToolCalls }}\2{{ end }}\3", shown)
+        + "{{ end }}{{ end }}"
+    )
+    format = find_format(template)
+    before, behind = format.call_around("weather")
+    rendered = shown.replace("{{ .Function.Name }}", "weather").replace("{{ .Function.Arguments }}", '{"city":"Kona"}')
+    assert before + '{"city":"Kona"}' + behind == (text or rendered)
+    assert said(template, text or rendered, tools=[WEATHER]) == ("", "", [SUN])
 
 
 # What is in the published templates of each family, with what its models answer.

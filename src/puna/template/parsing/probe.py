@@ -19,25 +19,17 @@ from puna.template.parsing.objects import end_of_list, end_of_named, end_of_obje
 from puna.template.parsing.python import read_python
 from puna.template.parsing.search import read_any
 from puna.template.parsing.tools import Tools
+from puna.template.parsing.written import KEY, NAME, TOOL, VALUE, written
 
 if TYPE_CHECKING:
     from puna.template import Template
 
-NAME, KEY, VALUE, THOUGHT = "probedcall", "probedkey", "probedvalue", "probedthought"
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": NAME,
-        "description": "",
-        "parameters": {"type": "object", "properties": {KEY: {"type": "string", "description": ""}}, "required": [KEY]},
-    },
-}
+THOUGHT = "probedthought"
 _USER = Message("user", "question")
 _CALL = Message("assistant", tool_calls=[ToolCall(NAME, {KEY: VALUE})])
 _ANSWER = Message("assistant", "answer")
 _THOUGHT = Message("assistant", "answer", THOUGHT)
 _MARK = re.compile(r"</?[^<>\s/][^<>]{0,60}>|\[/?[A-Z][A-Z_]{2,}\]")
-_ARGUMENTS = re.compile(rf'\{{\s*"{KEY}":\s*"{VALUE}"\s*\}}')
 _READERS: tuple[tuple[Reader, Callable[[str], bool] | None], ...] = (
     (read_objects, in_string),
     (read_functions, in_function),
@@ -51,27 +43,17 @@ _READERS: tuple[tuple[Reader, Callable[[str], bool] | None], ...] = (
 
 def probed(template: Template) -> Format:
     """The format of a compiled template's answers, as far as it shows."""
-    answer = _answer(template, _CALL)
+    answer = called(template)
     section = _section(answer, frozenset(_MARK.findall(_answer(template, _ANSWER))))
     marks = _MARK.findall(answer[: answer.rindex(section.close)]) if section else []
     thinking = _thinking(_rendered(template, [_USER, _THOUGHT], add_generation_prompt=False))
     sections = (section,) if section else ()
-    return Format("inferred", thinking, sections=sections, marks=tuple(marks), writes=_writes(answer, section))
+    return written(Format("inferred", thinking, sections=sections, marks=tuple(marks)), answer)
 
 
-def _writes(answer: str, section: Section | None) -> tuple[str, str] | None:
-    """What stands around the JSON of the arguments in an answer, from the tag of its section on."""
-    match = _ARGUMENTS.search(answer)
-    if not section or not match or answer.count(NAME) != 1 or answer.index(NAME) > match.start():
-        return None
-    begin, end = answer.index(section.open), match.end()
-    end = answer.index(section.close, end) + len(section.close) if section.close else end + _closed(answer[end:])
-    return answer[begin : match.start()].replace(NAME, "NAME"), answer[match.end() : end]
-
-
-def _closed(text: str) -> int:
-    """How much of a text is brackets that it begins with."""
-    return len(text) - len(text.lstrip("}] \n")) if text.strip("}] \n") else len(text.rstrip())
+def called(template: Template) -> str:
+    """An answer with one call, of `TOOL`."""
+    return _answer(template, _CALL)
 
 
 def _rendered(template: Template, messages: list[Message], **variables: Any) -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from puna.template.parsing.format import Format, Section
 from puna.template.parsing.formats import FORMATS, THINK
 from puna.template.parsing.objects import end_of_list, end_of_object
-from puna.template.parsing.probe import probed
+from puna.template.parsing.probe import called, probed
 from puna.template.parsing.search import read_any
+from puna.template.parsing.written import written
 from puna.template.tags import infer_tags
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def format_of_template(text: str) -> Format:
     """The format of a template's answers: what Go templates show, a known one, or thinking alone."""
     from puna.template import compile_template, template_kind
 
-    return _of_go(text) if template_kind(text) == "go" else _of_jinja(text, compile_template(text))
+    template = compile_template(text)
+    return _of_go(text, template) if template_kind(text) == "go" else _of_jinja(text, template)
 
 
 def _of_jinja(text: str, template: Template) -> Format:
@@ -63,11 +65,11 @@ def _of_jinja(text: str, template: Template) -> Format:
     return replace(found, thinking=THINK) if not found.thinking and any(t in text for t in THINK) else found
 
 
-def _of_go(text: str) -> Format:
+def _of_go(text: str, template: Template) -> Format:
     tags = infer_tags(text)
     opening, closing = tags["thinking"]
     section = _section(tags["tool"])
-    return Format(
+    format = Format(
         "generic",
         (opening, closing) if opening and closing else None,
         sections=(section,),
@@ -75,6 +77,7 @@ def _of_go(text: str) -> Format:
         trims=False,
         ends=False,
     )
+    return written(format, called(template))
 
 
 def _section(tag: str) -> Section:
