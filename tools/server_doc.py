@@ -47,6 +47,10 @@ Tokens that were said before are computed in advance where that is worth while, 
 Modelfile has a smaller one say what may come: answers are the same, sooner ([how](speculation.md)).
 `"draft_num_predict": 0` in the options of a request turns it off.
 
+Thinking takes at most `num_think` tokens, an option (Anthropic's `budget_tokens`; `reasoning.max_tokens` in chat
+completions): then it is ended and the answer goes on, which is held to its format as ever. A model whose thinking has
+no tags (gpt-oss) thinks as long as it wants; `reasoning_effort` says how much that is.
+
 What many requests begin with is computed once while it is in memory, and reported as cached tokens. To have it after a
 model was unloaded, or the server ended, save it: `PUT /api/prefixes/NAME` with the model and `messages`, and later
 `POST /api/prefixes/NAME/load` with the model. It is refused for another model, or one that is loaded in another way.

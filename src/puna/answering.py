@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from puna.calling import Calls
     from puna.engine.choosing import Chosen
     from puna.engine.constrain import Constraint, Vocabulary
+    from puna.engine.sampler import Rules
     from puna.engine.sequence import Sequence
     from puna.template.parsing import Parser
     from puna.tokenizer import Tokenizer
@@ -62,7 +63,7 @@ class Answering:
             raise RequestError("the prompt is empty; at least one token is needed")
         if len(tokens) >= runtime.context_length + runtime.reads:  # who reads it needs no room for the answer
             raise PromptTooLong(len(tokens), runtime.context_length, runtime.hparams.context_length)
-        constraint = self._constraint(format, parser, calls)
+        constraint = self._bounded(options.num_think, parser, self._constraint(format, parser, calls))
         one_call = calls is not None and not calls.several
         chosen = runtime.chosen(adapters)
         return Answer(lambda begun: self._chunks(tokens, options, parser, constraint, one_call, chosen, begun))
@@ -87,6 +88,17 @@ class Answering:
         lead = self._lead(parser).replace("@answer", "answer")
         return Constraint(words, led_by(lead + answer, content))
 
+    def _bounded(self, most: int, parser: Parser | None, rules: Rules | None) -> Rules | None:
+        """The same rules, and that thinking takes at most so many tokens."""
+        if most < 0 or parser is None or not (tags := parser.format.thinking):
+            return rules
+        from puna.engine.budget import Budget, Thoughts
+
+        opening, closing = (tag.strip() for tag in tags)
+        ends = self._tokenizer.encode(f"\n{closing}\n\n", add_bos=False, add_eos=False)
+        thoughts = Thoughts(opening.encode(), closing.encode(), self._tokenizer.bytes_of, ends)
+        return Budget(most, thoughts, begun=parser.thinking, rules=rules)
+
     def _lead(self, parser: Parser) -> str:
         """Rules of how an answer leads to its `@answer`."""
         from puna.engine.constrain import thought_first
@@ -100,7 +112,7 @@ class Answering:
         tokens: list[int],
         options: Options,
         parser: Parser | None,
-        constraint: Constraint | None,
+        constraint: Rules | None,
         one_call: bool,
         adapters: Chosen,
         begun: Begun,

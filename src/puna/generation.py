@@ -146,7 +146,8 @@ class Options:
     With `shift` a full context loses half of what follows its first `num_keep` tokens (below 0: the prompt) and goes
     on; what is left is computed again, as a prompt would be. `draft_num_predict`: tokens that may be computed in
     advance, where that is worth while; it changes no text, and nor does `prediction`, a text that the answer may be
-    like, which makes it come sooner where it is.
+    like, which makes it come sooner where it is. Thinking takes at most `num_think` tokens, if that is not below 0 and
+    the model's way to think has tags; then it is ended.
     """
 
     sampling: Sampling = field(default_factory=Sampling)
@@ -157,6 +158,7 @@ class Options:
     num_keep: int = NUM_KEEP
     draft_num_predict: int = MOST
     prediction: str = ""
+    num_think: int = -1
 
 
 SAMPLING = {f.name for f in fields(Sampling)}
@@ -164,7 +166,17 @@ LOAD_TIME = {"num_ctx": "context_length", "num_thread": "threads", "num_batch": 
              "use_mmap": ""}  # fmt: skip
 """Options of Ollama's that concern loading, with the argument of `puna.load` that does the same ("": nothing to do)."""
 
-OTHERS = ("num_predict", "stop", "ignore_eos", "logprobs", "shift", "num_keep", "draft_num_predict", "prediction")
+OTHERS = (
+    "num_predict",
+    "stop",
+    "ignore_eos",
+    "logprobs",
+    "shift",
+    "num_keep",
+    "draft_num_predict",
+    "prediction",
+    "num_think",
+)
 KNOWN = sorted({*SAMPLING, *OTHERS})
 
 
@@ -192,6 +204,7 @@ def parse_options(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> Opti
         num_keep=_count(merged, "num_keep", NUM_KEEP, "-1 for the prompt"),
         draft_num_predict=_ahead(merged),
         prediction=_prediction(merged),
+        num_think=_count(merged, "num_think", -1, "-1 for no limit"),
     )
 
 

@@ -61,6 +61,7 @@ def test_tokens_are_counted_as_the_prompt_has_them(live):
         ({"container": "c"}, "container"),
         ({"mcp_servers": [{"type": "url", "url": "https://example.org"}]}, "mcp_servers"),
         ({"thinking": {"type": "between_tools"}}, "between_tools"),
+        ({"thinking": {"type": "enabled", "budget_tokens": "many"}}, "budget_tokens"),
         ({"system": [{"type": "image"}]}, "'image'"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "input_schema"),
         ({"tools": [{"name": "f", "input_schema": {}, "allowed_callers": ["code_execution"]}]}, "code_execution"),
@@ -128,6 +129,19 @@ def test_what_says_nothing_of_the_answer_changes_nothing(live):
     answer = ask(live, max_tokens=3, **asked, **more, **kept).json
     assert answer["content"][0]["text"] == "abc"
     assert answer["usage"]["service_tier"] == "standard"
+
+
+@pytest.mark.parametrize(
+    ("thinking", "options"),
+    [
+        ({"type": "enabled", "budget_tokens": 2000}, {"num_predict": 5, "num_think": 2000}),
+        ({"type": "adaptive"}, {"num_predict": 5}),
+        ({"type": "disabled"}, {"num_predict": 5}),
+    ],
+)
+def test_thinking_may_take_as_many_tokens_as_its_budget_has(thinking, options):
+    body = {"model": "m", "max_tokens": 5, "messages": HELLO, "thinking": thinking}
+    assert translate_request("/v1/messages", body)["options"] == options
 
 
 def test_thoughts_may_be_left_out_of_an_answer():

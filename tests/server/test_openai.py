@@ -114,6 +114,12 @@ def test_a_request_becomes_the_native_one_that_it_means():
         translate_request("/v1/chat/completions", {"model": "m"})
 
 
+def test_reasoning_may_have_a_budget():
+    body = {"model": "m", "messages": HELLO, "reasoning": {"effort": "low", "max_tokens": 50}}
+    native = translate_request("/v1/chat/completions", body)
+    assert (native["think"], native["options"]["num_think"]) == ("low", 50)
+
+
 def test_null_means_not_given(live):
     assert ask(live, stream=None, max_tokens=2, stop=None, n=None).json["choices"][0]["message"]["content"] == "ab"
     assert frames(ask(live, stream=True, max_tokens=2, stream_options={"include_usage": None}))[-1]["choices"]

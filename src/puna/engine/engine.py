@@ -21,14 +21,13 @@ from puna.engine.foresight import Foresight
 from puna.engine.held import Held
 from puna.engine.memory import Memory
 from puna.engine.runner import Limits, Part, Runner
-from puna.engine.sampler import Choice, Sampler, Sampling
+from puna.engine.sampler import Choice, Rules, Sampler, Sampling
 from puna.engine.scheduler import Scheduler
 from puna.engine.sequence import Sequence, StopReason
 from puna.engine.speculate import Speculation, accept
 from puna.errors import PromptTooLong, RequestError
 
 if TYPE_CHECKING:
-    from puna.engine.constrain import Constraint
     from puna.engine.draft import Draft
     from puna.engine.reader import Reader
 
@@ -145,7 +144,7 @@ class Engine:
         *,
         limit: int = -1,
         stop_ids: Iterable[int] = (),
-        constraint: Constraint | None = None,
+        constraint: Rules | None = None,
         text: Iterable[int] = (),
         keep: int | None = None,
         adapters: Chosen | None = None,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,24 @@ from puna.engine.draw import Best, draw
 from puna.engine.mirostat import Mirostat
 from puna.errors import ModelError, RequestError
 
-if TYPE_CHECKING:
-    from puna.engine.constrain import Constraint
-
 F32 = NDArray[np.float32]
+
+
+class Rules(Protocol):
+    """What an answer is held to, and how far it has come in that."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing can come any more but the end."""
+        ...
+
+    def masked(self, logits: F32) -> F32:
+        """Logits (vocab,), minus infinity for every token that may not come."""
+        ...
+
+    def take(self, token: int) -> list[int]:
+        """Go on with a token; what must come after it, if that is certain."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +111,7 @@ class Sampler:
     With a `constraint` only what it allows can come.
     """
 
-    def __init__(self, sampling: Sampling, find: Best = best, constraint: Constraint | None = None) -> None:
+    def __init__(self, sampling: Sampling, find: Best = best, constraint: Rules | None = None) -> None:
         self.sampling = sampling
         self.constraint = constraint
         self._best = find

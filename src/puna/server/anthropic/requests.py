@@ -67,6 +67,7 @@ def _options(ask: Messages) -> dict[str, Any]:
         "top_p": ask.top_p,
         "top_k": ask.top_k,
         "stop": ask.stop_sequences,
+        "num_think": _budget(ask.thinking or {}),
     }
     return {name: value for name, value in given.items() if value is not None}
 
@@ -93,6 +94,14 @@ def _think(ask: Messages) -> Think:
     if effort:
         return EFFORTS.get(str(effort), str(effort))
     return True if kind in ("enabled", "adaptive") else None
+
+
+def _budget(thinking: Mapping[str, Any]) -> int | None:
+    """How many tokens thinking may take; None for as many as it wants."""
+    budget = thinking.get("budget_tokens") if thinking.get("type") == "enabled" else None
+    if budget is not None and (type(budget) is not int or budget < 1):
+        raise Refused(400, f"thinking.budget_tokens is {budget!r:.40}; a whole number above 0 would work")
+    return budget
 
 
 def _format(ask: Messages) -> Any:

@@ -126,7 +126,9 @@ def to_chat(ask: ChatCompletion) -> Chat:
         raise Refused(400, f"modalities: {other[0]!r:.40} is not supported; text would work")
     if ask.top_logprobs and not ask.logprobs:
         raise Refused(400, "top_logprobs needs logprobs; true would work")
-    predicted = {"prediction": predicted_text(ask.prediction)} if ask.prediction else {}
+    more: dict[str, Any] = {"prediction": predicted_text(ask.prediction)} if ask.prediction else {}
+    if (budget := (ask.reasoning or {}).get("max_tokens")) is not None:
+        more["num_think"] = budget
     return Chat(
         model=ask.model,
         messages=native_messages(ask.messages),
@@ -134,7 +136,7 @@ def to_chat(ask: ChatCompletion) -> Chat:
         stream=bool(ask.stream),
         format=format_of(ask.response_format),
         think=effort((ask.reasoning or {}).get("effort") or ask.reasoning_effort),
-        options=_options(ask, ask.max_completion_tokens or ask.max_tokens) | predicted,
+        options=_options(ask, ask.max_completion_tokens or ask.max_tokens) | more,
         logprobs=ask.logprobs,
         top_logprobs=ask.top_logprobs if ask.logprobs else None,
         lora=ask.lora,
