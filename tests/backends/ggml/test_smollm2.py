@@ -1,15 +1,12 @@
 """A real model on ggml says what it says on numpy."""
 
-import numpy as np
 import pytest
 
 import puna
 from peers import downloads
+from peers.greedy import PROMPTS, rounds_no_more_than_cpu, says_what_numpy_says
 
 pytestmark = pytest.mark.peer
-PROMPTS = ["Why is the sky blue?", "def fibonacci(n):", "The capital of France is"]
-TIE = 0.02
-"""Logits as near as this are tied: keys and values in float16 move them by so much."""
 
 
 @pytest.fixture(scope="module")
@@ -20,23 +17,10 @@ def floats(tmp_path_factory):
     return path
 
 
-def answered(path, prompt):
-    """A model, the tokens of a prompt and of its greedy answer, and numpy's logits of the answer."""
-    truth, model = (puna.load(path, backend=name, context_length=256) for name in ("numpy", "ggml:cpu"))
-    ids = model.tokenizer.encode(prompt)
-    said = [i for chunk in model.generate(ids, temperature=0, num_predict=32, ignore_eos=True) for i in chunk.tokens]
-    assert len(said) == 32
-    return model, ids, said, truth.logits([*ids, *said])[len(ids) - 1 : -1]
-
-
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_greedy_tokens_are_those_of_numpy(prompt, floats):
-    _, _, said, rows = answered(floats, prompt)
-    assert np.all(rows.max(1) - rows[np.arange(32), said] < TIE)
+    assert says_what_numpy_says(floats, "ggml:cpu", prompt)
 
 
 def test_packed_weights_cost_no_more_than_on_the_cpu_backend():
-    model, ids, said, rows = answered(downloads.smollm2(), PROMPTS[0])
-    cpu = puna.load(downloads.smollm2(), backend="cpu", context_length=256)
-    ours, theirs = (each.logits([*ids, *said])[len(ids) - 1 : -1] for each in (model, cpu))
-    assert np.square(ours - rows).mean() < 1.5 * np.square(theirs - rows).mean()
+    assert rounds_no_more_than_cpu(str(downloads.smollm2()), "ggml:cpu")

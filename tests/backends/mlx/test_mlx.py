@@ -11,6 +11,7 @@ from puna.backends import numpy as definition
 from puna.backends.base import Bounds
 from puna.backends.mlx import MlxBackend
 from puna.backends.mlx import hardware as found
+from puna.backends.mlx.segments import Segment
 from puna.backends.mlx.values import State, quantize_q8_0
 from puna.dtypes import DTYPES
 from puna.errors import BackendError
@@ -134,3 +135,22 @@ def test_tokens_of_sequences_that_are_not_there_are_an_error():
     inputs = {name: np.array(array, np.int32) for name, array in given.items()}
     with pytest.raises(BackendError, match="a token of sequence 1; there are 1"):
         program.run({"q": np.zeros((1, 1, 8), np.float32), **inputs})
+
+
+def test_decode_steps_are_compiled_once_for_each_size_and_give_the_same(monkeypatch):
+    traced, real = [], Segment._traced
+    monkeypatch.setattr(Segment, "_traced", lambda self, *given: traced.append(len(given)) or real(self, *given))
+    backend, x, table = MlxBackend(CPU), input_("x", (T, 4), dtypes.F32), input_("table", (S, 2), dtypes.I32)
+    kept, slots = state("kept", (8, 4), dtypes.F32), input_("slots", (T,), dtypes.I32)
+    first = apply("silu", x * 3.0) + 1.0
+    out = apply("take", apply("write", kept, slots, first), slots) * first
+    program = backend.compile([out, table], backend.load({}), Bounds(T=16, O=4, S=8))
+    for rows in (1, 2, 2, 1, 3):
+        given = np.random.default_rng(rows).standard_normal((rows, 4)).astype(np.float32)
+        inputs = {"x": given, "slots": np.arange(rows, dtype=np.int32), "table": np.zeros((3, 2), np.int32)}
+        found, _ = program.run(inputs)
+        expected = (3 * given / (1 + np.exp(-3 * given)) + 1) ** 2
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert sorted(traced) == [1] * 3 + [2] * 3  # each of two segments for each of three sizes
+    program.run({**inputs, "table": np.zeros((1, 2), np.int32)})  # a prompt: more tokens than sequences
+    assert len(traced) == 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from shutil import which
 from typing import Any
 
 import mlx.core as mx
@@ -13,6 +14,7 @@ from puna.backends.base import Array, Bounds, Inputs, Memory
 from puna.backends.mlx.attention import attention
 from puna.backends.mlx.ops import FUNCTIONS, PLAIN
 from puna.backends.mlx.recurrent import causal_conv1d, recurrence
+from puna.backends.mlx.segments import Segment, segmented
 from puna.backends.mlx.values import State, values_of
 from puna.backends.mlx.weights import Weights
 from puna.backends.walk import Step, Walk
@@ -47,6 +49,8 @@ class Program:
             self._fixed |= {n: self.kept[n.name] for n in walk.leaves("state")}
             self._fixed |= {n: mx.array(n.attrs["value"]) for n in walk.leaves("constant")}
         self._steps = [(n, function_of(n)) for n in walk.order if n not in self._fixed and n.op != "input"]
+        self._compiles = device.type == mx.gpu or which("g++") is not None  # which MLX calls for processors
+        self._segments = segmented(self._steps, _alone, self._fixed, outputs)
         self._dying = walk.dying()
 
     @property
@@ -84,6 +88,8 @@ class Program:
         """The outputs; what is read no more is let go of on the way."""
         values = self._fixed | {n: mx.array(given[n.name]) for n in self._walk.leaves("input")}
         empty = 0 in step.sizes.values()  # MLX has no products of nothing
+        if self._compiles and not empty and _decodes(step.sizes):
+            return self._compiled(step, values)
         for node, function in self._steps:
             if empty and node.op != "write" and 0 in concrete(node.shape, step.sizes):
                 values[node] = mx.zeros(concrete(node.shape, step.sizes), PLAIN[node.dtype])
@@ -91,7 +97,31 @@ class Program:
                 values[node] = function(step, *[None if i is None else values[i] for i in node.inputs])
             for dead in self._dying.get(node, ()):
                 del values[dead]
+        return self._found(values)
+
+    def _compiled(self, step: Step, values: dict[Node, Any]) -> list[Any]:
+        """The same, by compiled functions where there can be."""
+        for part in self._segments:
+            if isinstance(part, Segment):
+                part.run(step, values)
+            else:
+                node, function = part
+                values[node] = function(step, *[None if i is None else values[i] for i in node.inputs])
+        return self._found(values)
+
+    def _found(self, values: Mapping[Node, Any]) -> list[Any]:
         return [values_of(values[n]) if isinstance(values[n], State) else values[n] for n in self._outputs]
+
+
+def _alone(node: Node) -> bool:
+    """Whether a node looks at the run or at states, or reads nothing that would tell its size."""
+    stated = any(source.op in ("state", "write") for source in node.sources)
+    return node.op in WHOLE or node.op == "write" or stated or not node.sources
+
+
+def _decodes(sizes: Mapping[str, int]) -> bool:
+    """Whether a run has no more tokens than sequences."""
+    return 0 < sizes.get("T", 0) <= sizes.get("S", 0)
 
 
 def function_of(node: Node) -> Run:
