@@ -84,6 +84,7 @@ def test_vectors_come_as_numbers_or_base64(live):
         {"messages": [{"role": "user", "content": 5}]},
         {"n": 0},
         {"max_tokens": -5},
+        {"max_completion_tokens": 0},
         {"stop": [1]},
         {"top_p": 7},
         {"reasoning_effort": "extreme"},
@@ -118,6 +119,11 @@ def test_reasoning_may_have_a_budget():
     body = {"model": "m", "messages": HELLO, "reasoning": {"effort": "low", "max_tokens": 50}}
     native = translate_request("/v1/chat/completions", body)
     assert (native["think"], native["options"]["num_think"]) == ("low", 50)
+
+
+def test_a_top_p_of_nothing_takes_the_best():
+    body = {"model": "m", "messages": HELLO, "top_p": 0}
+    assert translate_request("/v1/chat/completions", body)["options"]["top_p"] == 0
 
 
 def test_null_means_not_given(live):
@@ -184,6 +190,8 @@ def test_what_an_assistant_said_in_older_ways_or_refused_is_told(live):
         {"moderation": {"model": "m"}},
         {"verbosity": "low"},
         {"top_logprobs": 2},
+        {"stop": 5},
+        {"tools": [{"type": "custom", "custom": {"name": "f"}}]},
         {"prediction": {"type": "image", "content": "x"}},
     ],
 )

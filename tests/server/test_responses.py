@@ -92,6 +92,7 @@ def test_reasoning_text_and_calls_of_one_turn_become_one_message():
         {"text": {"verbosity": "high"}},
         {"reasoning": {"mode": "pro"}},
         {"top_logprobs": 21},
+        {"max_output_tokens": 0},
         {"metadata": {"k" * 65: "v"}},
     ],
 )
@@ -151,6 +152,12 @@ def test_what_a_response_is_told_about_itself_is_said_again(live):
     ).json
     assert {name: response[name] for name in told} == told
     assert response["service_tier"] == "default"
+
+
+def test_a_stored_response_is_not_streamed_again(live):
+    name = ask(live, max_output_tokens=1).json["id"]
+    assert live("GET", f"/v1/responses/{name}?stream=true").status == 400
+    assert live("GET", f"/v1/responses/{name}?stream=false").status == 200
 
 
 def test_tokens_of_a_request_are_counted_without_an_answer(live):

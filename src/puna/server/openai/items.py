@@ -99,6 +99,8 @@ def _check(ask: Responses) -> None:
     fields.check(ask, fields.RESPONSES, ask.metadata)
     if unknown := [name for name in ask.include or [] if name not in INCLUDED]:
         raise Refused(400, f"include: {unknown[0]!r:.80} is unknown; {', '.join(INCLUDED)} would work")
+    if ask.max_output_tokens is not None and ask.max_output_tokens < 1:
+        raise Refused(400, f"max_output_tokens is {ask.max_output_tokens}; 1 or more would work")
     verbosity, mode = (ask.text or {}).get("verbosity"), (ask.reasoning or {}).get("mode")
     if verbosity not in (None, "medium"):
         raise Refused(400, "text.verbosity is not supported; medium, or instructions that say so, would work")

@@ -126,6 +126,10 @@ def to_chat(ask: ChatCompletion) -> Chat:
         raise Refused(400, f"modalities: {other[0]!r:.40} is not supported; text would work")
     if ask.top_logprobs and not ask.logprobs:
         raise Refused(400, "top_logprobs needs logprobs; true would work")
+    if not isinstance(ask.stop, str | list | None):
+        raise Refused(400, f"stop is {ask.stop!r:.40}; a text or a list of texts would work")
+    if others := [tool.get("type") for tool in ask.tools or [] if not isinstance(tool.get("function"), Mapping)]:
+        raise Refused(400, f"tools: type {others[0]!r:.40} is not supported; function, with a function, would work")
     more: dict[str, Any] = {"prediction": predicted_text(ask.prediction)} if ask.prediction else {}
     if (budget := (ask.reasoning or {}).get("max_tokens")) is not None:
         more["num_think"] = budget
@@ -136,7 +140,8 @@ def to_chat(ask: ChatCompletion) -> Chat:
         stream=bool(ask.stream),
         format=format_of(ask.response_format),
         think=effort((ask.reasoning or {}).get("effort") or ask.reasoning_effort),
-        options=_options(ask, ask.max_completion_tokens or ask.max_tokens) | more,
+        options=_options(ask, ask.max_tokens if ask.max_completion_tokens is None else ask.max_completion_tokens)
+        | more,
         logprobs=ask.logprobs,
         top_logprobs=ask.top_logprobs if ask.logprobs else None,
         lora=ask.lora,
@@ -152,6 +157,9 @@ def predicted_text(prediction: Prediction) -> str:
     return "".join(_part(part)["content"] for part in prediction.content)
 
 
+NEUTRAL = {"frequency_penalty": 0.0, "presence_penalty": 0.0}
+
+
 def to_generate(ask: Completion, prompt: str | list[int]) -> Generate:
     """The same in Puna's words, for one of its prompts: as it is, unless a suffix wants the template for it."""
     counted = isinstance(ask.logprobs, int) and not isinstance(ask.logprobs, bool)
@@ -165,7 +173,7 @@ def to_generate(ask: Completion, prompt: str | list[int]) -> Generate:
         suffix=ask.suffix or "",
         raw=not ask.suffix,
         stream=bool(ask.stream),
-        options={"frequency_penalty": 0.0, "presence_penalty": 0.0} | _options(ask, ask.max_tokens),
+        options=NEUTRAL | _options(ask, ask.max_tokens) | {"top_p": ask.top_p or 1.0},  # 0 is none, as to Ollama
         logprobs=counted or candidates(ask) > (ask.n or 1) or None,
         top_logprobs=ask.logprobs if counted else None,
         lora=ask.lora,
@@ -200,7 +208,7 @@ def _options(ask: Sampled, most: int | None) -> dict[str, Any]:
         "seed": ask.seed,
         "stop": stops(ask.stop),
         "temperature": 1.0 if ask.temperature is None else ask.temperature,
-        "top_p": ask.top_p or 1.0,
+        "top_p": 1.0 if ask.top_p is None else ask.top_p,
         "frequency_penalty": ask.frequency_penalty,
         "presence_penalty": ask.presence_penalty,
         "logit_bias": ask.logit_bias,

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from puna.generation import Chunk, Stats
 from puna.server.endpoints import Call, Endpoint
-from puna.server.errors import message_of, openai_body, status_of
+from puna.server.errors import Refused, message_of, openai_body, status_of
 from puna.server.ollama.answers import logprob, tool_call
 from puna.server.openai.items import Responses, items_of, to_chat
 from puna.server.storage import Stored, page
@@ -276,7 +276,9 @@ async def input_tokens(call: Call, ask: Responses) -> Response:
 
 
 async def read(call: Call, ask: None) -> Response:
-    """A response that was stored."""
+    """A response that was stored; Refused where it is to be streamed once more."""
+    if call.http.query_params.get("stream", "false").lower() == "true":
+        raise Refused(400, "stream: the events of a stored response are not kept; without it would work")
     return json_reply(call.server.responses.find(call.http.path_params["response"]).response)
 
 
