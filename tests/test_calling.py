@@ -315,10 +315,27 @@ def test_a_tool_that_does_not_fit_is_refused_by_its_name():
         answered("qwen3", Calls([{"name": "one", "parameters": {"type": "string"}}], forced=True))
 
 
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-coder", "harmony", "lfm2"])
+def test_only_tools_that_are_allowed_are_called(name):
+    tools = [tool(each, properties={"a": TEXT}, required=["a"]) for each in ("one", "two", "three")]
+    names = set()
+    for seed in range(8):
+        calls = calls_of(tools, "required", False, ["two", "three"])
+        _, _, said, _ = answered(name, calls, seed=seed)
+        names |= {call.name for call in said}
+    assert names == {"two", "three"}
+    before, _ = find_format(name).call_around("o")
+    _, _, said, _ = answered(name, calls_of(tools, "auto", False, ["two"]), begins=before)
+    assert [call.name for call in said] == ["two"]
+
+
 def test_what_may_be_called_follows_from_the_choice():
     tools = [tool("one")]
     assert calls_of(tools) == calls_of(tools, "auto") == Calls(tools)
     assert calls_of(tools, "required", False) == Calls(tools, forced=True, several=False)
+    assert calls_of(tools, "auto", None, ["one"]) == Calls(tools, allowed=frozenset({"one"}))
+    with pytest.raises(RequestError, match="'two'"):
+        calls_of(tools, allowed=["two"])
     assert calls_of(tools, "none") is calls_of([]) is calls_of(None, "auto") is None
     for choice in ("required", "perhaps"):
         with pytest.raises(RequestError, match="tool_choice"):

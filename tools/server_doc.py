@@ -60,10 +60,13 @@ model was unloaded, or the server ended, save it: `PUT /api/prefixes/NAME` with 
 
 A tool that must be called is: with `tool_choice` `required` (Anthropic's `any`), a named tool, or `allowed_tools`, the
 answer is held to calls of the tools there are, in the model's own format, with arguments by their schemas; so are the
-arguments of a tool with `"strict": true`, from where a model begins to call. `"parallel_tool_calls": false`
-(Anthropic's `disable_parallel_tool_use`) ends an answer at its first call. Ollama's `/api/chat` takes the same fields.
-A keyword of a schema that is not supported is a 400 that names it, and so is a format whose arguments are not JSON
-(Qwen3-Coder, GLM, Gemma, LFM2, OLMo), where tools can be offered, but not forced.
+arguments of a tool with `"strict": true`, from where a model begins to call. A named tool, or allowed ones, leave the
+prompt as it is, with all tools in it, so that what was computed before is not computed again.
+`"parallel_tool_calls": false` (Anthropic's `disable_parallel_tool_use`) ends an answer at its first call. Ollama's
+`/api/chat` takes the same fields, and the names in `"allowed_tools"`.
+A keyword of a schema that is not supported is a 400 that names it and the tool. Where a format does not write arguments
+as JSON (Qwen3-Coder, GLM, Gemma, LFM2, OLMo), these are not: `patternProperties`, `minProperties`, `maxProperties`,
+`propertyNames`, `prefixItems`, and values that the format has no way to write.
 
 `/v1/completions` goes on from the prompt as it is, as OpenAI's and llama.cpp's do, where Ollama's puts it into the
 model's template: who wants an answer asks for chat completions, and who asks for this wants the text to go on. With

@@ -236,19 +236,21 @@ class Model:
         adapters: Chosen = (),
         tool_choice: str | None = None,
         parallel_tool_calls: bool = True,
+        allowed_tools: Sequence[str] | None = None,
         **options: Any,
     ) -> Answer:
         """Answer a conversation, rendered by the model's chat template; options as in `generate`.
 
         Chunks carry content, `thinking` and `tool_calls`, told apart by the model's own format. With `tool_choice`
         "required" the answer is calls of `tools` whose arguments follow their schemas, without `parallel_tool_calls`
-        one; "none" offers none. Where the model calls a tool with `strict`, arguments follow its schema too.
+        one; "none" offers none. `allowed_tools` names those of `tools` that may be called, if not all. Where the model
+        calls a tool with `strict`, arguments follow its schema too.
         """
         from puna.calling import calls_of
 
         self._check_generates()
         messages = list(messages)
-        calls = calls_of(tools, tool_choice, parallel_tool_calls)
+        calls = calls_of(tools, tool_choice, parallel_tool_calls, allowed_tools)
         tools = None if calls is None else calls.tools
         prompt = self.render(messages, tools=tools, think=think)
         parser = self.open_parser(messages, tools=tools, think=think, prompt=prompt)

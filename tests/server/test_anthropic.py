@@ -185,28 +185,30 @@ def test_documents_that_are_text_are_read(live):
 
 
 @pytest.mark.parametrize(
-    ("choice", "left", "must", "several"),
+    ("choice", "left", "must", "several", "allowed"),
     [
-        (None, ["one", "two"], None, None),
-        ("auto", ["one", "two"], None, None),
-        ("none", None, "none", None),
-        ({"type": "none"}, None, "none", None),
-        ("required", ["one", "two"], "required", None),
-        ({"type": "any"}, ["one", "two"], "required", None),
-        ({"type": "auto", "disable_parallel_tool_use": True}, ["one", "two"], None, False),
-        ({"type": "tool", "name": "two"}, ["two"], "required", False),
-        ({"type": "function", "name": "two"}, ["two"], "required", False),
-        ({"type": "function", "function": {"name": "one"}}, ["one"], "required", False),
+        (None, ["one", "two"], None, None, None),
+        ("auto", ["one", "two"], None, None, None),
+        ("none", None, "none", None, None),
+        ({"type": "none"}, None, "none", None, None),
+        ("required", ["one", "two"], "required", None, None),
+        ({"type": "any"}, ["one", "two"], "required", None, None),
+        ({"type": "auto", "disable_parallel_tool_use": True}, ["one", "two"], None, False, None),
+        ({"type": "tool", "name": "two"}, ["one", "two"], "required", False, ["two"]),
+        ({"type": "function", "name": "two"}, ["one", "two"], "required", False, ["two"]),
+        ({"type": "function", "function": {"name": "one"}}, ["one", "two"], "required", False, ["one"]),
         (
             {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "two"}]},
-            *(["two"], "required", None),
+            *(["one", "two"], "required", None, ["two"]),
         ),
+        ({"type": "allowed_tools", "tools": [{"name": "one"}]}, ["one", "two"], None, None, ["one"]),
+        ({"type": "allowed_tools", "tools": []}, None, None, None, None),
     ],
 )
-def test_the_choice_of_tools_says_which_are_offered_and_whether_one_must_come(choice, left, must, several):
+def test_the_choice_of_tools_says_which_are_offered_and_whether_one_must_come(choice, left, must, several, allowed):
     tools = [{"type": "function", "function": {"name": name}} for name in ("one", "two")]
-    found, said, many = offered(tools, choice)
-    assert (found and [tool["function"]["name"] for tool in found], said, many) == (left, must, several)
+    found, said, many, few = offered(tools, choice)
+    assert (found and [tool["function"]["name"] for tool in found], said, many, few) == (left, must, several, allowed)
 
 
 def test_a_chosen_tool_has_to_be_there():

@@ -28,16 +28,15 @@ def answer_rules(calls: Calls, format: Format, words: Vocabulary, content: str =
     RequestError where the format cannot be held to any, and for a tool that does not fit.
     """
     if format.writes is None:
-        what = "forced tool choice" if calls.forced else "strict tools"
         raise RequestError(
-            f"{what} is not available for the format in which this model calls tools ({format.name}); "
+            f"{calls.held} is not available for the format in which this model calls tools ({format.name}); "
             'tool_choice "auto" without strict would work'
         )
     names = _names(calls, format)
     said = [] if calls.forced else _said(calls, format, words, content)
     begin = words.written(format.writes[0].partition(NAME)[0])
     forced = ["answer: calls"] if calls.forced else []
-    arguments = [argument_rules(i, tool, calls.forced, format, words) for i, tool in enumerate(calls.tools)]
+    arguments = [argument_rules(i, tool, calls.forced, format, words) for i, tool in enumerate(calls.callable)]
     rules = [*forced, *said, f"calls: {begin} called", *_called(calls, format, names, words), *arguments]
     return "\n".join(rules) + "\n"
 
@@ -106,7 +105,8 @@ def _names(calls: Calls, format: Format) -> list[str]:
 
     tools = Tools(calls.tools)
     own = {name: spelled for spelled, name in format.spells(tools).items()} if format.spells else {}
-    for name in tools.names:
+    names = Tools(calls.callable).names
+    for name in names:
         listed = tools.arguments(name) if format.style else ()
         if _read(own.get(name, name), (), calls, format) != (name, []):
             raise RequestError(f"tools: the model's format ({format.name}) has no way to call {name!r}; rename it")
@@ -116,7 +116,7 @@ def _names(calls: Calls, format: Format) -> list[str]:
                     f"tools: the parameters of {name!r}: 'properties' has {key!r}, for which the model's format "
                     f"({format.name}) has no way; rename it"
                 )
-    return [own.get(name, name) for name in tools.names]
+    return [own.get(name, name) for name in names]
 
 
 def _read(name: str, keys: tuple[str, ...], calls: Calls, format: Format) -> tuple[str, list[str]] | None:

@@ -1,4 +1,4 @@
-"""What clients say about the choice of tools, in the forms of all APIs, as the tools offered and whether one must come.
+"""What clients say about the choice of tools, in the forms of all APIs: which may be called, and whether one must come.
 
 auto none required any {"type": "function" or "tool", name} {"type": "allowed_tools", mode, tools}
 """
@@ -21,10 +21,11 @@ class Offer(NamedTuple):
     tools: Tools | None
     tool_choice: str | None
     parallel_tool_calls: bool | None
+    allowed_tools: list[str] | None = None
 
 
 def offered(tools: Tools | None, choice: Any, several: bool | None = None) -> Offer:
-    """The tools that may be called, "required" where one of them must be, and whether several may.
+    """The tools for the prompt, "required" where one must be called, whether several may, and which, if not all.
 
     Refused for a choice that is none, and where there is no such tool.
     """
@@ -34,11 +35,13 @@ def offered(tools: Tools | None, choice: Any, several: bool | None = None) -> Of
     several = False if said.get("disable_parallel_tool_use") else several
     match said.get("type"):
         case "function" | "tool":
-            return Offer(_among(tools, [_name(said)]), "required", False)
+            return Offer(tools, "required", False, _among(tools, [_name(said)]))
         case "allowed_tools":
             allowed = said["allowed_tools"] if isinstance(said.get("allowed_tools"), Mapping) else said
             names = [_name(tool) for tool in allowed.get("tools") or [] if isinstance(tool, Mapping)]
-            return offered(_among(tools, names), allowed.get("mode"), several)
+            return offered(tools if names else None, allowed.get("mode"), several)._replace(
+                allowed_tools=_among(tools, names) or None
+            )
         case str(kind) if kind in KINDS:
             if KINDS[kind] == "required" and not tools:
                 raise Refused(400, f"tool_choice is {kind!r}, and there are no tools; give some in tools")
@@ -53,13 +56,13 @@ def _unknown(choice: Any) -> Refused:
     )
 
 
-def _among(tools: Tools | None, names: list[str]) -> Tools:
-    """The tools of these names; Refused where one is missing."""
-    known = {name_of(tool): tool for tool in tools or []}
+def _among(tools: Tools | None, names: list[str]) -> list[str]:
+    """The names; Refused where there is no such tool."""
+    known = {name_of(tool) for tool in tools or []}
     if missing := [name for name in names if name not in known]:
-        there = f"there are {', '.join(map(str, known))}" if known else "there are none in tools"
+        there = f"there are {', '.join(sorted(map(str, known)))}" if known else "there are none in tools"
         raise Refused(400, f"tool_choice: no tool is called {missing[0]!r}; {there}")
-    return [known[name] for name in names]
+    return names
 
 
 def name_of(tool: Mapping[str, Any]) -> Any:

@@ -64,13 +64,15 @@ class Answering(Addressed, kw_only=True, omit_defaults=True):
 class Chat(Answering, kw_only=True, omit_defaults=True, tag="chat", tag_field="ask"):
     """Answer a conversation. `messages` and `tools` are as puna.template.message reads them.
 
-    `tool_choice` "required": the answer is calls of `tools`, without `parallel_tool_calls` one.
+    `tool_choice` "required": the answer is calls of `tools`, without `parallel_tool_calls` one. `allowed_tools` are the
+    names of those that may be called; all of them if unsaid.
     """
 
     messages: list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    allowed_tools: list[str] | None = None
 
 
 class Generate(Answering, kw_only=True, omit_defaults=True, tag="generate", tag_field="ask"):

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from puna.calling import calls_of
+from puna.calling import Calls, calls_of
 from puna.errors import RequestError
 from puna.generation import KNOWN, LOAD_TIME, Answer
 from puna.reranking import INSTRUCTION
@@ -46,9 +46,16 @@ def answer(model: Model, ask: Chat | Generate, adapters: Mapping[str, float] = {
         left = room - len(prompt.tokens)
         options["num_predict"] = left if asked < 0 else min(asked, left)
     parser = _parser(model, ask, prompt.text)
-    calls = calls_of(ask.tools, ask.tool_choice, ask.parallel_tool_calls) if isinstance(ask, Chat) else None
+    calls = _calls(ask)
     kept: dict[str, Any] = {"format": ask.format, "calls": calls, "adapters": adapters}
     return prompt, model.generate(prompt.tokens, parser=parser, **kept, **options)
+
+
+def _calls(ask: Chat | Generate) -> Calls | None:
+    """Which tools may be called, and whether one has to be."""
+    if not isinstance(ask, Chat):
+        return None
+    return calls_of(ask.tools, ask.tool_choice, ask.parallel_tool_calls, ask.allowed_tools)
 
 
 def _parser(model: Model, ask: Chat | Generate, prompt: str) -> Parser | None:

@@ -45,7 +45,9 @@ class EmbedRequest(Addressed, kw_only=True):
 async def chat(call: Call, ask: Chat) -> Response:
     """Answer a conversation; without messages, load the model, or with keep_alive 0 unload it."""
     lower_roles(ask.messages or [])
-    ask.tools, ask.tool_choice, ask.parallel_tool_calls = offered(ask.tools, ask.tool_choice, ask.parallel_tool_calls)
+    offer = offered(ask.tools, ask.tool_choice, ask.parallel_tool_calls)
+    ask.tools, ask.tool_choice, ask.parallel_tool_calls, allowed = offer
+    ask.allowed_tools = allowed or ask.allowed_tools
     return await _answered(call, ask, empty=not ask.messages)
 
 
