@@ -7,7 +7,7 @@ import pytest
 
 from puna.server import translate_request
 from puna.server.errors import Refused
-from puna.server.openai.requests import native_messages
+from puna.server.openai.messages import native_messages
 
 HELLO = [{"role": "user", "content": "hello"}]
 

@@ -18,13 +18,13 @@ from puna.server.anthropic import messages
 from puna.server.endpoints import Call, Endpoint, failed, serve
 from puna.server.errors import Refused
 from puna.server.ollama import answers, library, making
-from puna.server.openai import completions, others, responses, stored
+from puna.server.openai import completions, others, responses, stored, texts
 from puna.server.openapi import document
 from puna.server.server import Server
 from puna.server.settings import Settings
 from puna.server.wire import json_reply
 
-TABLES = (answers, library, making, own, prefixes, completions, stored, responses, others, messages)
+TABLES = (answers, library, making, own, prefixes, completions, texts, stored, responses, others, messages)
 
 
 async def openapi(call: Call, ask: None) -> Response:

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from puna.server.errors import Refused
 from puna.server.openai import fields
-from puna.server.openai.requests import ROLES, effort, format_of
+from puna.server.openai.messages import ROLES
+from puna.server.openai.requests import effort, format_of
 from puna.server.tools import offered
 from puna.worker.requests import Chat, Lora
 

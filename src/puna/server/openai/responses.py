@@ -2,110 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.responses import Response
 
-from puna.generation import Chunk, Stats
+from puna.generation import Chunk
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused, message_of, openai_body, status_of
-from puna.server.ollama.answers import logprob, tool_call
 from puna.server.openai.items import Responses, items_of, to_chat
+from puna.server.openai.output import Output, begun_item, done_item, identity, probable
 from puna.server.storage import Stored, page
 from puna.server.wire import Event, begun, json_reply, sse
 from puna.worker.requests import Chat, Render
 
 Json = list[dict[str, Any]]
-
-
-@dataclass(slots=True)
-class Output:
-    """The items of a response while they come."""
-
-    items: list[dict[str, Any]] = field(default_factory=list)
-    stats: Stats | None = None
-    reason: str = "stop"
-    thought: int = 0  # tokens of thinking
-
-    def take(self, chunk: Chunk) -> list[tuple[dict[str, Any], str]]:
-        """Note a piece; what it adds: each time an item, which may be new, and text."""
-        added = []
-        if chunk.thinking:
-            self.thought += 0 if chunk.text else len(chunk.tokens)
-            added.append((self._item("reasoning"), chunk.thinking))
-        if chunk.text:
-            added.append((self._item("message"), chunk.text))
-            self.items[-1]["content"][0]["logprobs"] += probable(chunk)
-        for each in chunk.tool_calls:
-            call = tool_call(each, 0)
-            head = {"id": identity("fc"), "type": "function_call", "status": "in_progress", "call_id": call["id"]}
-            self.items.append(head | {"name": call["function"]["name"], "arguments": ""})
-            arguments = json.dumps(call["function"]["arguments"], ensure_ascii=False, separators=(",", ":"))
-            added.append((self.items[-1], arguments))
-        for item, text in added:
-            _append(item, text)
-        if chunk.done:
-            self.stats, self.reason = chunk.stats, chunk.done_reason or "stop"
-        return added
-
-    def _item(self, kind: str) -> dict[str, Any]:
-        if not self.items or self.items[-1]["type"] != kind:
-            self.items.append(_new(kind))
-        return self.items[-1]
-
-
-def probable(chunk: Chunk) -> list[dict[str, Any]]:
-    """How probable the tokens of a piece were, if that was asked for."""
-    return [{"top_logprobs": []} | logprob(each) for each in chunk.logprobs]
-
-
-def identity(kind: str) -> str:
-    """A new one."""
-    return f"{kind}_{secrets.token_hex(12)}"
-
-
-def _new(kind: str) -> dict[str, Any]:
-    if kind == "reasoning":
-        return {
-            "id": identity("rs"),
-            "type": kind,
-            "summary": [{"type": "summary_text", "text": ""}],
-            "encrypted_content": "",
-        }
-    content = [{"type": "output_text", "text": "", "annotations": [], "logprobs": []}]
-    return {"id": identity("msg"), "type": kind, "status": "in_progress", "role": "assistant", "content": content}
-
-
-def _append(item: dict[str, Any], text: str) -> None:
-    match item["type"]:
-        case "reasoning":
-            item["encrypted_content"] += text
-            item["summary"][0]["text"] += text
-        case "message":
-            item["content"][0]["text"] += text
-        case _:
-            item["arguments"] += text
-
-
-def _begun(item: dict[str, Any]) -> dict[str, Any]:
-    """An item as it is when it begins."""
-    match item["type"]:
-        case "reasoning":
-            return {"id": item["id"], "type": "reasoning", "summary": []}
-        case "message":
-            return item | {"status": "in_progress", "content": []}
-        case _:
-            return item | {"status": "in_progress", "arguments": ""}
-
-
-def _done(item: dict[str, Any]) -> dict[str, Any]:
-    return item | {"status": "completed"} if "status" in item else item
 
 
 def _response(ask: Responses, status: str, output: Output, head: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +40,7 @@ def _response(ask: Responses, status: str, output: Output, head: Mapping[str, An
         "model": ask.model,
         "previous_response_id": ask.previous_response_id,
         "instructions": ask.instructions,
-        "output": [_done(item) for item in output.items],
+        "output": [done_item(item) for item in output.items],
         "error": None,
         "tools": ask.tools or [],
         "tool_choice": ask.tool_choice or "auto",
@@ -219,7 +132,7 @@ async def _after(first: Any, rest: AsyncGenerator[Any, None]) -> AsyncGenerator[
 
 def _begins(item: dict[str, Any], index: int) -> list[tuple[str, dict[str, Any]]]:
     events: list[tuple[str, dict[str, Any]]] = [
-        ("response.output_item.added", {"output_index": index, "item": _begun(item)})
+        ("response.output_item.added", {"output_index": index, "item": begun_item(item)})
     ]
     if item["type"] == "message":
         part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
@@ -244,7 +157,7 @@ def _ends(output: Output, index: int) -> list[tuple[str, dict[str, Any]]]:
     events: list[tuple[str, dict[str, Any]]] = [(f"response.{name}.done", at | _whole(item))]
     if item["type"] == "message":
         events.append(("response.content_part.done", at | {"part": item["content"][0]}))
-    return [*events, ("response.output_item.done", {"output_index": index, "item": _done(item)})]
+    return [*events, ("response.output_item.done", {"output_index": index, "item": done_item(item)})]
 
 
 def _whole(item: dict[str, Any]) -> dict[str, Any]:
