@@ -23,6 +23,11 @@ from puna.tokenizer.vocabulary import TokenType
 F32 = NDArray[np.float32]
 SPACE: Any = {"whitespace_pattern": r"[ \n\t]{0,32}"}
 """What may stand between the parts of JSON: no model shall go on with space for ever."""
+SLICES = [r'[^"\\\x00-\x1F\x7F]{1,10}', r'[^"\\\x00-\x1F\x7F]+']
+"""Texts whose tokens are kept apart, so that what may come is known of all of them at once: inside of strings.
+
+Two of the library's four: each takes some 9 MB and 35 ms of 150,000 tokens, and the others bring little.
+"""
 SPECIAL = (TokenType.CONTROL, TokenType.UNKNOWN)
 
 
@@ -34,7 +39,9 @@ class Vocabulary:
         if not self.ends:
             raise RequestError("format: the model has no token that ends an answer, so none can be held to a grammar")
         self._special = {tokenizer.tokens[i]: i for i in tokenizer.vocabulary.of_type(*SPECIAL)}
-        self.library = LLTokenizer(TokenizerWrapper(_Words(tokenizer)), eos_token=self.ends)
+        words = _Words(tokenizer)
+        self.library = LLTokenizer(TokenizerWrapper(words), eos_token=self.ends, slices=SLICES)
+        words.tokens.clear()  # the library has its own by now
 
     def is_special(self, tag: str) -> bool:
         """Whether a tag is a control token."""
@@ -74,7 +81,7 @@ class Vocabulary:
 
 
 class _Words:
-    """What `llguidance` asks of a tokenizer."""
+    """What `llguidance` asks of a tokenizer, which takes `tokens` once."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
