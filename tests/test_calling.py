@@ -19,7 +19,7 @@ from puna.template.parsing import PARSERS, find_format, open_parser
 from puna.tokenizer import load_tokenizer
 
 END = 256
-WRITTEN = [name for name in PARSERS if find_format(name).writes]
+WRITTEN = [name for name in PARSERS if find_format(name).writes and find_format(name).name == name]
 ENOUGH = 100
 LIKELY = {'"': 5.0, "}": 3.0, "]": 3.0, " ": -3.0}
 
@@ -66,7 +66,7 @@ HARDER = {
         "properties": {"v": {"type": "string", "pattern": "^[0-9]{2}$"}, "w": {"type": ["string"], "enum": ["1e3"]}},
         "required": ["v", "w"],
     },
-    "a pattern or another": {"properties": {"v": {"type": "string", "pattern": "^[nN]ul$|^a/b$"}}, "required": ["v"]},
+    "a pattern or another": {"properties": {"v": {"type": "string", "pattern": "^[nN]ull?$|^a/b$"}}, "required": ["v"]},
     "kinds listed": {"properties": {"v": {"enum": [1, 2.5, True, None, "x"]}}, "required": ["v"]},
     "formats": {
         "properties": {key: {"type": "string", "format": key} for key in ("date", "uuid", "ipv4", "time")},
@@ -245,11 +245,55 @@ def test_a_call_that_is_forced_comes_and_is_read_whatever_the_weights(name, spec
 def test_the_arguments_of_a_call_fit_their_schema_in_every_style(name, special, kind):
     schema = {**SCHEMAS, **HARDER}[kind]
     format = find_format(name) if special else replace(find_format(name), thinking=None)
-    for seed in range(3):
+    for seed in range(2):
         calls = Calls([tool("one", **schema)], forced=True, several=False)
         _, _, said, reason = answered(format, calls, special=special, seed=seed, limit=6000)
         assert (reason, [call.name for call in said]) == ("stop", ["one"])
         assert fits(said[0].arguments, schema, schema), said[0].arguments
+
+
+FREE = {"type": "object", "properties": {"s": {"type": "string"}, "v": {"type": ["integer", "string", "null"]}}}
+PYTHONS = {"s": 'a\tb \\ "c"\n[d](e) ü', "v": "<b>"}
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize(
+    ("name", "written", "read"),
+    [
+        (
+            "qwen3-coder",
+            "<parameter=s>\n\n<tool_use> a & b </parameter \n\n</parameter>\n<parameter=v>\n12\n</parameter>\n",
+            {"s": "\n<tool_use> a & b </parameter \n", "v": 12},
+        ),
+        (
+            "qwen3-coder",
+            "<parameter=s>\n12\n</parameter>\n<parameter=v>\n12 m\n</parameter>\n",
+            {"s": "12", "v": "12 m"},
+        ),
+        (
+            "glm-4.7",
+            "<arg_key>s</arg_key><arg_value>\n{} \n</arg_value><arg_key>v</arg_key><arg_value>null</arg_value>",
+            {"s": "\n{} \n", "v": None},
+        ),
+        ("minicpm", '<param name="s"> a\n"b"</param><param name="v">-3</param>', {"s": ' a\n"b"', "v": -3}),
+        ("olmo3", 's="a\\tb \\\\ \\"c\\"\n[d](e) ü", v="<b>"', PYTHONS),
+        ("lfm2", "s=\"C:\\new\\x 'y' ü\",v=7", {"s": "C:\\new\\x 'y' ü", "v": 7}),
+        ("gemma4-no-thinking", 's:<|"|>a "b", c:1}<|"|>,v:<|"|>12<|"|>', {"s": 'a "b", c:1}', "v": "12"}),
+        ("functiongemma", "s:<escape>\n\n<escape>,v:null", {"s": "\n\n", "v": None}),
+    ],
+)
+def test_free_text_comes_as_it_is_and_as_its_schema_says(name, special, written, read):
+    before, behind = find_format(name).call_around("one")
+    calls = Calls([{"type": "function", "function": {"name": "one", "parameters": FREE}}], forced=True, several=False)
+    _, _, said, reason = answered(name, calls, special=special, begins=before + written + behind)
+    assert ([(call.name, call.arguments) for call in said], reason) == ([("one", read)], "stop")
+
+
+def test_a_tag_that_the_parser_knows_for_text_is_text():
+    tools = [{"name": "one", "parameters": FREE}]
+    text = "<tool_call>\n<function=one>\n<parameter=s>\n</tool_call>\n</parameter>\n</function>\n</tool_call>"
+    _, _, said, _ = answered("qwen3-coder", Calls(tools, forced=True, several=False), special=False, begins=text)
+    assert [call.arguments for call in said] == [{"s": "</tool_call>"}]
 
 
 @pytest.mark.parametrize("name", [name for name in WRITTEN if find_format(name).again])
@@ -297,6 +341,33 @@ def test_an_answer_with_a_strict_tool_may_be_any_text_without_a_call(name):
         )
         assert (text + thinking).startswith(begins)
         assert not said
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("lfm2", "[one(a='x')]"),
+        ("lfm2", " [one(a='x')]"),
+        ("laguna", 'hm {"name": "one", "arguments": {"a": "x"}}'),
+        ("laguna", 'hm <user>one\n{"a": "x"}</user>'),
+        ("llama3", '<|python_tag|>{"name": "one", "parameters": {"a": "x"}}'),
+        (
+            "glimmer",
+            ' to=user<|message|><atem:function_calls><atem:invoke name="one"></atem:invoke></atem:function_calls>',
+        ),
+        ("glimmer", " to=user<|message|>hm<|eom|><|start|>assistant to=one<|message|><atem:function_calls>"),
+        ("harmony", "<|channel|>final<|message|>hm<|end|><|start|>assistant to=functions.one<|message|>{}<|call|>"),
+    ],
+)
+def test_a_strict_tool_is_not_called_past_its_schema_in_another_way_that_the_format_reads(name, begins, special):
+    if not special and find_format(name).rules:
+        begins, special = f"{begins} ", True
+    tools = [tool("one", strict=True, properties={"b": {"type": "integer"}}, required=["b"])]
+    for seed in range(3):
+        text, thinking, said, _ = answered(name, Calls(tools), special=special, seed=seed, begins=begins, limit=300)
+        assert all(set(call.arguments) == {"b"} for call in said), said
+        assert text + thinking or said
 
 
 def test_a_format_in_which_nothing_is_called_refuses_to_be_forced():
@@ -374,10 +445,9 @@ TEMPLATES = [
 @pytest.mark.parametrize("kind", [*SCHEMAS, *HARDER])
 def test_calls_in_a_format_that_is_known_by_a_template_fit_their_schemas(template, kind):
     schema = {**SCHEMAS, **HARDER}[kind]
-    for seed in range(2):
-        _, _, said, reason = answered(template, Calls([tool("one", **schema)], forced=True), seed=seed, limit=6000)
-        assert (reason, {call.name for call in said}) == ("stop", {"one"})
-        assert all(fits(call.arguments, schema, schema) for call in said)
+    _, _, said, reason = answered(template, Calls([tool("one", **schema)], forced=True), limit=6000)
+    assert (reason, {call.name for call in said}) == ("stop", {"one"})
+    assert all(fits(call.arguments, schema, schema) for call in said)
 
 
 @pytest.mark.parametrize("name", WRITTEN)

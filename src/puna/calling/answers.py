@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from puna.calling.arguments import argument_rules
 from puna.calling.calls import Calls
+from puna.calling.free import NAME, free_rules
 from puna.errors import RequestError
 
 if TYPE_CHECKING:
     from puna.engine.constrain import Vocabulary
     from puna.template.parsing import Format
-
-NAME = "NAME"
 
 
 def answer_rules(calls: Calls, format: Format, words: Vocabulary, content: str = "") -> str:
@@ -33,7 +32,7 @@ def answer_rules(calls: Calls, format: Format, words: Vocabulary, content: str =
             'tool_choice "auto" without strict would work'
         )
     names = _names(calls, format)
-    said = [] if calls.forced else _said(calls, format, words, content)
+    said = [] if calls.forced else free_rules(calls, format, words, content)
     begin = words.written(format.writes[0].partition(NAME)[0])
     forced = ["answer: calls"] if calls.forced else []
     arguments = [argument_rules(i, tool, calls.forced, format, words) for i, tool in enumerate(calls.callable)]
@@ -60,43 +59,6 @@ def _each(text: str, names: Sequence[str], format: Format, words: Vocabulary) ->
     spelled = [json.dumps(name, ensure_ascii=False)[1:-1] if quoted else name for name in names]
     calls = [f"{words.written(name + rest.replace(NAME, name))} arguments_{i}" for i, name in enumerate(spelled)]
     return f"({' | '.join(calls)})"
-
-
-def _said(calls: Calls, format: Format, words: Vocabulary, content: str) -> list[str]:
-    """An answer that need not call: content or calls; of any text, calls are held to from where each begins."""
-    heads = words.written(format.heads)
-    if content:
-        return [f"answer: {heads} {content} | calls"]
-    opens = [section.open for section in format.sections if section.calls]
-    begin = (format.writes or ("", ""))[0].partition(NAME)[0]
-    other = words.others([*opens, *words.tags(begin)])
-    text = f"(TEXT {other})* TEXT" if other else "TEXT"
-    rules = ["TEXT: /(?s:.*)/"]
-    bare = [s.open for s in format.sections if s.bare and begin.startswith(s.open)]
-    if format.heads:
-        return [f"answer: {heads} {text} | calls", *rules]
-    if bare:
-        free = f"({other} | FIRST) ({other} | TEXT)*" if other else "FIRST"
-        return [f"answer: ({free})? | calls", f"FIRST: /\\s+/ | /\\s*[^\\s{bare[0]}](?s:.*)/", *rules]
-    hits = [
-        f"hit_{i}: TEXT {words.written(tag)} {words.written(rest)} called"
-        if words.is_special(tag)
-        else f"hit_{i}: caught_{i} {words.written(rest)} called\ncaught_{i}[lazy]: TEXT {words.written(tag)}"
-        for i, (tag, rest) in enumerate(_triggers(begin, opens))
-    ]
-    free = f"(TEXT {other})* " if other else ""
-    hit = f"({' | '.join(f'hit_{i}' for i in range(len(hits)))})"
-    whole = f"({free}{hit})* {free}TEXT" if calls.several else f"{free}TEXT | {free}{hit}"
-    return [f"answer: {whole}", *hits, *rules]
-
-
-def _triggers(begin: str, opens: Sequence[str]) -> list[tuple[str, str]]:
-    """The tags that begin a call, each with what comes between it and the name."""
-    for tag in opens:
-        before, found, rest = begin.partition(tag)
-        if found:
-            return [*([(before, tag + rest)] if before else []), (tag, rest)]
-    return [(begin, "")]
 
 
 def _names(calls: Calls, format: Format) -> list[str]:

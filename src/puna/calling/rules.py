@@ -27,9 +27,17 @@ class Rules:
         self.lines[int(name.rpartition("_")[2]) - 1] = f"{name}: {body}"
         return name
 
-    def lexeme(self, body: str) -> str:
-        """The name of a lexeme: text and regular expressions only."""
-        return self.add(body, self.named().upper())
+    def lexeme(self, body: str, *, lazy: bool = False) -> str:
+        """The name of a lexeme: text and regular expressions only. A `lazy` one ends as soon as it can."""
+        if not lazy:
+            return self.add(body, self.named().upper())
+        name = self.named()
+        self.lines[-1] = f"{name}[lazy]: {body}"
+        return name
+
+    def step_by_step(self) -> None:
+        """Let nothing be put behind a token, however certain: where exclusions leave one text, llguidance cannot."""
+        self.lines.append('%llguidance {"no_forcing": true}')
 
     def sequence(self, parts: Sequence[tuple[str, bool]], more: str = "", between: str = "") -> str:
         """Parts in their order, those that are required and any of the others, then as many `more` as there are."""

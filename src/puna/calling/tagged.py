@@ -80,7 +80,7 @@ class Arguments:
         behind = self._style.behind
         tag = next(iter(self._words.tags(behind)), None)
         head, rest = (behind[: behind.index(tag)], behind[behind.index(tag) :]) if tag else (behind, "")
-        lexeme = self._rules.lexeme(f"({' | '.join(texts)}) {self._words.written(head)}") if texts else ""
+        lexeme = self._rules.lexeme(f"({' | '.join(texts)}) {self._words.written(head)}", lazy=not tag) if texts else ""
         ended = [f"{lexeme} {self._words.written(rest)}"] if texts else []
         return f"({' | '.join([*ended, *(f'{other} {self._words.written(behind)}' for other in others)])})"
 
@@ -90,6 +90,8 @@ class Arguments:
         kept = ["/(?i:null)/"] if null else []
         kept += [READ[kind] for kind in types if kind in READ] + [*more]
         kept += [r"/\n(?s:.*)/", r"/(?s:.*)\n/"] if self._style.trims else []
+        if kept and "pattern" in schema and self._words.tags(self._style.behind):
+            self._rules.step_by_step()
         text = without(text_of(schema), self._style.never)
         return f"({text} & {ANY}{''.join(f' & ~{each}' for each in kept)})"
 
