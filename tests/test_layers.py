@@ -18,25 +18,29 @@ _FILES = "formats quants machine dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 # Modules: a model as its user holds it, where both roads meet.
-_MODEL = "rendering verifying model answering calling deciding encoding prompting reranking embedding runtime facts "
-_MODEL += "opened generation exporting"
+_MODEL = "loading reading rendering verifying model answering calling deciding encoding prompting reranking embedding "
+_MODEL += "runtime adapting drafting facts opened generation exporting"
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server worker bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
     "server": f"puna worker runtime facts opened generation create store template {_FILES}",  # computes nothing
-    "worker": f"model calling reranking generation template {_FILES}",  # one model in a process
+    "worker": f"loading model calling reranking generation template {_FILES}",  # one model in a process
     "bench": f"runtime opened engine {_RUN} {_FILES}",  # token ids: no text
-    "parsing": f"rendering model template {_FILES}",
-    "rendering": f"model opened store template {_FILES}",
+    "parsing": f"loading rendering model template {_FILES}",
+    "rendering": f"loading model opened store template {_FILES}",
     "exporting": f"runtime opened engine {_RUN} {_FILES}",
     "verifying": f"opened create store {_FILES}",
-    "model": f"answering calling deciding encoding runtime prompting reranking opened generation {_ROADS} {_RUN} "
-    f"{_FILES}",
+    "loading": f"model opened {_FILES}",
+    "model": f"answering calling deciding encoding runtime adapting prompting reading reranking opened generation "
+    f"{_ROADS} {_RUN} {_FILES}",
     "answering": f"calling runtime generation engine template tokenizer {_FILES}",
     "calling": "engine template errors",
     "deciding": f"engine tokenizer {_FILES}",
     "encoding": f"runtime embedding reranking tokenizer {_FILES}",
-    "runtime": f"embedding reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
+    "runtime": f"adapting drafting embedding reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
+    "reading": "prompting opened template errors",
+    "adapting": "engine formats errors",
+    "drafting": "opened engine arch errors",
     "prompting": "opened tokenizer template errors",
     "reranking": "tokenizer errors",
     "facts": f"opened template {_FILES}",

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from puna.exporting import export
     from puna.formats.gguf import GGUF, open_gguf
     from puna.generation import Chunk
-    from puna.model import Model, load
+    from puna.loading import load
+    from puna.model import Model
     from puna.parsing import parse_output
     from puna.quants import dequantize, quantize
     from puna.rendering import render
@@ -79,7 +80,7 @@ else:
         "dequantize": "quants",
         "errors": "errors",
         "export": "exporting",
-        "load": "model",
+        "load": "loading",
         "open_gguf": "formats.gguf",
         "parse_modelfile": "create.modelfile",
         "parse_output": "parsing",

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from puna.adapting import Chosen, factors_of
 from puna.answering import Answering, Words
-from puna.arguments import require_types
 from puna.encoding import Encoding
-from puna.errors import ModelError, PromptTooLong, RequestError, TemplateError
+from puna.errors import ModelError, PromptTooLong, RequestError
 from puna.generation import Answer, parse_options
 from puna.opened import Opened, open_model
 from puna.reranking import INSTRUCTION
@@ -30,50 +28,6 @@ if TYPE_CHECKING:
     from puna.template import Message
     from puna.template.parsing import Format, Parser
     from puna.tokenizer import Tokenizer
-
-AdapterRef = str | PathLike[str] | tuple[str | PathLike[str], float]
-"""An adapter to run a model with: its path, or that and the factor of its change."""
-
-Chosen = str | Sequence[str] | Mapping[str, float]
-"""Adapters of one answer: a name, names, or names with the factors of their changes."""
-
-
-def load(
-    ref: str | PathLike[str],
-    *,
-    backend: str = "auto",
-    context_length: int | None = None,
-    kv_type: str = "f16",
-    threads: int | None = None,
-    adapters: Sequence[AdapterRef] = (),
-    apart: bool = False,
-    draft: str | PathLike[str] | None = None,
-) -> Model:
-    """Open a model: a name in the store, a .gguf file (any shard of several) or a checkpoint directory.
-
-    `backend`: auto, cpu, torch, numpy, with a device or not (torch:cuda:1). `kv_type`: f32, f16, q8_0. `adapters`: LoRA
-    adapters (GGUF files or PEFT directories) to run it with besides its own, each a path or a path and a factor; with
-    `apart` its own are left to what `like` makes of it. `draft`: a smaller model of the same vocabulary that says what
-    may come, in place of a Modelfile's; texts do not depend on it. Weights are taken in when they are first needed.
-    Raises ModelNotFound, FormatError, ModelError, BackendError.
-    """
-    require_types(
-        "loading a model",
-        ModelError,
-        backend=(backend, str),
-        context_length=(context_length, int),
-        kv_type=(kv_type, str),
-        threads=(threads, int),
-        adapters=(adapters, Sequence),
-    )
-    opened = open_model(ref)
-    opened = replace(opened, adapters=()) if apart else opened
-    named = ((a, 1.0) if isinstance(a, str | PathLike) else a for a in adapters)
-    opened = replace(opened, adapters=(*opened.adapters, *((Path(path), float(factor)) for path, factor in named)))
-    opened = replace(opened, draft=open_model(draft)) if draft else opened
-    model = Model(opened, backend=backend, context_length=context_length, kv_type=kv_type, threads=threads)
-    model._runtime.check()
-    return model
 
 
 class Model:
@@ -272,25 +226,16 @@ class Model:
 
         Without `tools` there are no calls of them, and what looks like one is text, unless a PARSER reads it.
         """
-        from puna.template.parsing import PARSERS, open_parser
+        from puna.reading import parser_for
 
-        last = messages[-1] if messages else None
-        named = {self.opened.parser, self.opened.renderer} & set(PARSERS)
-        format = self.format if tools or named else replace(self.format, sections=(), silent=(), marks=())
-        return open_parser(format, tools=tools, think=think, last_message=last, prompt=prompt)
+        return parser_for(self.opened, self.format, messages, tools=tools, think=think, prompt=prompt)
 
     @cached_property
     def format(self) -> Format:
         """How the model writes thinking and tool calls: by its PARSER, else RENDERER, else as its template shows."""
-        from puna.template.parsing import PARSERS, find_format
+        from puna.reading import format_of
 
-        for name in (self.opened.parser, self.opened.renderer):
-            if name in PARSERS:
-                return find_format(name)
-        try:
-            return find_format(self.template or "passthrough")
-        except TemplateError:
-            return find_format("passthrough")
+        return format_of(self.opened)
 
     def render(
         self,
@@ -440,7 +385,7 @@ class Model:
         measures the last matrix too. `dataset` is what the text is called. `on_chunk` is called with chunks done,
         chunks in all, and a function that gives the matrix so far. RequestError for a text without a whole chunk.
         """
-        from puna.engine.imatrix import Collector, cut
+        from puna.engine.imatrix import Collector, cut, measured
 
         self._runtime.check_reads_nothing("imatrix")
         if not 0 < chunk_size <= self.hparams.context_length:
@@ -449,11 +394,7 @@ class Model:
         begin = self.tokenizer.bos_id if self.tokenizer.vocabulary.add_bos else None
         pieces = cut(self._checked(tokens), chunk_size, from_chunk, chunks, begin)
         collector = Collector(self._runtime.observer, chunk_size, encoder=self.encoder, output=output, dataset=dataset)
-        for start in range(0, len(pieces), collector.at_once):
-            collector.add(pieces[start : start + collector.at_once])
-            if on_chunk:
-                on_chunk(collector.chunks, len(pieces), collector.imatrix)
-        return collector.imatrix()
+        return measured(collector, pieces, on_chunk)
 
     def _check_generates(self) -> None:
         if self.encoder:
@@ -478,10 +419,3 @@ class Model:
     @cached_property
     def _answering(self) -> Answering:
         return Answering(self._runtime, self.tokenizer, self._words)
-
-
-def factors_of(adapters: Chosen) -> dict[str, float]:
-    """Names of adapters with the factors of their changes; 1 where only names are given."""
-    if isinstance(adapters, Mapping):
-        return dict(adapters)
-    return dict.fromkeys([adapters] if isinstance(adapters, str) else adapters, 1.0)

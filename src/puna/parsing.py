@@ -29,7 +29,7 @@ def parse_output(
     pieces = [text_or_chunks] if isinstance(text_or_chunks, str) else text_or_chunks
     format: Any = ref_or_format
     if ref_or_format not in PARSERS and is_reference(ref_or_format):
-        from puna.model import load
+        from puna.loading import load
 
         format = load(ref_or_format).format
     return parse_text(open_parser(format, tools=tools, think=think, last_message=last_message), pieces)

@@ -27,7 +27,7 @@ def render(
     if ref_or_template in RENDERERS:
         return render_text(named_renderer(ref_or_template), messages, tools=tools, think=think, **more)
     if is_reference(ref_or_template):
-        from puna.model import load
+        from puna.loading import load
 
         return load(ref_or_template).render(messages, tools=tools, think=think, **more)
     return render_text(ref_or_template, messages, tools=tools, think=think, **more)

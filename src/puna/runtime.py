@@ -5,24 +5,24 @@ Each part is made when it is first needed. It knows token ids, not text.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from functools import cached_property
-from math import isfinite
+from dataclasses import replace
+from functools import cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
+from puna.adapting import Adapters
 from puna.arch.binding import after_pooling, read_hparams
 from puna.create.structure import find_built_like
 from puna.dtypes import DTYPES, KV_TYPES
 from puna.embedding import Embedding, embedding_of
-from puna.errors import GraphError, ModelError, PunaError, RequestError
+from puna.errors import GraphError, ModelError, RequestError
 from puna.formats.gguf_kinds import no_model
-from puna.opened import Opened, open_draft
+from puna.opened import Opened
 from puna.reranking import HEADS
 
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ if TYPE_CHECKING:
     from puna.engine.engine import Engine
     from puna.engine.reader import Reader
     from puna.engine.runner import Limits, Runner
-    from puna.formats.lora import Adapter
     from puna.graph import Tensor
-
-_log = logging.getLogger("puna")
 
 DEFAULT_CONTEXT = 8192
 """Positions, where neither the caller nor the model says less; memory for them is taken as they fill."""
@@ -67,8 +64,7 @@ class Runtime:
         self._progress: Progress | None = None
         self._begun = self.load_seconds = 0.0
         self.vocabulary = 0  # of a draft, the tokens that it has in common with the model
-        self._named: dict[str, Adapter] = {}  # those that sequences may have, in the order of their numbers
-        self._always: dict[str, float] = {}
+        self._adapters = Adapters()
 
     @cached_property
     def arch(self) -> Architecture:
@@ -219,8 +215,7 @@ class Runtime:
 
     def add_adapter(self, name: str, path: str | PathLike[str]) -> None:
         """A LoRA adapter that sequences may have from now on, by a name that is new."""
-        if not name or name in self._named:
-            raise ModelError(f"adding an adapter: the name {name!r} is {'taken' if name else 'empty'}; another works")
+        self._adapters.check_new(name)
         if self.encoder or self.reads:
             raise ModelError(f"adding the adapter {name}: '{self.arch.name}' takes adapters when it is loaded only")
         from puna.create.adapters.base import check_runs, open_adapter
@@ -231,7 +226,7 @@ class Runtime:
             self._made_engine.choosing.add(adapter)
             for embedder in self._embedders:
                 embedder.choosing.add(adapter)
-            self._named[name] = adapter
+            self._adapters.named[name] = adapter
 
     def like(self, opened: Opened) -> Runtime:
         """What runs another model on the same weights: in the same engine, with its adapters wherever none are chosen.
@@ -240,31 +235,21 @@ class Runtime:
         """
         self.prepare(wait=False)
         for path, _ in opened.adapters:
-            if str(path) not in self._named:
+            if str(path) not in self._adapters.named:
                 self.add_adapter(str(path), path)
         found = copy(self)
-        found.opened, found._always = opened, {str(path): factor for path, factor in opened.adapters}
+        found.opened = opened
+        found._adapters = replace(self._adapters, always={str(path): factor for path, factor in opened.adapters})
         return found
 
     @property
     def own_adapters(self) -> list[str]:
         """The names of those that sequences have unless they choose, in the order of the model's file."""
-        return [*self._always]
+        return [*self._adapters.always]
 
     def chosen(self, adapters: Mapping[str, float]) -> Chosen:
-        """What the engine calls adapters of these names and factors; RequestError names one that is not there.
-
-        Those that are there always have the factors given here, if any.
-        """
-        numbers = {name: number for number, name in enumerate([*self._named], 1)}
-        for name, factor in adapters.items():
-            if name not in self._named:
-                known = f"known: {', '.join(self._named)}" if self._named else "add_adapter() makes one known"
-                raise RequestError(f"adapter {name!r} is unknown; {known}")
-            if isinstance(factor, bool) or not isinstance(factor, int | float) or not isfinite(factor):
-                raise RequestError(f"adapter {name!r}: its factor is {factor!r}; a number would work")
-        wanted = {**self._always, **adapters}
-        return tuple(sorted((numbers[name], float(factor)) for name, factor in wanted.items() if factor))
+        """What the engine calls adapters of these names and factors, see `Adapters.chosen`."""
+        return self._adapters.chosen(adapters)
 
     def observer(self, limits: Limits, observe: Callable[[Tensor], Sequence[Tensor]]) -> Runner:
         """A runner for batches of these `limits` whose outputs are what `observe` finds in the graph."""
@@ -352,35 +337,17 @@ class Runtime:
 
         ModelError says why the given one cannot.
         """
-        if self.opened.draft:
-            return self._drafting(self.opened.draft)
-        try:
-            stored = None if self.encoder else open_draft(self.opened)
-            return self._drafting(stored) if stored else None
-        except PunaError as error:
-            _log.warning("%s: its DRAFT is not used: %s", self.opened.source.name, error)
-            return None
+        from puna.drafting import draft_of
 
-    def _drafting(self, opened: Opened) -> Runtime:
-        from puna.engine.draft import shared
-
-        what = f"{opened.source.name} as a draft model"
-        if self.encoder or self.reads or self._recurrent:
-            raise ModelError(
-                f"{what}: '{self.arch.name}' takes none; a decoder whose only memory is its K/V cache does"
-            )
-        draft = Runtime(opened, backend=self._backend_name, context_length=None, kv_type="f16", threads=self._threads)
-        if draft.encoder or draft.reads or draft._recurrent:
-            raise ModelError(f"{what}: '{draft.arch.name}' cannot be one; a decoder with nothing but a K/V cache can")
-        try:
-            draft.vocabulary = shared(self.opened.metadata, opened.metadata)
-        except ModelError as error:
-            raise ModelError(f"{what}: {error}") from error
-        draft._context_length = min(self.context_length, draft.hparams.context_length)
+        make = partial(Runtime, backend=self._backend_name, context_length=None, kv_type="f16", threads=self._threads)
+        draft = draft_of(self, make)
+        if draft:
+            draft._context_length = min(self.context_length, draft.hparams.context_length)
         return draft
 
     @property
-    def _recurrent(self) -> bool:
+    def recurrent(self) -> bool:
+        """Whether it keeps more of a sequence than keys and values."""
         return any(spec.recurrent for spec in self.arch.caches(self.hparams))
 
     @property
@@ -418,7 +385,7 @@ class Runtime:
 
         modes = ("cls",) if self.ranks else self.embedding.modes or (("mean",) if self.encoder else ("lasttoken",))
         made = Embedder(self._runner(hidden=not self.encoder), modes, [] if self.ranks else self._dense())
-        for adapter in self._named.values():
+        for adapter in self._adapters.named.values():
             made.choosing.add(adapter)
         return made
 

@@ -38,7 +38,7 @@ def vectors(
     """A vector of unit length for each text, from a server that has the model, else from this process."""
     from puna.cli.pull import fetched
     from puna.cli.remote import find_host
-    from puna.model import load
+    from puna.loading import load
 
     server = None if local else find_host(model)[0]
     if server:

@@ -209,7 +209,7 @@ class _Saving:
 def _measured(model: str, text: str, saving: _Saving, load_options: dict[str, Any], options: dict[str, Any]) -> Imatrix:
     """What was measured and saved, added to what there was."""
     from puna.cli.progress import Progress
-    from puna.model import load
+    from puna.loading import load
 
     size = options["chunk_size"]
     with Progress(unit="tokens") as progress:

@@ -61,7 +61,7 @@ class Local:
     """A model in this process; one that is asked for with a longer context is loaded again."""
 
     def __init__(self, name: str, model: Model | None = None, **load_options: Any) -> None:
-        from puna.model import load
+        from puna.loading import load
 
         self.name = name
         self.model = model or load(name, **load_options)
@@ -87,7 +87,7 @@ class Local:
     def answer(self, ask: Chat | Generate) -> Iterator[Chunk]:
         """As the server's worker would; weights may come in while the prompt becomes tokens."""
         from puna.cli.progress import loading
-        from puna.model import load
+        from puna.loading import load
         from puna.worker.tasks import answer
 
         if not getattr(ask, "raw", False):

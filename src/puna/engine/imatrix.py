@@ -107,6 +107,19 @@ class Collector:
             yield [Part(ids, start, list(range(i * table, (i + 1) * table)), i) for i, ids in enumerate(parts)]
 
 
+def measured(
+    collector: Collector,
+    chunks: Sequence[list[int]],
+    on_chunk: Callable[[int, int, Callable[[], Imatrix]], None] | None = None,
+) -> Imatrix:
+    """The matrix that chunks give; `on_chunk` is told how many are done, how many there are, and what they gave."""
+    for start in range(0, len(chunks), collector.at_once):
+        collector.add(chunks[start : start + collector.at_once])
+        if on_chunk:
+            on_chunk(collector.chunks, len(chunks), collector.imatrix)
+    return collector.imatrix()
+
+
 def limits(chunk_size: int, *, encoder: bool) -> Limits:
     """Program sizes: several short chunks in one step, a long one in several, unless its tokens see both ways."""
     together = max(CHUNK // chunk_size, 1)

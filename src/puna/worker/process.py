@@ -143,7 +143,7 @@ def main() -> None:
 
 
 def _opened(load: Load) -> Model:
-    from puna.model import load as open_model
+    from puna.loading import load as open_model
 
     model = open_model(load.model, **load.options)
     model.prepare()
