@@ -10,7 +10,7 @@ import pytest
 from cli.tiny import metadata
 from golden.checkpoints import alphabet
 from puna.answering import Answering, Words
-from puna.calling import Calls, calls_of
+from puna.calling.calls import Calls, calls_of
 from puna.engine.engine import Engine
 from puna.engine.runner import Limits
 from puna.errors import RequestError

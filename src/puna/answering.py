@@ -13,7 +13,7 @@ from puna.generation import Answer, Begun, Chunk, Options, Stats, StopText, chun
 from puna.runtime import Runtime
 
 if TYPE_CHECKING:
-    from puna.calling import Calls
+    from puna.calling.calls import Calls
     from puna.engine.choosing import Chosen
     from puna.engine.constrain import Constraint, Vocabulary
     from puna.engine.sampler import Rules
@@ -74,7 +74,7 @@ class Answering:
         calls = calls if parser and calls and (calls.held or (not free and parser.format.writes)) else None
         if free and not calls:
             return None
-        from puna.calling import answer_rules
+        from puna.calling.answers import answer_rules
         from puna.engine.constrain import Constraint, grammar_of, led_by
 
         content = "" if free or (calls and calls.forced) else grammar_of(format)

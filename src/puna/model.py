@@ -22,7 +22,7 @@ from puna.runtime import Runtime
 
 if TYPE_CHECKING:
     from puna.arch.base import Hparams
-    from puna.calling import Calls
+    from puna.calling.calls import Calls
     from puna.deciding import Decision
     from puna.formats.imatrix import Imatrix
     from puna.template import Message
@@ -200,7 +200,7 @@ class Model:
         one; "none" offers none. `allowed_tools` names those of `tools` that may be called, if not all. Where the model
         calls a tool with `strict`, arguments follow its schema too.
         """
-        from puna.calling import calls_of
+        from puna.calling.calls import calls_of
 
         self._check_generates()
         messages = list(messages)

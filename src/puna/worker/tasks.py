@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from puna.calling import Calls, calls_of
+from puna.calling.calls import Calls, calls_of
 from puna.errors import RequestError
 from puna.generation import KNOWN, LOAD_TIME, Answer
 from puna.reranking import INSTRUCTION
