@@ -386,6 +386,35 @@ def test_a_tool_that_does_not_fit_is_refused_by_its_name():
         answered("qwen3", Calls([{"name": "one", "parameters": {"type": "string"}}], forced=True))
 
 
+TEXTS = {"type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "what"),
+    [
+        ("qwen3-coder", {"properties": {"a": {"type": "object", "minProperties": 1}}}, "minProperties"),
+        ("lfm2", {"patternProperties": {"^a": TEXTS}}, "patternProperties"),
+        ("gemma4", {"properties": {"a": {"type": "array", "prefixItems": [TEXTS]}}}, "prefixItems"),
+        ("qwen3-coder", {"properties": {"a": {"enum": ["x", "null"]}}}, "'null' cannot be written"),
+        ("glm-4.7", {"properties": {"a": {"enum": [1, "1"]}}}, "'1' cannot be written"),
+        ("minicpm", {"properties": {"a": {"const": "x\n"}}}, r"'x.*' cannot be written"),
+        ("glm-4.7", {"properties": {"a": {"const": "</arg_value>"}}}, "'</arg_value>' cannot be written"),
+        ("lfm2", {"properties": {"a": {"const": "'\""}}}, "cannot be written"),
+        ("olmo3", {"properties": {"a": {"const": "\x01"}}}, "cannot be written"),
+        ("gemma4", {"properties": {"a": {"const": '<|"|>'}}}, "cannot be written"),
+        ("gemma4", {"properties": {"o": {"type": "object", "properties": {"a b": TEXTS}}}}, "'a b' cannot be written"),
+        ("qwen3-coder", {"properties": {"a>b": TEXTS}}, "'a>b', for which"),
+        ("olmo3", {"properties": {"a b": TEXTS}}, "'a b', for which"),
+        ("qwen3-coder", {"properties": {"a": {"type": "string", "format": "regex"}}}, "format: regex"),
+        ("olmo3", {"properties": {"a": {"allOf": [{"minimum": 1, "type": "integer"}, {"minimum": 2}]}}}, "minimum"),
+        ("olmo3", {"properties": {"a": {}}, "required": ["b"]}, "'b' is unsatisfiable"),
+    ],
+)
+def test_what_a_format_cannot_write_is_refused_by_tool_and_keyword(name, schema, what):
+    with pytest.raises(RequestError, match=f"'two'.*{what}"):
+        answered(name, Calls([tool("one"), tool("two", **schema)], forced=True))
+
+
 @pytest.mark.parametrize("name", ["qwen3", "qwen3-coder", "harmony", "lfm2"])
 def test_only_tools_that_are_allowed_are_called(name):
     tools = [tool(each, properties={"a": TEXT}, required=["a"]) for each in ("one", "two", "three")]

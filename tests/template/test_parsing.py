@@ -499,6 +499,16 @@ def test_a_go_template_shows_how_calls_are_written_or_they_are_json_behind_its_t
     assert said(template, text or rendered, tools=[WEATHER]) == ("", "", [SUN])
 
 
+def test_a_known_format_is_written_as_its_template_lays_it_out():
+    call = (
+        "<tool_call>{{ call.function.name }}\n{% for k, v in call.function.arguments.items() %}"
+        "<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v }}</arg_value>\n{% endfor %}</tool_call>"
+    )
+    format = find_format(JINJA.replace("<hm>", "<think>").replace("</hm>", "</think>") % call)
+    assert (format.name, format.writes) == ("glm-4.7", ("<tool_call>NAME\n", "</tool_call>"))
+    assert (format.style.before, format.style.behind) == ("<arg_key>KEY</arg_key>\n<arg_value>", "</arg_value>\n")
+
+
 # What is in the published templates of each family, with what its models answer.
 MARKS = {
     "harmony": "<|start|>assistant<|channel|>final<|message|>",

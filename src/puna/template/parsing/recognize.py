@@ -15,7 +15,7 @@ from puna.template.parsing.formats import FORMATS, THINK
 from puna.template.parsing.objects import end_of_list, end_of_object
 from puna.template.parsing.probe import called, probed
 from puna.template.parsing.search import read_any
-from puna.template.parsing.written import written
+from puna.template.parsing.written import shown, written
 from puna.template.tags import infer_tags
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def _of_jinja(text: str, template: Template) -> Format:
     text = text.replace("\\n", "\n")
     for name, marks in KNOWN:
         if re.search(marks, text, re.DOTALL):
-            return FORMATS[("qwen3.5" if "<think>" in text else "qwen3-coder") if name == "functions" else name]
+            known = FORMATS[("qwen3.5" if "<think>" in text else "qwen3-coder") if name == "functions" else name]
+            return (shown(known, called(template)) if known.style else None) or known
     found = probed(template)
     return replace(found, thinking=THINK) if not found.thinking and any(t in text for t in THINK) else found
 

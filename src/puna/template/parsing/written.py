@@ -35,17 +35,25 @@ Found = tuple[re.Match[str] | None, Style | None]
 def written(format: Format, answer: str) -> Format:
     """The format, with how it writes calls if the answer shows that, or if JSON with the tool's name is read in it."""
     section = format.sections[0] if format.sections else None
-    if not section:
-        return format
-    shown = [_shown(format, section, answer)] if answer.count(NAME) == 1 and section.open in answer else []
-    for each in [*shown, _plain(format, section)]:
-        if each and _reads(each, 1):
-            more = replace(each, again=f"{each.writes[1]}\n{each.writes[0]}") if each.writes else each
-            return more if _reads(more, 2) else each
-    return format
+    return shown(format, answer) or (_read_again(_plain(format, section)) if section else None) or format
 
 
-def _shown(format: Format, section: Section, answer: str) -> Format | None:
+def shown(format: Format, answer: str) -> Format | None:
+    """The format, with how the answer writes calls; None where it does not show that."""
+    section = format.sections[0] if format.sections else None
+    found = section and answer.count(NAME) == 1 and section.open in answer
+    return _read_again(_cut(format, section, answer)) if section and found else None
+
+
+def _read_again(format: Format | None) -> Format | None:
+    """The format if it reads what it writes; of several calls too if it reads those on lines."""
+    if not format or not format.writes or not _reads(format, 1):
+        return None
+    more = replace(format, again=f"{format.writes[1]}\n{format.writes[0]}")
+    return more if _reads(more, 2) else format
+
+
+def _cut(format: Format, section: Section, answer: str) -> Format | None:
     """The format as the answer writes, from the tag of its section to its end."""
     match, style = _STYLES.get(section.read, _json)(answer, section)
     if not match or answer.index(NAME) > match.start():
