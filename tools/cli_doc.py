@@ -19,6 +19,12 @@ Made by `tools/cli_doc.py`; do not edit.
 Status 0: done. 1: failed, and one line on stderr says what, and what would work. 2: called wrongly. 130: interrupted;
 143: terminated.
 Models are kept in `$PUNA_MODELS`, else in `~/.puna/models`.
+
+**A server elsewhere.** Where `PUNA_HOST` names a server (`host`, `host:port` or a URL), `list`, `show`, `cp`, `rm`,
+`create` and `pull` act on its models instead, as `run`, `embed`, `ps` and `stop` do; files that a Modelfile names here
+are sent to it. `OLLAMA_HOST` does so where it names another machine than this one. `0.0.0.0` or `::`, where a server
+listens everywhere, names none. `PUNA_API_KEY` is the key to ask with. It may be Ollama's own server. Files and
+directories are always looked at here, and `convert`, `export`, `merge`, `verify`, `imatrix` and `bench` work here only.
 """
 
 

@@ -23,7 +23,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PUNA_MODELS", str(tmp_path / "models"))
     monkeypatch.delenv("OLLAMA_MODELS", raising=False)
-    monkeypatch.setenv("PUNA_HOST", "127.0.0.1:1")  # where nothing listens
+    monkeypatch.delenv("PUNA_HOST", raising=False)
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")  # where nothing listens
     monkeypatch.setenv("PYTHONPATH", str(Path(puna_package.__file__).parent.parent))  # for processes, wherever they run
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,8 +1,12 @@
 """Progress of loading: on a terminal only, after a moment only, and gone when it is done."""
 
 import io
+import threading
 
-from puna.cli.progress import loading
+import pytest
+
+from puna.cli import progress
+from puna.cli.progress import loading, waiting
 
 
 class Screen(io.StringIO):
@@ -42,3 +46,27 @@ def test_loading_says_nothing_where_no_terminal_is():
     out, show = shown(False, 0.6, 2.0, 9.0)
     show(1_000_000_000, 1_000_000_000)
     assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("so", [True, False])
+def test_who_waits_for_a_server_that_loads_is_told_until_an_answer_comes(monkeypatch, so):
+    monkeypatch.setattr(progress, "MOMENT", 0.0)
+    out, asked = Screen(True), threading.Event()
+
+    def loads():
+        asked.set()
+        return so
+
+    with waiting(loads, out) as came:
+        assert asked.wait(30)
+        came()
+        came()
+        assert out.getvalue() == ("\r\033[Kloading\r\033[K" if so else "")
+
+
+def test_who_waits_no_longer_than_a_moment_or_at_no_terminal_is_told_nothing():
+    for terminal in (True, False):
+        out = Screen(terminal)
+        with waiting(lambda: True, out) as came:
+            came()
+        assert out.getvalue() == ""

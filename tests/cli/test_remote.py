@@ -32,7 +32,7 @@ def nobody(monkeypatch):
     """An address where nothing listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("PUNA_HOST", f"127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{taken.getsockname()[1]}")
         yield
 
 
@@ -295,6 +295,8 @@ def test_a_server_that_will_not_unload_hinders_no_removal(puna, live, monkeypatc
 
     monkeypatch.setattr(Server, "is_puna", lambda server: True)
     monkeypatch.setattr(Server, "ask", refuse)
+    monkeypatch.delenv("PUNA_HOST")
+    monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{live.port}")
     assert puna("rm", "tiny").err == "puna: tiny stays loaded: no\n"
     assert puna("list").out.split() == ["NAME", "ID", "SIZE", "MODIFIED"]
 
@@ -303,7 +305,6 @@ def test_the_usual_server_that_wants_a_key_is_left_alone_and_a_named_one_is_not(
     server = Live(Settings(keys={"secret": "infer"}))
     try:
         address = f"127.0.0.1:{server.port}"
-        monkeypatch.delenv("PUNA_HOST")
         monkeypatch.setenv("OLLAMA_HOST", address)
         there, _, note = puna(*RUN, "--verbose").err.partition("; computing here\n")
         assert there == f"{address}: an API key is needed: `Authorization: Bearer KEY`"

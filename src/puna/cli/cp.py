@@ -10,6 +10,6 @@ import click
 @click.argument("target")
 def command(source: str, target: str) -> None:
     """Give the model SOURCE a second name, TARGET; no bytes are copied."""
-    from puna.store import Store
+    from puna.cli.places import find_place
 
-    Store().copy(source, target)
+    find_place().copy(source, target)

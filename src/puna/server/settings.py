@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from puna.dtypes import KV_TYPES
 from puna.errors import RequestError
+from puna.server.address import PORT, parse_host
 from puna.server.durations import parse_duration
 
-PORT = 11434
 SCOPES = ("infer", "manage")
 """What a key allows: asking models; or that, and changing the store."""
 
@@ -59,14 +58,6 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             raise RequestError(f"{variable}: {text!r} makes no sense here ({error})") from error
         values |= parsed if isinstance(parsed, dict) and name == "host" else {name: parsed}
     return Settings(**values)  # type: ignore[arg-type]
-
-
-def parse_host(text: str) -> dict[str, object]:
-    """Address and port of `host`, `host:port`, `:port` or a URL of either."""
-    parts = urlsplit(text if "://" in text else f"//{text}")
-    port = parts.port
-    default = {"http": 80, "https": 443}.get(parts.scheme, PORT)
-    return {"host": parts.hostname or "127.0.0.1", "port": default if port is None else port}
 
 
 def parse_keys(text: str) -> dict[str, str]:

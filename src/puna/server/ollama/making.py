@@ -46,10 +46,11 @@ class Create(Named, kw_only=True):
 
 
 class Pull(Named, kw_only=True):
-    """`insecure` is taken and means nothing."""
+    """With `force`, also what is here already. `insecure` is taken and means nothing."""
 
     stream: bool | None = None
     insecure: bool = False
+    force: bool = False  # which Ollama's API does not have
 
 
 async def create(call: Call, ask: Create) -> Response:
@@ -130,7 +131,7 @@ async def pull(call: Call, ask: Pull) -> Response:
     from puna.create.convert import convert
     from puna.create.fetching import fetch
 
-    return await _told(ask.stream, lambda progress: fetch(ask.said, progress, convert=convert))
+    return await _told(ask.stream, lambda progress: fetch(ask.said, progress, convert=convert, refresh=ask.force))
 
 
 async def push(call: Call, ask: Pull) -> Response:
