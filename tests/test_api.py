@@ -253,6 +253,20 @@ def test_logprobs_alone_give_the_chosen_tokens_only(model):
     assert [(entry.token, entry.top) for chunk in chunks for entry in chunk.logprobs] == [(ord("d"), ())]
 
 
+def test_a_text_is_scored_by_the_logits_behind_each_of_its_tokens(model):
+    ids = [ord(c) for c in "abdz"] * 40
+    rows = model.logits(ids).astype(np.float64)
+    logs = rows - np.log(np.exp(rows).sum(1, keepdims=True))
+    found = model.score(ids, top=3)
+    assert [each.token for each in found] == ids[1:]
+    np.testing.assert_allclose([each.logprob for each in found], [logs[i, t] for i, t in enumerate(ids[1:])], rtol=1e-9)
+    assert [[top.token for top in each.top] for each in found] == np.argsort(-logs[:-1], kind="stable")[:, :3].tolist()
+    assert model.score("ab")[0].text == "b"
+    assert model.score("a") == []
+    with pytest.raises(errors.PromptTooLong):
+        model.score([1] * 1000)
+
+
 def test_logits_have_a_row_for_each_token_and_leave_nothing_behind(model):
     tokens = [ord(c) for c in "hello"]
     first = model.logits(tokens)

@@ -74,12 +74,13 @@ a `suffix` the template, or the vocabulary, says how what is between is asked fo
 
 Fields of a request that would change an answer and are not possible here are refused, never ignored: OpenAI's
 `audio`, `web_search_options`, `moderation`, `verbosity` other than medium, `background`, `conversation`,
-`context_management` and `prompt` templates, `echo` with `logprobs`; Anthropic's `container`, `mcp_servers` and
-citations. What says nothing of the answer (`user`, `safety_identifier`, `prompt_cache_key`, `service_tier`,
-`cache_control`: what was said before is found without it) is taken, and said again where OpenAI does so. A chat
-completion with `"store": true` is kept with its `metadata`, as a response is unless it says `"store": false`: the
-last 1000 of each, in memory, until the server ends. `prediction` makes an answer that is like it come sooner and
-changes nothing else ([how](speculation.md)); usage says how many of its tokens came.
+`context_management` and `prompt` templates; Anthropic's `container`, `mcp_servers` and citations. What says nothing
+of the answer (`user`, `safety_identifier`, `prompt_cache_key`, `service_tier`, `cache_control`: what was said before
+is found without it) is taken, and said again where OpenAI does so. A chat completion with `"store": true` is kept
+with its `metadata`, as a response is unless it says `"store": false`: the last 1000 of each, in memory, until the
+server ends. `prediction` makes an answer that is like it come sooner and changes nothing else
+([how](speculation.md)); usage says how many of its tokens came. `echo` with `logprobs` says how probable a prompt's
+own tokens are, as evaluations ask it, with `max_tokens` 0 nothing else.
 
 Unless keys are set, everyone who reaches the server may do everything. It therefore listens on this machine alone;
 another address needs keys, or `--open`. A key that may `infer` asks models; one that may `manage` changes the store

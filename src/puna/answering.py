@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from puna.errors import PromptTooLong, RequestError
-from puna.generation import Answer, Begun, Chunk, Options, Stats, StopText, chunks
+from puna.generation import Answer, Begun, Chunk, Logprob, Options, Stats, StopText, chunks, logprobs_of
 from puna.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -155,3 +155,18 @@ def _stats(sequence: Sequence, load_seconds: float, predicted: list[int]) -> Sta
         predicted_tokens=len(predicted),
         foretold_tokens=foretold(predicted, sequence.tokens[sequence.prompt_length :]) if predicted else 0,
     )
+
+
+def scores(
+    runtime: Runtime, tokenizer: Tokenizer, tokens: list[int], count: int, adapters: Mapping[str, float]
+) -> list[Logprob]:
+    """How probable each of `tokens` but the first is, with the `count` best in its place: a step's logits at a time."""
+    from puna.engine.sampler import with_logprobs
+
+    if len(tokens) > runtime.context_length:
+        raise PromptTooLong(len(tokens), runtime.context_length, runtime.hparams.context_length)
+    engine, found = runtime.engine, list[Logprob]()
+    for start, rows in engine.results(tokens, adapters=runtime.chosen(adapters)):
+        for row, token in zip(rows, tokens[start + 1 :], strict=False):
+            found += logprobs_of(with_logprobs(token, row, count, engine.runner.best), tokenizer)
+    return found

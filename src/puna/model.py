@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.adapting import Chosen, factors_of
-from puna.answering import Answering, Words
+from puna.answering import Answering, Words, scores
 from puna.encoding import Encoding
 from puna.errors import ModelError, PromptTooLong, RequestError
-from puna.generation import Answer, parse_options
+from puna.generation import Answer, Logprob, parse_options
 from puna.opened import Opened, open_model
 from puna.reranking import INSTRUCTION
 from puna.runtime import Runtime
@@ -157,6 +157,16 @@ class Model:
         if len(read) > self.context_length:
             raise PromptTooLong(len(read), self.context_length, self.hparams.context_length)
         return self._runtime.engine.forward(ids, text=read, adapters=self._runtime.chosen(factors_of(adapters)))
+
+    def score(self, text: str | Sequence[int], *, top: int = 0, adapters: Chosen = ()) -> list[Logprob]:
+        """How probable each token of a text, or of token ids, is behind those before it; the first has none before it.
+
+        With `top` so many candidates for each place. RequestError for an encoder or an encoder-decoder, PromptTooLong.
+        """
+        self._check_generates()
+        self._runtime.check_reads_nothing("score")
+        tokens = self.tokenizer.encode(text) if isinstance(text, str) else self._checked(text)
+        return scores(self._runtime, self.tokenizer, tokens, top, factors_of(adapters))
 
     def generate(
         self,

@@ -245,6 +245,29 @@ def test_a_prompt_is_said_before_its_answer_where_that_is_asked_for(live):
         assert [choice["text"] for choice in said] == ["mno", "mno", "xyz", "xyz"]
 
 
+@pytest.mark.parametrize("most", [0, 2])
+@pytest.mark.parametrize("prompt", ["\nabx", [10, 97, 98, 120]], ids=["text", "tokens"])
+def test_an_echo_says_how_probable_its_tokens_were(live, prompt, most):
+    answer = ask(live, "completions", prompt=prompt, max_tokens=most, echo=True, logprobs=2).json
+    (said,) = answer["choices"]
+    assert said["text"] == "\nabx" + "yz"[:most]
+    found = said["logprobs"]
+    assert found["tokens"] == list("\nabxyz"[: 4 + most])
+    assert found["text_offset"] == list(range(4 + most))
+    assert (found["token_logprobs"][0], found["top_logprobs"][0]) == (None, None)
+    assert [max(top, key=top.get) for top in found["top_logprobs"][1:]] == list("abcyz"[: 3 + most])
+    assert [len(top) for top in found["top_logprobs"][1:]] == [2] * (3 + most)
+    a, b, x = found["token_logprobs"][1:4]
+    assert max(found["top_logprobs"][1].values()) == a
+    assert x < min(a, b)
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (4, most)
+
+
+def test_several_prompts_are_all_counted(live):
+    answer = ask(live, "completions", prompt=["m", "\nab"], n=2, max_tokens=1).json
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (4, 4)
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -254,7 +277,9 @@ def test_a_prompt_is_said_before_its_answer_where_that_is_asked_for(live):
         {"best_of": 0},
         {"n": 0},
         {"n": -3},
-        {"echo": True, "logprobs": 1},
+        {"echo": True, "logprobs": 1, "stream": True},
+        {"echo": True, "logprobs": 1, "lora": [{"id": 0}]},
+        {"max_tokens": 0},
         {"logprobs": True},
     ],
 )

@@ -94,9 +94,8 @@ class _Turn(threading.Condition):
 class Engine:
     """Runs sequences on one Runner, and with a `reader` each after a text of its own, which an encoder reads.
 
-    A `draft` says what they may say, so that it is computed in advance.
-
-    Methods may be called from several threads; a step runs in the one that asks.
+    A `draft` says what they may say, so that it is computed in advance. Methods may be called from several threads; a
+    step runs in the one that asks.
     """
 
     def __init__(
@@ -301,23 +300,29 @@ class Engine:
 
         `text` and `adapters` as for `submit`. Answers under way go on meanwhile.
         """
+        out = np.empty((1 if last else len(tokens), self._runner.width), np.float32)
+        for start, rows in self.results(tokens, last=last, text=text, adapters=adapters):
+            out[0 if last else slice(start, start + len(rows))] = rows
+        return out
+
+    def results(
+        self, tokens: list[int], *, last: bool = False, text: Iterable[int] = (), adapters: Chosen | None = None
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The same some tokens at a time, each time with how many were before; of `last` those of each time's last."""
         if not tokens:
             raise RequestError("no tokens: at least one is needed")
         if len(tokens) > self.context_length:
             raise PromptTooLong(len(tokens), self.context_length)
-        held = Held(text=self._text(text), key=self._chosen(adapters))
-        out = np.empty((1 if last else len(tokens), self._runner.width), np.float32)
-        start = 0
+        held, start = Held(text=self._text(text), key=self._chosen(adapters)), 0
         try:
             while start < len(tokens):
                 with self._lock:
                     self._take_out()
                     size = self._scheduler.room()
                     chunk = tokens[start : start + (size if last else min(size, self._runner.limits.outputs))]
-                    rows = self._forward(chunk, start, held, last)
-                    out[0 if last else slice(start, start + len(chunk))] = rows
+                    rows = self._forward(chunk, start, held, last).copy()  # the next step may write there
+                yield start, rows
                 start += len(chunk)
-            return out
         finally:
             with self._lock:
                 self._scheduler.memory.release(held)

@@ -139,7 +139,7 @@ class Sampler:
             token = first if changed is logits else int(changed.argmax())
         if self.sampling.top_logprobs is None:
             return Choice(token)
-        return _with_logprobs(token, logits, self.sampling.top_logprobs, self._best)
+        return with_logprobs(token, logits, self.sampling.top_logprobs, self._best)
 
     def foreseen(self, vocabulary: int) -> Sampler:
         """One that draws as this one is going to, of so many tokens, and knows of no constraint; this one stays."""
@@ -178,7 +178,8 @@ def penalized(logits: F32, history: Sequence[int], s: Sampling) -> F32:
     return out
 
 
-def _with_logprobs(token: int, logits: F32, count: int, find: Best) -> Choice:
+def with_logprobs(token: int, logits: F32, count: int, find: Best) -> Choice:
+    """A token with its log-probability by `logits` (vocab,), and those of the `count` best."""
     shifted = logits.astype(np.float64) - float(logits.max())
     logprobs = shifted - np.log(np.exp(shifted).sum())
     top = tuple((int(i), float(logprobs[i])) for i in find(logits, count)) if count else ()

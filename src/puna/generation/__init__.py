@@ -4,7 +4,7 @@ from puna.generation.answer import Answer, Begun
 from puna.generation.chunk import Chunk, Logprob, Stats
 from puna.generation.options import KNOWN, LOAD_TIME, Options, parse_options
 from puna.generation.stop import StopText
-from puna.generation.stream import chunks
+from puna.generation.stream import chunks, logprobs_of
 
 __all__ = [
     "KNOWN",
@@ -17,5 +17,6 @@ __all__ = [
     "Stats",
     "StopText",
     "chunks",
+    "logprobs_of",
     "parse_options",
 ]

@@ -36,7 +36,7 @@ def chunks(
             continue
         text = stop.push(stream.push(choice.token))
         ids.append(choice.token)
-        logprobs += _logprobs(choice, tokenizer)
+        logprobs += logprobs_of(choice, tokenizer)
         if chunk := _said(text, ids, logprobs, parser):
             if one_call and chunk.tool_calls:
                 return replace(chunk, tool_calls=chunk.tool_calls[:1], done_reason="stop")
@@ -64,7 +64,8 @@ def _said(
     return Chunk(content, tuple(ids), tuple(logprobs), thinking, calls)
 
 
-def _logprobs(choice: Choice, tokenizer: Tokenizer) -> list[Logprob]:
+def logprobs_of(choice: Choice, tokenizer: Tokenizer) -> list[Logprob]:
+    """The probabilities that came with a token, as texts have them; none where there are none."""
     if choice.logprob is None:
         return []
 

@@ -128,6 +128,13 @@ class Detokenize(Addressed, kw_only=True, omit_defaults=True, tag="detokenize", 
     tokens: list[int]
 
 
+class Score(Addressed, kw_only=True, omit_defaults=True, tag="score", tag_field="ask"):
+    """How probable the tokens of a text, or token ids, are, with so many candidates in the place of each."""
+
+    prompt: str | list[int]
+    top_logprobs: int = 0
+
+
 class Decide(Addressed, kw_only=True, omit_defaults=True, tag="decide", tag_field="ask"):
     """Which of `choices` comes after a prompt, or messages; with how much probability each."""
 
@@ -170,6 +177,7 @@ Ask = (
     | Rerank
     | Tokenize
     | Detokenize
+    | Score
     | Decide
     | Render
     | RenderPrompt

@@ -23,6 +23,7 @@ from puna.worker.requests import (
     RenderPrompt,
     Rerank,
     SavePrefix,
+    Score,
     Tokenize,
 )
 
@@ -109,6 +110,17 @@ def detokenize(model: Model, ask: Detokenize) -> dict[str, Any]:
     return {"text": model.tokenizer.decode(ask.tokens)}
 
 
+def score(model: Model, ask: Score) -> dict[str, Any]:
+    """The tokens of a prompt, as texts, and from the second on how probable each is, and its best candidates."""
+    ids = model.tokenizer.encode(ask.prompt) if isinstance(ask.prompt, str) else ask.prompt
+    found = model.score(ids, top=ask.top_logprobs)
+    return {
+        "tokens": [model.tokenizer.bytes_of(i).decode("utf-8", "replace") for i in ids],
+        "logprobs": [each.logprob for each in found],
+        "top": [{other.text: other.logprob for other in each.top} for each in found],
+    }
+
+
 def decide(model: Model, ask: Decide) -> dict[str, Any]:
     """The choice, the probability of each, and of all together."""
     made = model.decide(ask.prompt if ask.messages is None else ask.messages, ask.choices)
@@ -146,6 +158,7 @@ VALUES: dict[type, Callable[[Any, Any], dict[str, Any]]] = {
     Rerank: rerank,
     Tokenize: tokenize,
     Detokenize: detokenize,
+    Score: score,
     Decide: decide,
     Render: rendered,
     RenderPrompt: rendered,

@@ -65,12 +65,13 @@ def openai_call(call: Mapping[str, Any]) -> dict[str, Any]:
     return head | {"function": {"name": function["name"], "arguments": arguments}}
 
 
-def usage(choices: Sequence[Choice]) -> dict[str, Any]:
-    """Tokens of a request, and of all its answers."""
+def usage(choices: Sequence[Choice], each: int = 0) -> dict[str, Any]:
+    """Tokens of a request, and of all its answers: `each` prompt has so many of them, the only one all."""
     stats = [choice.stats for choice in choices if choice.stats]
-    prompt = stats[0].prompt_tokens if stats else 0
-    answers = sum(each.tokens for each in stats)
-    cached = min((each.cached_tokens for each in stats), default=0)  # one of them may have computed it for the others
+    each = each or max(len(stats), 1)
+    groups = [stats[i : i + each] for i in range(0, len(stats), each)]
+    prompt, answers = sum(group[0].prompt_tokens for group in groups), sum(one.tokens for one in stats)
+    cached = sum(min(s.cached_tokens for s in group) for group in groups)  # one may have computed it for the others
     total = {"prompt_tokens": prompt, "completion_tokens": answers, "total_tokens": prompt + answers}
     details = {"reasoning_tokens": sum(choice.thought for choice in choices)} | _foretold(stats)
     return total | {"prompt_tokens_details": {"cached_tokens": cached}, "completion_tokens_details": details}

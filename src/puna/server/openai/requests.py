@@ -165,8 +165,10 @@ def to_generate(ask: Completion, prompt: str | list[int]) -> Generate:
     counted = isinstance(ask.logprobs, int) and not isinstance(ask.logprobs, bool)
     if ask.logprobs and not counted:
         raise Refused(400, f"logprobs is {ask.logprobs!r:.40}; how many for each token, 0 to 20, would work")
-    if counted and ask.echo:
-        raise Refused(400, "echo with logprobs is not supported: there are none of the prompt; either would work")
+    if counted and ask.echo and (ask.stream or ask.lora):
+        raise Refused(
+            400, f"echo with logprobs and {'stream' if ask.stream else 'lora'} is not supported; without works"
+        )
     return Generate(
         model=ask.model,
         prompt=prompt,

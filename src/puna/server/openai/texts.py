@@ -6,44 +6,74 @@ import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
+from msgspec.structs import replace
 from starlette.responses import Response
 
-from puna.generation import Chunk, Logprob
+from puna.generation import Chunk, Logprob, Stats
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused
 from puna.server.openai.choice import Choice, Pieces, answers, head_of, seeded, streamed, usage, whole
 from puna.server.openai.requests import Completion, candidates, to_generate
 from puna.server.wire import json_reply
-from puna.worker.requests import Detokenize
+from puna.worker.requests import Detokenize, Score
+
+
+class Echo(NamedTuple):
+    """What is said of a prompt before its answers: its text, and if that was asked for how probable its tokens were."""
+
+    text: str = ""
+    tokens: tuple[str, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    top: tuple[dict[str, float], ...] = ()
+
+
+NOTHING = Echo()
 
 
 async def completion(call: Call, ask: Completion) -> Response:
     """Go on from one text or several."""
     prompts, given, count = _prompts(ask.prompt), ask.n or 1, candidates(ask)
-    asks = [seeded(to_generate(ask, prompt), i) for prompt in prompts for i in range(count)]
+    only_echoed = bool(ask.echo) and isinstance(ask.logprobs, int) and ask.max_tokens == 0
+    wanted = replace(ask, max_tokens=1) if only_echoed else ask
+    asks = [seeded(to_generate(wanted, prompt), i) for prompt in prompts for i in range(count)]
     await call.server.check(asks[0])
     head = {"id": f"cmpl-{secrets.token_hex(8)}", "object": "text_completion"} | head_of(ask)
     echoes = [each for prompt in prompts for each in [await _echo(call, ask, prompt)] * given]
+    if only_echoed:
+        read = [Choice(reason="length", stats=Stats(0.0, len(echo.tokens), 0, 0.0, 0, 0.0)) for echo in echoes]
+        return json_reply(_whole(ask, head, echoes, read, given))
     pieces = answers(call, asks)
     if ask.stream:
-        return await streamed(_text_chunks(ask, head, pieces, echoes))
-    choices = await whole(pieces, len(asks))
-    best = [each for i in range(0, len(choices), count) for each in _best(choices[i : i + count], given)]
+        return await streamed(_text_chunks(ask, head, pieces, [echo.text for echo in echoes]))
+    return json_reply(_whole(ask, head, echoes, await whole(pieces, len(asks)), count))
+
+
+def _whole(
+    ask: Completion, head: dict[str, Any], echoes: Sequence[Echo], choices: Sequence[Choice], count: int
+) -> dict[str, Any]:
+    """An answer with the best of each `count` choices."""
+    best = [each for i in range(0, len(choices), count) for each in _best(choices[i : i + count], ask.n or 1)]
     said = [
-        {"text": echoes[i] + c.text, "index": i, "finish_reason": c.reason}
-        | (_text_logprobs(c.logprobs) if isinstance(ask.logprobs, int) else {})
-        for i, c in enumerate(best)
+        {"text": echo.text + choice.text, "index": i, "finish_reason": choice.reason}
+        | (_text_logprobs(choice.logprobs, echo) if isinstance(ask.logprobs, int) else {})
+        for i, (echo, choice) in enumerate(zip(echoes, best, strict=True))
     ]
-    return json_reply(head | {"choices": said, "usage": usage(choices)})
+    return head | {"choices": said, "usage": usage(choices, count)}
 
 
-async def _echo(call: Call, ask: Completion, prompt: str | list[int]) -> str:
-    """What is said of a prompt before its answer."""
-    if not ask.echo or isinstance(prompt, str):
-        return str(prompt) if ask.echo else ""
-    return str((await call.server.value(Detokenize(model=ask.model, tokens=prompt), call.client))["text"])
+async def _echo(call: Call, ask: Completion, prompt: str | list[int]) -> Echo:
+    """What is said of a prompt before its answers."""
+    if not ask.echo:
+        return NOTHING
+    if isinstance(ask.logprobs, int):
+        found = await call.server.value(Score(model=ask.model, prompt=prompt, top_logprobs=ask.logprobs), call.client)
+        text = prompt if isinstance(prompt, str) else "".join(found["tokens"])
+        return Echo(text, *(tuple(found[name]) for name in ("tokens", "logprobs", "top")))
+    if isinstance(prompt, str):
+        return Echo(prompt)
+    return Echo(str((await call.server.value(Detokenize(model=ask.model, tokens=prompt), call.client))["text"]))
 
 
 def _best(choices: Sequence[Choice], count: int) -> Sequence[Choice]:
@@ -91,16 +121,22 @@ async def _text_chunks(
         yield head | {"choices": [], "usage": usage(choices)}
 
 
-def _text_logprobs(logprobs: Sequence[Logprob]) -> dict[str, Any]:
-    if not logprobs:
+def _text_logprobs(logprobs: Sequence[Logprob], echo: Echo = NOTHING) -> dict[str, Any]:
+    """How probable the tokens of an answer were, and those of an echo, whose first comes behind nothing."""
+    tokens = [*echo.tokens, *(each.text for each in logprobs)]
+    if not tokens:
         return {}
-    offsets = accumulate((len(each.text) for each in logprobs[:-1]), initial=0)
+    first = [None][: len(echo.tokens)]
     return {
         "logprobs": {
-            "tokens": [each.text for each in logprobs],
-            "token_logprobs": [each.logprob for each in logprobs],
-            "top_logprobs": [{other.text: other.logprob for other in each.top} for each in logprobs],
-            "text_offset": list(offsets),
+            "tokens": tokens,
+            "token_logprobs": [*first, *echo.logprobs, *(each.logprob for each in logprobs)],
+            "top_logprobs": [
+                *first,
+                *echo.top,
+                *({other.text: other.logprob for other in each.top} for each in logprobs),
+            ],
+            "text_offset": list(accumulate(map(len, tokens[:-1]), initial=0)),
         }
     }
 
