@@ -87,6 +87,15 @@ HARDER = {
             }
         },
     },
+    "names of any kind": {
+        "properties": {"m": {"type": "object", "additionalProperties": {"type": "integer"}, "required": ["x"]}},
+        "required": ["m"],
+    },
+    "numbers listed": {"properties": {"n": {"enum": [2.0, -1, 1e20]}}, "required": ["n"]},
+    "many": {
+        "properties": {"l": {"type": "array", "items": {"const": 1}, "minItems": 40, "maxItems": 1000}},
+        "required": ["l"],
+    },
     "lists of lists": {
         "properties": {"l": {"type": "array", "items": {"type": "array", "items": TEXT, "maxItems": 2}}},
         "required": ["l"],
@@ -128,9 +137,11 @@ def fits(value, schema, root):
     if isinstance(value, dict):
         known, other = schema.get("properties"), schema.get("additionalProperties")
         return set(schema.get("required", ())) <= set(value) and (
-            known is None
+            (known is None and other is None)
             or all(
-                fits(each, known[name], root) if name in known else other is not None and fits(each, other, root)
+                fits(each, (known or {})[name], root)
+                if name in (known or {})
+                else other is not None and fits(each, other, root)
                 for name, each in value.items()
             )
         )

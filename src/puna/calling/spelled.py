@@ -19,12 +19,14 @@ from puna.template.parsing.style import Spelled
 if TYPE_CHECKING:
     from puna.engine.constrain import Vocabulary
 
+QUOTE = literal('"')
 NUMBERS = {
     "integer": "/-?(?:0|[1-9][0-9]{0,17})/",
     "number": r"/-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,17})?(?:[eE][+\-]?[0-9]{1,2})?/",
 }
 BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 BARE = r"[\w.\-]+"
+KEY = r"/[A-Za-z_][A-Za-z0-9_.\-]{0,63}/"
 
 
 class Values:
@@ -95,19 +97,13 @@ class Values:
         item = self.value(schema.get("items", {}))
         low, high = schema.get("minItems", 0), schema.get("maxItems")
         if high is not None and high < max(low, 1):
-            return self._empty(low, "maxItems", "[]")
+            return literal("[]")
         more = f"{{{max(low - 1, 0)},{'' if high is None else high - 1}}}"
         inner = f"{item} ({self._comma} {item}){more}"
         return self._rules.add(f'"[" {inner} "]"' if low else f'"[" ({inner})? "]"')
 
-    def _empty(self, low: int, keyword: str, text: str) -> str:
-        if low:
-            raise Unheld(f"{keyword!r} is less than the least")
-        return literal(text)
-
     def _object(self, schema: Schema) -> str:
-        mark = "" if self._style.bare else literal('"')
-        key = self._rules.lexeme(f"{mark} {other_key(schema)} {mark}")
+        key = self._rules.lexeme(other_key(schema) if self._style.bare else self._quoted_key(schema))
         inner = self._members(schema, lambda name: f"{literal(self._key(name))} {self._colon}", f"{key} {self._colon}")
         return self._rules.add(f'"{{" {inner} "}}"')
 
@@ -117,6 +113,11 @@ class Values:
         additional = schema.get("additionalProperties", True)
         more = f"{other} {self.value(additional)}" if additional is not False else ""
         return self._rules.sequence(parts, more, self._comma) or '""'
+
+    def _quoted_key(self, schema: Schema) -> str:
+        """The names of properties that a schema does not list, between quotes."""
+        any_text = without(r"/[^\"\\\x00-\x1f]{0,64}/", self._style.never)
+        return f"{QUOTE} {other_key(schema, any_text)} {QUOTE}"
 
     def _key(self, name: str) -> str:
         if not self._style.bare:
@@ -145,7 +146,8 @@ class Values:
         return f"/(?:{plain}|{escape})*/"
 
     def _spelled_text(self, text: str) -> str:
-        mark = "'" if self._style.mark == '"' in text and not self._style.escapes else self._style.mark
+        single = self._style.mark == '"' and '"' in text and not self._style.escapes
+        mark = "'" if single else self._style.mark
         inner = json.dumps(text, ensure_ascii=False)[1:-1] if self._style.escapes else text
         allowed = rf"(?:[^{mark}\\]|\\{self._style.escapes or '.'})*" if mark in "'\"" else ".*"
         if not re.fullmatch(allowed, inner, re.DOTALL) or any(tag in inner for tag in self._style.never):
@@ -159,10 +161,10 @@ def _number(schema: Schema) -> str:
     return json_rule({"type": schema["type"], **bounds}) if bounds else NUMBERS[schema["type"]]
 
 
-def other_key(schema: Schema) -> str:
+def other_key(schema: Schema, among: str = KEY) -> str:
     """The names of properties that a schema does not list."""
     listed = "".join(f" & ~{literal(name)}" for name in schema.get("properties") or ())
-    return rf"(/[A-Za-z_][A-Za-z0-9_.\-]{{0,63}}/{listed})"
+    return f"({among}{listed})"
 
 
 def properties_of(schema: Schema) -> list[tuple[str, Any, bool]]:

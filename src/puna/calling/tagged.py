@@ -99,7 +99,8 @@ class Arguments:
         text = value if isinstance(value, str) else self._values.spelled(value)
         read = typed(text, types)
         lost = self._style.trims and text != text.strip("\n")
-        if lost or any(tag in text for tag in self._style.never) or read != value or type(read) is not type(value):
+        same = read == value and isinstance(read, bool) == isinstance(value, bool)
+        if lost or not same or any(tag in text for tag in self._style.never):
             raise Unheld(f"{value!r:.60} cannot be written in this format; leaving it out of 'enum' would work")
         return text
 
