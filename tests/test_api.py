@@ -464,6 +464,21 @@ def test_tool_calls_come_in_chunks(tmp_path):
     assert [(each.name, each.arguments) for each in last.tool_calls] == [("f", {"a": 1})]
 
 
+def test_a_chat_calls_one_of_the_tools_that_are_allowed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PUNA_MODELS", str(tmp_path))
+    path = write_tiny(tmp_path / "t.gguf", llama__context_length=256)
+    puna.create("m", f"FROM {path}\nPARSER qwen3-coder\nPARAMETER temperature 0\n")
+    tools = [
+        {"name": name, "parameters": {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}}
+        for name in ("one", "two", "three")
+    ]
+    asked = {"tools": tools, "parallel_tool_calls": False, "allowed_tools": ["two"]}
+    said = [call for chunk in puna.load("m").chat(HELLO, tool_choice="required", **asked) for call in chunk.tool_calls]
+    assert [(call.name, call.arguments["n"] in (1, 2)) for call in said] == [("two", True)]
+    with pytest.raises(errors.RequestError, match="'four'"):
+        puna.load("m").chat(HELLO, tools=tools, allowed_tools=["four"])
+
+
 def test_what_looks_like_a_tool_call_is_text_where_no_tools_were_offered(tmp_path):
     template = "{% for m in messages %}{{ m.content }}{% if m.tool_calls %}<tool_call>{{ m.tool_calls[0].function | tojson }}</tool_call>{% endif %}{% endfor %}"  # noqa: E501
     model = puna.load(write_tiny(tmp_path / "t.gguf", tokenizer__chat_template=template))

@@ -96,6 +96,20 @@ HARDER = {
         "properties": {"l": {"type": "array", "items": {"const": 1}, "minItems": 40, "maxItems": 1000}},
         "required": ["l"],
     },
+    "a pair": {
+        "properties": {
+            "p": {"type": "array", "prefixItems": [{"type": "integer"}, TEXT], "minItems": 2, "maxItems": 2},
+            "q": {
+                "type": "array",
+                "prefixItems": [{"type": "null"}, TEXT],
+                "items": {"type": "boolean"},
+                "minItems": 1,
+            },
+            "n": {"type": "array", "prefixItems": [{"type": "null"}], "items": False},
+            "z": {"type": "array", "items": TEXT, "maxItems": 0},
+        },
+        "required": ["p", "q", "n", "z"],
+    },
     "lists of lists": {
         "properties": {"l": {"type": "array", "items": {"type": "array", "items": TEXT, "maxItems": 2}}},
         "required": ["l"],
@@ -147,7 +161,13 @@ def fits(value, schema, root):
         )
     if isinstance(value, list):
         low, high = schema.get("minItems", 0), schema.get("maxItems", 10**9)
-        return low <= len(value) <= high and all(fits(each, schema.get("items", {}), root) for each in value)
+        placed, alike = schema.get("prefixItems", []), schema.get("items", {})
+        rest = all(alike is not False and fits(each, alike, root) for each in value[len(placed) :])
+        return (
+            low <= len(value) <= high
+            and rest
+            and all(fits(each, part, root) for each, part in zip(value, placed, strict=False))
+        )
     if isinstance(value, str):
         written = re.fullmatch(WRITTEN_AS[schema["format"]], value) if "format" in schema else True
         long = len(value) > schema.get("maxLength", 10**9)
@@ -405,7 +425,7 @@ TEXTS = {"type": "string"}
     [
         ("qwen3-coder", {"properties": {"a": {"type": "object", "minProperties": 1}}}, "minProperties"),
         ("lfm2", {"patternProperties": {"^a": TEXTS}}, "patternProperties"),
-        ("gemma4", {"properties": {"a": {"type": "array", "prefixItems": [TEXTS]}}}, "prefixItems"),
+        ("gemma4", {"properties": {"a": {"type": "object", "maxProperties": 1}}}, "maxProperties"),
         ("qwen3-coder", {"properties": {"a": {"enum": ["x", "null"]}}}, "'null' cannot be written"),
         ("glm-4.7", {"properties": {"a": {"enum": [1, "1"]}}}, "'1' cannot be written"),
         ("minicpm", {"properties": {"a": {"const": "x\n"}}}, r"'x.*' cannot be written"),

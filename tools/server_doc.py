@@ -66,7 +66,7 @@ prompt as it is, with all tools in it, so that what was computed before is not c
 `/api/chat` takes the same fields, and the names in `"allowed_tools"`.
 A keyword of a schema that is not supported is a 400 that names it and the tool. Where a format does not write arguments
 as JSON (Qwen3-Coder, GLM, Gemma, LFM2, OLMo), these are not: `patternProperties`, `minProperties`, `maxProperties`,
-`propertyNames`, `prefixItems`, and values that the format has no way to write.
+`propertyNames`, and values that the format has no way to write.
 
 `/v1/completions` goes on from the prompt as it is, as OpenAI's and llama.cpp's do, where Ollama's puts it into the
 model's template: who wants an answer asks for chat completions, and who asks for this wants the text to go on. With

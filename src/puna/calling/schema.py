@@ -10,7 +10,7 @@ from puna.calling.rules import Unheld
 Schema = Mapping[str, Any]
 UNHELD = frozenset(
     ("patternProperties", "minProperties", "maxProperties", "propertyNames", "dependencies", "dependentRequired",
-     "dependentSchemas", "prefixItems", "additionalItems", "contains", "uniqueItems", "unevaluatedProperties",
+     "dependentSchemas", "additionalItems", "contains", "uniqueItems", "unevaluatedProperties",
      "unevaluatedItems", "not", "if", "then", "else")
 )  # fmt: skip
 """Keywords that only a grammar of JSON is held to, or none."""

@@ -94,13 +94,26 @@ class Values:
         return self._once("any value", {"anyOf": [{"type": kind} for kind in kinds]})
 
     def _array(self, schema: Schema) -> str:
-        item = self.value(schema.get("items", {}))
+        """Items that have a place of their own, then those that are alike."""
         low, high = schema.get("minItems", 0), schema.get("maxItems")
-        if high is not None and high < max(low, 1):
-            return literal("[]")
-        more = f"{{{max(low - 1, 0)},{'' if high is None else high - 1}}}"
-        inner = f"{item} ({self._comma} {item}){more}"
-        return self._rules.add(f'"[" {inner} "]"' if low else f'"[" ({inner})? "]"')
+        placed = list(schema.get("prefixItems") or ())[:high]
+        alike = schema.get("items", True)
+        left = 0 if alike is False else None if high is None else high - len(placed)
+        inner = self._alike(alike, max(low - len(placed), 0), left, first=not placed)
+        for number, part in reversed(list(enumerate(placed))):
+            item = f"{self._comma if number else ''} {self.value(part)} {inner}"
+            inner = self._rules.add(item if number < low else f"({item})?")
+        return self._rules.add(f'"[" {inner} "]"')
+
+    def _alike(self, schema: Any, low: int, high: int | None, *, first: bool) -> str:
+        """From `low` to `high` items, behind others or the `first` ones."""
+        if high == 0:
+            return ""
+        item = self.value(schema)
+        if not first:
+            return f"({self._comma} {item}){{{low},{'' if high is None else high}}}"
+        more = f"({self._comma} {item}){{{max(low - 1, 0)},{'' if high is None else high - 1}}}"
+        return f"{item} {more}" if low else f"({item} {more})?"
 
     def _object(self, schema: Schema) -> str:
         key = self._rules.lexeme(other_key(schema) if self._style.bare else self._quoted_key(schema))
