@@ -32,10 +32,11 @@ client that leaves ends its answer. SIGTERM and Ctrl-C let requests under way en
 
 Models of one file of weights are in one process, whatever their templates, parameters, system texts and LoRA
 adapters: `FROM llama3.2` with `ADAPTER ./sql` a second time costs the memory of the adapter, and requests for both are
-answered side by side. `"lora"` in a request for an answer says how much of which adapters it wants, instead of the
-model's own: `[{"id": 0, "scale": 0.5}]` counts those of the model (what is not named is left out, as in llama.cpp's
-server), and `[{"model": "sql", "scale": 1.0}]` names another model of the same weights that has them. OpenAI's clients
-put it into `extra_body`. An adapter that brings whole tensors (norms) keeps its model in a process of its own.
+answered side by side. `"lora"` in a request for an answer, vectors or a decision says how much of which adapters it
+wants, instead of the model's own: `[{"id": 0, "scale": 0.5}]` counts those of the model (what is not named is left
+out, as in llama.cpp's server), and `[{"model": "sql", "scale": 1.0}]` names another model of the same weights that
+has them. OpenAI's clients put it into `extra_body`. An adapter that brings whole tensors (norms) keeps its model in a
+process of its own.
 
 A prompt that does not fit the context is refused with both counts. With `"truncate": true` the oldest messages go
 (or the prompt's beginning), and the answer says how much: `"dropped": {"messages": 2}`. An answer that fills the

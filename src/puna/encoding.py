@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,9 +54,15 @@ class Encoding:
             raise PromptTooLong(len(long[0]), room, said.max_length or most, truncate=True)
         return encoded
 
-    def vectors(self, given: Encoded, dimensions: int | None = None, normalize: bool | None = None) -> F32:
+    def vectors(
+        self,
+        given: Encoded,
+        dimensions: int | None = None,
+        normalize: bool | None = None,
+        adapters: Mapping[str, float] = MappingProxyType({}),
+    ) -> F32:
         """The vectors of token ids, (texts, dimensions)."""
-        embedder = self._runtime.embedder
+        embedder = self._runtime.embedder_with(adapters)
         if dimensions is not None and not 0 < dimensions <= embedder.width:
             raise RequestError(f"embed: dimensions is {dimensions}; this model gives 1 to {embedder.width}")
         vectors = embedder.embed(given.tokens, skips=given.skips)[:, :dimensions]

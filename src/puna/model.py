@@ -289,16 +289,19 @@ class Model:
         prompt_name: str | None = None,
         prompt: str | None = None,
         normalize: bool | None = None,
+        adapters: Chosen = (),
     ) -> NDArray[np.float32]:
         """Embeddings: float32 (len(texts), dim), cut to `dimensions` where that is asked for.
 
         Before each text comes the model's prompt of that name (`prompts`), or `prompt` as it is, else the model's
         default, if it has one. Vectors have unit length, unless the model's files say otherwise, or `normalize` does.
         A text may be token ids, which are taken as they are. One that does not fit raises PromptTooLong, or with
-        `truncate` loses its end. RequestError for an unknown prompt, or more dimensions than there are.
+        `truncate` loses its end. `adapters` as in `generate`. RequestError for an unknown prompt, or more dimensions
+        than there are.
         """
         encoding = self.encoding
-        return encoding.vectors(encoding.tokens(texts, truncate, prompt_name, prompt), dimensions, normalize)
+        given = encoding.tokens(texts, truncate, prompt_name, prompt)
+        return encoding.vectors(given, dimensions, normalize, factors_of(adapters))
 
     @property
     def prompts(self) -> Mapping[str, str]:
@@ -358,17 +361,22 @@ class Model:
     # ---- decisions --------------------------------------------------------------------------------------------------
 
     def decide(
-        self, prompt: str | Sequence[int] | Sequence[Message | Mapping[str, Any]], choices: Sequence[str]
+        self,
+        prompt: str | Sequence[int] | Sequence[Message | Mapping[str, Any]],
+        choices: Sequence[str],
+        *,
+        adapters: Chosen = (),
     ) -> Decision:
         """Which of `choices` the model goes on with after a text, token ids or messages, and how probable each is.
 
-        RequestError for less than two choices, or two that are the same tokens.
+        `adapters` as in `generate`. RequestError for less than two choices, or two that are the same tokens.
         """
         from puna.deciding import decide
 
         self._check_generates()
         self._runtime.check_reads_nothing("decide")
-        return decide(self._runtime.engine, self.tokenizer, self._tokens(prompt), choices)
+        engine = self._runtime.engine_with(factors_of(adapters))
+        return decide(engine, self.tokenizer, self._tokens(prompt), choices)
 
     def _tokens(self, prompt: Any, **more: Any) -> list[int]:
         """Of a text, of token ids, or of messages as the model's template renders them."""

@@ -216,16 +216,17 @@ class Runtime:
     def add_adapter(self, name: str, path: str | PathLike[str]) -> None:
         """A LoRA adapter that sequences may have from now on, by a name that is new."""
         self._adapters.check_new(name)
-        if self.encoder or self.reads:
+        if self.reads:
             raise ModelError(f"adding the adapter {name}: '{self.arch.name}' takes adapters when it is loaded only")
         from puna.create.adapters.base import check_runs, open_adapter
 
         adapter = open_adapter(path, self._base)
         check_runs(adapter, self._base)
         with self._making:
-            self._made_engine.choosing.add(adapter)
-            for embedder in self._embedders:
-                embedder.choosing.add(adapter)
+            made = self.embedder if self.encoder else self._made_engine
+            made.choosing.add(adapter)
+            for other in () if self.encoder else self._embedders:
+                other.choosing.add(adapter)
             self._adapters.named[name] = adapter
 
     def like(self, opened: Opened) -> Runtime:
@@ -250,6 +251,18 @@ class Runtime:
     def chosen(self, adapters: Mapping[str, float]) -> Chosen:
         """What the engine calls adapters of these names and factors, see `Adapters.chosen`."""
         return self._adapters.chosen(adapters)
+
+    def engine_with(self, adapters: Mapping[str, float]) -> Engine:
+        """What advances sequences, for who wants adapters of these names and factors."""
+        with self._making:
+            return self._made_engine.having(self.chosen(adapters))
+
+    def embedder_with(self, adapters: Mapping[str, float]) -> Embedder:
+        """What makes vectors of tokens, for who wants adapters of these names and factors."""
+        with self._making:
+            if not self._embedders:
+                self._embedders.append(self._made_embedder())
+            return self._embedders[0].having(self.chosen(adapters))
 
     def observer(self, limits: Limits, observe: Callable[[Tensor], Sequence[Tensor]]) -> Runner:
         """A runner for batches of these `limits` whose outputs are what `observe` finds in the graph."""
@@ -312,16 +325,12 @@ class Runtime:
     @property
     def engine(self) -> Engine:
         """What advances sequences."""
-        with self._making:
-            return self._made_engine.having(self.chosen({}))
+        return self.engine_with({})
 
     @property
     def embedder(self) -> Embedder:
         """What makes vectors of tokens."""
-        with self._making:
-            if not self._embedders:
-                self._embedders.append(self._made_embedder())
-            return self._embedders[0].having(self.chosen({}))
+        return self.embedder_with({})
 
     @cached_property
     def _made_engine(self) -> Engine:

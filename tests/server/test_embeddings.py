@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 import puna
+from create.adapters import matrices
 from golden import rerankers, sentences
+from puna.create.adapters.merge import merge
+from puna.formats import write_gguf
 from puna.server.shapes import SHAPES
 
 TEXTS = ["a text", "another w7", "x"]
@@ -116,3 +119,43 @@ def test_the_document_says_what_every_endpoint_gives(live):
     digest = paths["/api/blobs/{digest}"]["head"]
     assert digest["parameters"][0]["schema"]["pattern"].startswith("^sha256")
     assert "content" not in digest["responses"]["200"]
+
+
+@pytest.fixture(scope="module")
+def tuned(home, e5):
+    """Vectors of the model with an adapter folded in; a model `e5-tuned` has it beside the same weights."""
+    name, keys = "blk.1.ffn_up.weight", {"general.type": "adapter", "adapter.type": "lora"}
+    keys |= {"general.architecture": e5.arch, "adapter.lora.alpha": np.float32(6)}
+    a, b = matrices(e5.opened.tensors[name].shape, 3, 1)
+    parts = [(f"{name}.lora_{side}", m.shape, "F32", m) for side, m in (("a", a), ("b", b))]
+    write_gguf(home / "e5-lora.gguf", keys, parts)
+    puna.create("e5-tuned", f"FROM e5\nADAPTER {home / 'e5-lora.gguf'}\n")
+    merge(home / "e5.gguf", [home / "e5-lora.gguf"], home / "merged.gguf")
+    vectors = puna.load(home / "merged.gguf").embed(TEXTS)
+    assert np.abs(vectors - e5.embed(TEXTS)).max() > 0.01
+    return vectors
+
+
+def test_vectors_by_an_adapter_are_those_of_the_merged_model(live, e5, tuned):
+    def vectors(**body):
+        reply = embed(live, **body)
+        assert reply.status == 200, reply.body
+        return reply.json["embeddings"]
+
+    np.testing.assert_allclose(vectors(model="e5-tuned"), tuned, atol=1e-5)
+    np.testing.assert_allclose(vectors(lora=[{"model": "e5-tuned"}]), tuned, atol=1e-5)
+    np.testing.assert_allclose(vectors(model="e5-tuned", lora=[{"id": 0}]), tuned, atol=1e-5)
+    reply = live("POST", "/v1/embeddings", {"model": "e5", "input": TEXTS, "lora": [{"model": "e5-tuned"}]}).json
+    np.testing.assert_allclose([each["embedding"] for each in reply["data"]], tuned, atol=1e-5)
+    for body in ({}, {"model": "e5-tuned", "lora": []}, {"lora": [{"model": "e5-tuned", "scale": 0}]}):
+        np.testing.assert_allclose(vectors(**body), e5.embed(TEXTS), atol=1e-6)
+    assert len({model.worker.pid for model in live.models.loaded if model.wanted.name.startswith("e5")}) == 1
+    assert embed(live, lora=[{"id": 0}]).json["error"] == "lora: this model has no adapter 0 to choose; it has none"
+
+
+def test_an_encoder_has_adapters_at_hand_by_name(home, e5, tuned):
+    model = puna.load(home / "e5.gguf")
+    plain = model.embed(TEXTS)
+    model.add_adapter("tuned", home / "e5-lora.gguf")
+    np.testing.assert_allclose(model.embed(TEXTS, adapters="tuned"), tuned, atol=1e-6)
+    np.testing.assert_array_equal(model.embed(TEXTS), plain)

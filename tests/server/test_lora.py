@@ -13,6 +13,7 @@ import puna
 from cli.tiny import weights
 from create.adapters import matrices
 from create.test_adapter_layers import write_lora
+from puna.create.adapters.merge import merge
 from puna.formats import write_gguf
 from server.conftest import Live
 
@@ -185,6 +186,31 @@ def test_what_is_not_generated_has_a_models_own_adapters(fresh: Live) -> None:
         assert embedded(name) == pytest.approx(want, abs=2e-3)
     assert embedded("one") != pytest.approx(embedded("tiny"), abs=1e-2)
     assert len(processes(fresh)) == 1
+
+
+def test_decisions_and_vectors_have_the_adapters_that_a_request_names(fresh: Live, store: Path) -> None:
+    def decided(name: str, **more: Any) -> dict[str, float]:
+        ask = {"model": name, "prompt": "abc", "choices": ["d", "e", "zz"]}
+        return dict(fresh("POST", "/api/decide", ask | more).json["probabilities"])
+
+    def embedded(name: str, **more: Any) -> Any:
+        return fresh("POST", "/api/embed", {"model": name, "input": ["abc"]} | more).json["embeddings"][0]
+
+    merge("two", [], store / "merged.gguf")
+    merged = puna.load(store / "merged.gguf", context_length=256)
+    want, vector = merged.decide("abc", ["d", "e", "zz"]).probabilities, merged.embed(["abc"])[0].tolist()
+    assert decided("tiny")["e"] < want["e"] / 10
+    assert embedded("tiny") != pytest.approx(vector, abs=1e-2)
+    for name, lora in (("two", None), ("tiny", [{"model": "two"}]), ("both", [{"id": 1}]), ("two", [{"id": 0}])):
+        assert decided(name, lora=lora) == pytest.approx(want, rel=1e-2)
+        assert embedded(name, lora=lora) == pytest.approx(vector, abs=2e-3)
+    assert decided("both", lora=[]) == decided("tiny")
+    for path, more in (("/api/embed", {"input": "x"}), ("/api/decide", {"prompt": "x", "choices": ["a", "b"]})):
+        reply = fresh("POST", path, {"model": "both", "lora": [{"id": 2}], **more})
+        assert (reply.status, reply.json["error"]) == (
+            400,
+            "lora: this model has no adapter 2 to choose; it has 0 to 1",
+        )
 
 
 def test_a_model_that_is_made_anew_answers_with_its_new_adapter(

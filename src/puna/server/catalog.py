@@ -88,12 +88,12 @@ def weights_of(entry: Entry) -> str:
 
 @lru_cache(maxsize=64)
 def _choosable(name: str, digest: str) -> bool:
-    """Whether sequences can have a model's adapters each for themselves: it answers, and they replace nothing."""
+    """Whether sequences can have a model's adapters each for themselves: no encoder feeds it, nothing is replaced."""
     from puna.formats.lora import open_lora
 
     model = opened(name, digest)
     runtime = Runtime(model, backend="numpy", context_length=None, kv_type="f16", threads=None)
-    return not (runtime.encoder or runtime.reads or any(open_lora(path).whole for path, _ in model.adapters))
+    return not (runtime.reads or any(open_lora(path).whole for path, _ in model.adapters))
 
 
 def expected_bytes(model: Opened, settings: Settings, context_length: int) -> int:

@@ -12,7 +12,7 @@ from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused
 from puna.server.metrics import exposed
 from puna.server.wire import json_reply
-from puna.worker.requests import Addressed, Decide, Detokenize, Render, Rerank, Tokenize
+from puna.worker.requests import Addressed, Decide, Detokenize, Lora, Render, Rerank, Tokenize
 
 YES_OR_NO = ["yes", "no"]
 MOST_SCORES = 101
@@ -28,6 +28,7 @@ class Decision(Addressed, kw_only=True):
     high: int = 5
     prompt: str = ""
     messages: list[dict[str, Any]] | None = None
+    lora: list[Lora] | None = None
 
 
 class Ranking(Addressed, kw_only=True):
@@ -82,7 +83,8 @@ async def rerank(call: Call, ask: Ranking) -> Response:
 async def decide(call: Call, ask: Decision) -> Response:
     """What a model decides, and how probable it finds each possibility."""
     common = {"model": ask.model, "keep_alive": ask.keep_alive, "options": ask.options}
-    wanted = Decide(choices=_choices(ask), prompt=ask.prompt, messages=ask.messages, **common)  # type: ignore[arg-type]
+    said = {"prompt": ask.prompt, "messages": ask.messages, "lora": ask.lora}
+    wanted = Decide(choices=_choices(ask), **said, **common)  # type: ignore[arg-type]
     made = await call.server.value(wanted, call.client)
     return json_reply({"model": ask.model, "value": _value(ask.type, made), **made})
 

@@ -25,7 +25,7 @@ from puna.server.storage import Storage
 from puna.store.name import ModelName
 from puna.worker.client import Failure, Said, Untaken
 from puna.worker.protocol import Prompted
-from puna.worker.requests import Addressed, Answering, Ask, Chat, Generate, Of
+from puna.worker.requests import Addressed, Answering, Ask, Chat, Decide, Embed, Generate, Of
 
 ROLES = ("system", "user", "assistant", "tool")
 THINKING = ("low", "medium", "high", "max")
@@ -57,7 +57,7 @@ class Server:
         weights = await asyncio.to_thread(catalog.weights_of, entry)
         return Wanted(entry.name.short, entry.digest, size, length, weights)
 
-    async def _find_adapters(self, ask: Answering, wanted: Wanted) -> None:
+    async def _find_adapters(self, ask: Answering | Embed | Decide, wanted: Wanted) -> None:
         """Note which models' adapters a request means; Refused where those are of other weights."""
         for lora in ask.lora or ():
             lora.of = None
@@ -121,6 +121,8 @@ class Server:
         if not isinstance(ask, Addressed):
             raise Refused(400, "the request names no model")
         wanted, keep = await self.wanted(ask), keep_alive(ask)
+        if isinstance(ask, Embed | Decide):
+            await self._find_adapters(ask, wanted)
         async with aclosing(self._said(ask, wanted, keep, client)) as said:
             async for value in said:
                 if isinstance(value, dict):

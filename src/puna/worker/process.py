@@ -31,7 +31,7 @@ from puna.worker.protocol import (
     read_frame,
     to_worker,
 )
-from puna.worker.requests import Chat, Generate, Of
+from puna.worker.requests import Chat, Decide, Embed, Generate, Of
 from puna.worker.variants import Variants
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ class Worker:
             if isinstance(job.ask, Chat | Generate) and type(job.ask) not in tasks.VALUES:
                 self._answer(job.number, job.ask, job.of)
                 return
-            value = tasks.VALUES[type(job.ask)](self._variants.find(job.of), job.ask)
+            model = self._variants.find(job.of)
+            more = [self._variants.adapters(model, job.ask.lora)] if isinstance(job.ask, Embed | Decide) else []
+            value = tasks.VALUES[type(job.ask)](model, job.ask, *more)
             self._write([Given(job.number, value), Ended(job.number)])
         except Exception as error:
             self._write([failed(job.number, error)])

@@ -103,6 +103,7 @@ class Embed(Addressed, kw_only=True, omit_defaults=True, tag="embed", tag_field=
     prompt: str | None = None
     input_type: str | None = None
     normalize: bool = True
+    lora: list[Lora] | None = None
 
 
 class Rerank(Addressed, kw_only=True, omit_defaults=True, tag="rerank", tag_field="ask"):
@@ -141,6 +142,7 @@ class Decide(Addressed, kw_only=True, omit_defaults=True, tag="decide", tag_fiel
     choices: list[str]
     prompt: str = ""
     messages: list[dict[str, Any]] | None = None
+    lora: list[Lora] | None = None
 
 
 class Render(Chat, kw_only=True, omit_defaults=True, tag="render", tag_field="ask"):

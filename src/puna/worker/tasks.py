@@ -79,13 +79,13 @@ def _options(ask: Chat | Generate) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name in KNOWN or name == "num_ctx"}
 
 
-def embed(model: Model, ask: Embed) -> dict[str, Any]:
+def embed(model: Model, ask: Embed, adapters: Mapping[str, float]) -> dict[str, Any]:
     """Vectors as float32 bytes, row after row, and how many tokens were read."""
     encoding, name = model.encoding, ask.prompt_name
     if name is None and ask.prompt is None and ask.input_type is not None:
         name = encoding.said.prompt_for(ask.input_type)
     encoded = encoding.tokens(ask.input, ask.truncate, name, ask.prompt, (ask.options or {}).get("num_ctx"))
-    vectors = encoding.vectors(encoded, ask.dimensions, ask.normalize)
+    vectors = encoding.vectors(encoded, ask.dimensions, ask.normalize, adapters)
     return {"rows": len(vectors), "data": vectors.tobytes(), "tokens": sum(map(len, encoded.tokens))}
 
 
@@ -121,9 +121,9 @@ def score(model: Model, ask: Score) -> dict[str, Any]:
     }
 
 
-def decide(model: Model, ask: Decide) -> dict[str, Any]:
+def decide(model: Model, ask: Decide, adapters: Mapping[str, float]) -> dict[str, Any]:
     """The choice, the probability of each, and of all together."""
-    made = model.decide(ask.prompt if ask.messages is None else ask.messages, ask.choices)
+    made = model.decide(ask.prompt if ask.messages is None else ask.messages, ask.choices, adapters=adapters)
     return {"choice": made.choice, "probabilities": made.probabilities, "mass": made.mass}
 
 
@@ -153,7 +153,7 @@ def measure(model: Model, ask: Measure) -> dict[str, Any]:
     return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
-VALUES: dict[type, Callable[[Any, Any], dict[str, Any]]] = {
+VALUES: dict[type, Callable[..., dict[str, Any]]] = {
     Embed: embed,
     Rerank: rerank,
     Tokenize: tokenize,
@@ -166,4 +166,4 @@ VALUES: dict[type, Callable[[Any, Any], dict[str, Any]]] = {
     LoadPrefix: load_prefix,
     Measure: measure,
 }
-"""What gives one value."""
+"""What gives one value of a model and a request; some also take adapters."""

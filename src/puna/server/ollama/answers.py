@@ -21,7 +21,7 @@ from puna.server.server import keep_alive
 from puna.server.tools import offered
 from puna.server.wire import begun, json_reply, ndjson
 from puna.worker.protocol import Prompted
-from puna.worker.requests import Addressed, Chat, Embed, Generate, Render, RenderPrompt
+from puna.worker.requests import Addressed, Chat, Embed, Generate, Lora, Render, RenderPrompt
 
 
 class Embedding(Addressed, kw_only=True):
@@ -40,6 +40,7 @@ class EmbedRequest(Addressed, kw_only=True):
     prompt: str | None = None
     input_type: str | None = None
     normalize: bool | None = None
+    lora: list[Lora] | None = None
 
 
 async def chat(call: Call, ask: Chat) -> Response:
@@ -218,9 +219,9 @@ async def embeddings(call: Call, ask: Embedding) -> Response:
 
 
 def beside(ask: Struct) -> dict[str, Any]:
-    """What a request says of prompts and of vectors' length, as `Embed` has it."""
-    names = ("prompt_name", "prompt", "input_type", "normalize")
-    return {name: value for name in names if (value := getattr(ask, name)) is not None}
+    """What a request says of prompts, of vectors' length and of adapters, as `Embed` has it."""
+    names = ("prompt_name", "prompt", "input_type", "normalize", "lora")
+    return {name: value for name in names if (value := getattr(ask, name, None)) is not None}
 
 
 async def vectors_of(

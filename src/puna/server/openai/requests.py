@@ -100,6 +100,7 @@ class Embeddings(Struct, kw_only=True):
     input_type: str | None = None
     normalize: bool | None = None
     truncate: bool | None = None
+    lora: list[Lora] | None = None
 
 
 MOST_CHOICES = 32
