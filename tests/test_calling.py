@@ -9,7 +9,7 @@ import pytest
 
 from cli.tiny import metadata
 from golden.checkpoints import alphabet
-from puna.answering import Answering, Words
+from puna.asking.answering import Answering, Words
 from puna.calling.calls import Calls, calls_of
 from puna.engine.engine import Engine
 from puna.engine.runner import Limits

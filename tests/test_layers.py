@@ -18,8 +18,9 @@ _FILES = "formats quants machine dtypes whole arguments errors"
 _RUN = "arch nn cache backends graph"
 _ROADS = "create engine store tokenizer template media"
 # Modules: a model as its user holds it, where both roads meet.
-_MODEL = "loading reading rendering verifying model answering calling deciding encoding prompting reranking embedding "
-_MODEL += "runtime adapting drafting facts opened generation exporting"
+_MODEL = (
+    "loading rendering verifying model asking calling reranking embedding runtime facts opened generation exporting"
+)
 LAYERS = {
     "__main__": "cli",
     "cli": f"puna server worker bench {_MODEL} {_ROADS} {_RUN} {_FILES}",
@@ -31,17 +32,10 @@ LAYERS = {
     "exporting": f"runtime opened engine {_RUN} {_FILES}",
     "verifying": f"opened create store {_FILES}",
     "loading": f"model opened {_FILES}",
-    "model": f"answering calling deciding encoding runtime adapting prompting reading reranking opened generation "
-    f"{_ROADS} {_RUN} {_FILES}",
-    "answering": f"calling runtime generation engine template tokenizer {_FILES}",
+    "model": f"asking calling runtime reranking opened generation {_ROADS} {_RUN} {_FILES}",
+    "asking": f"calling runtime embedding reranking opened generation engine template tokenizer {_FILES}",
     "calling": "engine template errors",
-    "deciding": f"engine tokenizer {_FILES}",
-    "encoding": f"runtime embedding reranking tokenizer {_FILES}",
-    "runtime": f"adapting drafting embedding reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
-    "reading": "prompting opened template errors",
-    "adapting": "engine formats errors",
-    "drafting": "opened engine arch errors",
-    "prompting": "opened tokenizer template errors",
+    "runtime": f"embedding reranking opened create engine {_RUN} {_FILES}",  # token ids: no text
     "reranking": "tokenizer errors",
     "facts": f"opened template {_FILES}",
     "opened": f"create store {_FILES}",
@@ -69,7 +63,7 @@ LAYERS = {
 
 # Where each library outside the standard library may be imported. `puna.backends` holds one module per library.
 _ARRAYS = (
-    "reranking deciding encoding model opened create engine store tokenizer media formats nn cache backends graph "
+    "reranking asking model opened create engine store tokenizer media formats nn cache backends graph "
     "quants dtypes exporting"
 )
 LIBRARIES = {

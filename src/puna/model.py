@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puna.adapting import Chosen, factors_of
-from puna.answering import Answering, Words, scores
-from puna.encoding import Encoding
+from puna.asking.answering import Answering, Words, scores
+from puna.asking.encoding import Encoding
 from puna.errors import ModelError, PromptTooLong, RequestError
 from puna.generation import Answer, Logprob, parse_options
 from puna.opened import Opened, open_model
 from puna.reranking import INSTRUCTION
 from puna.runtime import Runtime
+from puna.runtime.adapting import Chosen, factors_of
 
 if TYPE_CHECKING:
     from puna.arch.base import Hparams
+    from puna.asking.deciding import Decision
     from puna.calling.calls import Calls
-    from puna.deciding import Decision
     from puna.formats.imatrix import Imatrix
     from puna.template import Message
     from puna.template.parsing import Format, Parser
@@ -236,14 +236,14 @@ class Model:
 
         Without `tools` there are no calls of them, and what looks like one is text, unless a PARSER reads it.
         """
-        from puna.reading import parser_for
+        from puna.asking.reading import parser_for
 
         return parser_for(self.opened, self.format, messages, tools=tools, think=think, prompt=prompt)
 
     @cached_property
     def format(self) -> Format:
         """How the model writes thinking and tool calls: by its PARSER, else RENDERER, else as its template shows."""
-        from puna.reading import format_of
+        from puna.asking.reading import format_of
 
         return format_of(self.opened)
 
@@ -263,7 +263,7 @@ class Model:
         is to come between them, by a template that knows `.Suffix`, else by the vocabulary's tokens for that. Without
         a template, an encoder-decoder's prompt is the one message of the user.
         """
-        from puna.prompting import prompt_alone, render_for
+        from puna.asking.prompting import prompt_alone, render_for
 
         templates = (template, self.opened.template, self.opened.renderer, self.metadata.get("tokenizer.chat_template"))
         if self.reads and not any(templates):
@@ -274,7 +274,7 @@ class Model:
     @property
     def template(self) -> str:
         """The chat template's text, unused where there is a renderer; TemplateError where there is neither."""
-        from puna.prompting import template_of
+        from puna.asking.prompting import template_of
 
         return template_of(self.opened)
 
@@ -371,7 +371,7 @@ class Model:
 
         `adapters` as in `generate`. RequestError for less than two choices, or two that are the same tokens.
         """
-        from puna.deciding import decide
+        from puna.asking.deciding import decide
 
         self._check_generates()
         self._runtime.check_reads_nothing("decide")

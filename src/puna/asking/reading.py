@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from puna.asking.prompting import template_of
 from puna.errors import TemplateError
 from puna.opened import Opened
-from puna.prompting import template_of
 
 if TYPE_CHECKING:
     from puna.template import Message

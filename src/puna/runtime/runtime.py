@@ -15,7 +15,6 @@ from functools import cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
-from puna.adapting import Adapters
 from puna.arch.binding import after_pooling, read_hparams
 from puna.create.structure import find_built_like
 from puna.dtypes import DTYPES, KV_TYPES
@@ -24,6 +23,7 @@ from puna.errors import GraphError, ModelError, RequestError
 from puna.formats.gguf_kinds import no_model
 from puna.opened import Opened
 from puna.reranking import HEADS
+from puna.runtime.adapting import Adapters
 
 if TYPE_CHECKING:
     from puna.arch.base import Architecture, Hparams
@@ -346,7 +346,7 @@ class Runtime:
 
         ModelError says why the given one cannot.
         """
-        from puna.drafting import draft_of
+        from puna.runtime.drafting import draft_of
 
         make = partial(Runtime, backend=self._backend_name, context_length=None, kv_type="f16", threads=self._threads)
         draft = draft_of(self, make)
