@@ -69,15 +69,16 @@ def _names(calls: Calls, format: Format) -> list[str]:
     own = {name: spelled for spelled, name in format.spells(tools).items()} if format.spells else {}
     names = Tools(calls.callable).names
     for name in names:
-        listed = tools.arguments(name) if format.style else ()
-        if _read(own.get(name, name), (), calls, format) != (name, []):
+        spelled, keys = own.get(name, name), tools.arguments(name) if format.style else ()
+        if _read(spelled, keys, calls, format) == (name, list(keys)):
+            continue
+        if _read(spelled, (), calls, format) != (name, []):
             raise RequestError(f"tools: the model's format ({format.name}) has no way to call {name!r}; rename it")
-        for key in listed:
-            if _read(own.get(name, name), (key,), calls, format) != (name, [key]):
-                raise RequestError(
-                    f"tools: the parameters of {name!r}: 'properties' has {key!r}, for which the model's format "
-                    f"({format.name}) has no way; rename it"
-                )
+        lost = [key for key in keys if _read(spelled, (key,), calls, format) != (name, [key])]
+        raise RequestError(
+            f"tools: the parameters of {name!r}: 'properties' has {(lost or list(keys))[0]!r}, for which the model's "
+            f"format ({format.name}) has no way; rename it"
+        )
     return [own.get(name, name) for name in names]
 
 

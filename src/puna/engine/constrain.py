@@ -28,6 +28,8 @@ SLICES = [r'[^"\\\x00-\x1F\x7F]{1,10}', r'[^"\\\x00-\x1F\x7F]+']
 
 Two of the library's four: each takes some 9 MB and 35 ms of 150,000 tokens, and the others bring little.
 """
+KEPT = 512
+"""Grammars of which it is known whether they are refused."""
 SPECIAL = (TokenType.CONTROL, TokenType.UNKNOWN)
 
 
@@ -42,6 +44,7 @@ class Vocabulary:
         words = _Words(tokenizer)
         self.library = LLTokenizer(TokenizerWrapper(words), eos_token=self.ends, slices=SLICES)
         words.tokens.clear()  # the library has its own by now
+        self.refusals: dict[str, str] = {}  # what is wrong with grammars, empty for nothing
 
     def is_special(self, tag: str) -> bool:
         """Whether a tag is a control token."""
@@ -160,9 +163,14 @@ def json_rule(schema: Mapping[str, Any]) -> str:
 
 
 def refusal(vocabulary: Vocabulary, grammar: str) -> str:
-    """What is wrong with a Lark grammar, or not supported in it; empty if nothing is."""
-    error = LLMatcher(vocabulary.library, LLMatcher.grammar_from_lark(grammar), log_level=0).get_error()
-    return _reason(error) if error else ""
+    """What is wrong with a Lark grammar, or not supported in it; empty if nothing is. Kept: who asks asks again."""
+    known = vocabulary.refusals
+    if grammar not in known:
+        error = LLMatcher(vocabulary.library, LLMatcher.grammar_from_lark(grammar), log_level=0).get_error()
+        if len(known) >= KEPT:
+            known.clear()
+        known[grammar] = _reason(error) if error else ""
+    return known[grammar]
 
 
 def thought_first(vocabulary: Vocabulary, tags: tuple[str, str], *, begun: bool) -> str:
