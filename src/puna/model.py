@@ -125,6 +125,10 @@ class Model:
         """
         self._runtime.add_adapter(name, path)
 
+    def remove_adapter(self, name: str) -> None:
+        """Let go of an adapter and its memory; RequestError where there is none such, or answers under way have it."""
+        self._runtime.remove_adapter(name)
+
     def like(self, ref: str | PathLike[str]) -> Model:
         """Another model of the same file of weights, with words and adapters of its own: both answer from one memory.
 

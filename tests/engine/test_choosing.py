@@ -1,5 +1,7 @@
 """Sequences with adapters of their own, in one engine: what each says does not depend on the others."""
 
+import gc
+import weakref
 from functools import cache
 
 import numpy as np
@@ -261,3 +263,67 @@ def test_weights_of_adapters_are_expected_to_take_memory(tiny):
     model = tiny / "tiny.gguf"
     plain, with_one = (puna.load(model, adapters=a)._runtime.expected_bytes() for a in ([], [tiny / "1.gguf"]))
     assert with_one - plain == (tiny / "1.gguf").stat().st_size > 4 * 3 * (64 + 96)
+
+
+def test_an_adapter_that_is_removed_is_gone_and_its_name_free(tiny):
+    model = puna.load(tiny / "tiny.gguf", backend="cpu", kv_type="f32")
+    plain, vectors = model.logits(IDS).copy(), model.embed(["abc"])
+    for name in ("one", "two"):
+        model.add_adapter(name, tiny / f"{1 if name == 'one' else 2}.gguf")
+    one, two = (model.logits(IDS, adapters=name).copy() for name in ("one", "two"))
+    assert not np.array_equal(model.embed(["abc"], adapters="two"), vectors)
+    model.remove_adapter("one")
+    with pytest.raises(RequestError, match="adapter 'one' is unknown; known: two"):
+        model.logits(IDS, adapters="one")
+    with pytest.raises(RequestError, match="adapter 'one' is unknown; known: two"):
+        model.remove_adapter("one")
+    np.testing.assert_array_equal(model.logits(IDS, adapters="two"), two)
+    model.add_adapter("one", tiny / "2.gguf")
+    np.testing.assert_array_equal(model.logits(IDS, adapters="one"), two)
+    np.testing.assert_array_equal(model.embed(["abc"], adapters="one"), model.embed(["abc"], adapters="two"))
+    for name in ("one", "two"):
+        model.remove_adapter(name)
+    np.testing.assert_array_equal(model.logits(IDS), plain)
+    np.testing.assert_array_equal(model.embed(["abc"]), vectors)
+    model.add_adapter("one", tiny / "1.gguf")
+    np.testing.assert_array_equal(model.logits(IDS, adapters="one"), one)
+
+
+def test_what_was_said_before_with_an_adapter_that_is_gone_is_not_gone_on_from(tiny):
+    model = puna.load(tiny / "tiny.gguf", backend="cpu")
+    prompt, options = list(range(40, 240)), {"temperature": 0.0, "num_predict": 8, "ignore_eos": True}
+    said = []
+    for number in (1, 2):
+        model.add_adapter("one", tiny / f"{number}.gguf")
+        *chunks, last = model.generate(prompt, adapters={"one": 8.0}, **options)
+        assert last.stats.cached_tokens == 0
+        said.append([token for chunk in (*chunks, last) for token in chunk.tokens])
+        model.remove_adapter("one")
+    assert said[0] != said[1]
+
+
+def test_an_adapter_that_an_answer_has_stays_until_it_ends(tiny):
+    model = puna.load(tiny / "tiny.gguf", backend="cpu")
+    model.add_adapter("one", tiny / "1.gguf")
+    answer = model.generate("abc", adapters="one", num_predict=200, ignore_eos=True)
+    next(answer)
+    with pytest.raises(RequestError, match=r"removing the adapter 'one': answers under way have it \(1\); once"):
+        model.remove_adapter("one")
+    answer.close()
+    model.remove_adapter("one")
+    assert model.logits(IDS).shape == (4, 258)
+
+
+def test_the_memory_of_an_adapter_that_is_removed_is_free_at_once(model):
+    opened, made = opened_at(model), engine(model)
+    adapter = random_adapter(opened, 9, 4)
+    number, kept = made.choosing.add(adapter), weakref.ref(adapter)
+    assert number == 4
+    list(made.tokens(made.submit([1, 2, 3], GREEDY, limit=2, adapters=((4, 1.0),))))
+    del adapter
+    assert kept() is not None
+    made.drop(4)
+    gc.collect()
+    assert kept() is None
+    with pytest.raises(RequestError, match=r"adapter 4: it is not there, or no longer; there are \[1, 2, 3\]"):
+        made.submit([1, 2, 3], GREEDY, adapters=((4, 1.0),))

@@ -69,17 +69,32 @@ class Choosing:
         self._tokens = tokens
         self._compile = compile
         self._adapters: dict[int, Adapter] = {}
+        self._count = 0
         self._made: _Made | None = None
         self._making = threading.Lock()
 
-    def add(self, adapter: Adapter) -> int:
-        """An adapter that fits the base, from now on to be chosen; its number. ModelError, GraphError for others."""
+    def add(self, adapter: Adapter, number: int = 0) -> int:
+        """An adapter that fits the base, from now on to be chosen; its number, if that is not given.
+
+        ModelError, GraphError for one that does not fit.
+        """
         check_choosable(adapter)
         adapt_each(self._graph, stack({1: adapter}, self._tensors)[1], 1, self._wanted)
         with self._making:
-            number = len(self._adapters) + 1
-            self._adapters[number] = adapter
-            return number
+            self._count = number or self._count + 1
+            self._adapters[self._count] = adapter
+            return self._count
+
+    def remove(self, number: int) -> None:
+        """Let go of an adapter that no sequence has; the program is made anew when the next one is asked for."""
+        with self._making:
+            del self._adapters[number]
+            self._made = None
+
+    def check(self, chosen: Chosen) -> None:
+        """RequestError where there is no such adapter, or no longer."""
+        if gone := [number for number, _ in chosen if number not in self._adapters]:
+            raise RequestError(f"adapter {gone[0]}: it is not there, or no longer; there are {[*self._adapters]}")
 
     def ready(self, chosen: Chosen) -> _Made:
         """The program for such a choice, made now if need be; RequestError where there is no such adapter."""
@@ -87,10 +102,9 @@ class Choosing:
         if made is not None and made.fits(chosen):
             return made
         with self._making:
+            self.check(chosen)
             if self._made is None or not self._made.fits(chosen):
                 self._made = self._make(max(len(chosen), 1 if self._made is None else len(self._made.numbers)))
-            if not self._made.fits(chosen):
-                raise RequestError(f"adapters {[n for n, _ in chosen]}: there are {len(self._adapters)}, from 1 on")
             return self._made
 
     def _make(self, count: int) -> _Made:

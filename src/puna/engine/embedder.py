@@ -85,6 +85,11 @@ class Embedder:
         """The adapters that texts may be read with."""
         return self._runner.choosing
 
+    def drop(self, adapter: int) -> None:
+        """Let go of an adapter by its number, once the step under way is done."""
+        with self._lock:
+            self.choosing.remove(adapter)
+
     def having(self, adapters: Chosen) -> Embedder:
         """The same embedder for who wants these adapters."""
         found = copy(self)

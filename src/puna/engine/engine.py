@@ -173,6 +173,7 @@ class Engine:
         if self._speculation and ahead:
             sequence.foresight = Foresight(ahead, sequence.held.text, tuple(predicted), len(prompt))
         with self._lock:
+            self._recheck(sequence.held.key)
             if limit == 0:
                 sequence.reason = StopReason.LENGTH
             else:
@@ -184,12 +185,26 @@ class Engine:
         """The adapters that sequences may have."""
         return self._runner.choosing
 
+    def drop(self, adapter: int) -> None:
+        """Let go of an adapter by its number; RequestError while a sequence has it."""
+        with self._lock:
+            self._take_out()
+            having = [s for s in (*self._scheduler.running, *self._scheduler.waiting) if adapter in dict(s.held.key)]
+            if having:
+                raise RequestError(f"answers under way have it ({len(having)}); once they end it can be removed")
+            self.choosing.remove(adapter)
+
     def _chosen(self, adapters: Chosen | None) -> Chosen:
         """Made ready here, so that no step waits for it."""
         adapters = self._always if adapters is None else adapters
         if adapters:
             self._runner.choosing.ready(adapters)
         return adapters
+
+    def _recheck(self, adapters: Chosen) -> None:
+        """RequestError where one was removed since it was chosen, or it would fail in a step of all."""
+        if adapters:
+            self.choosing.check(adapters)
 
     def _text(self, tokens: Iterable[int]) -> tuple[int, ...]:
         text = tuple(tokens)
@@ -359,6 +374,7 @@ class Engine:
             sequences.append(Sequence(list(prompt), sampler, 1, frozenset(), self._clock, heard=heard[-1]))
             sequences[-1].held.key = self._chosen(None)
         with self._lock:
+            self._recheck(self._always)
             self._scheduler.waiting.extend(sequences)
         try:
             for sequence in sequences:

@@ -20,9 +20,12 @@ Chosen = str | Sequence[str] | Mapping[str, float]
 
 @dataclass(frozen=True)
 class Adapters:
-    """Those that sequences may have, in the order of their numbers, and the factors of those they have anyhow."""
+    """Those that sequences may have, with their numbers, and the factors of those they have anyhow.
 
-    named: dict[str, Adapter] = field(default_factory=dict)
+    A number is never another adapter's, for what was computed is known by it.
+    """
+
+    named: dict[str, tuple[int, Adapter]] = field(default_factory=dict)
     always: Mapping[str, float] = field(default_factory=dict)
 
     def check_new(self, name: str) -> None:
@@ -30,20 +33,23 @@ class Adapters:
         if not name or name in self.named:
             raise ModelError(f"adding an adapter: the name {name!r} is {'taken' if name else 'empty'}; another works")
 
+    def check_known(self, name: str) -> None:
+        """RequestError where there is none of this name."""
+        if name not in self.named:
+            known = f"known: {', '.join(self.named)}" if self.named else "add_adapter() makes one known"
+            raise RequestError(f"adapter {name!r} is unknown; {known}")
+
     def chosen(self, factors: Mapping[str, float]) -> Numbered:
         """What the engine calls adapters of these names and factors; RequestError names one that is not there.
 
         Those that are there always have the factors given here, if any.
         """
-        numbers = {name: number for number, name in enumerate(self.named, 1)}
-        for name, factor in factors.items():
-            if name not in self.named:
-                known = f"known: {', '.join(self.named)}" if self.named else "add_adapter() makes one known"
-                raise RequestError(f"adapter {name!r} is unknown; {known}")
+        wanted = {**self.always, **factors}
+        for name, factor in wanted.items():
+            self.check_known(name)
             if isinstance(factor, bool) or not isinstance(factor, int | float) or not isfinite(factor):
                 raise RequestError(f"adapter {name!r}: its factor is {factor!r}; a number would work")
-        wanted = {**self.always, **factors}
-        return tuple(sorted((numbers[name], float(factor)) for name, factor in wanted.items() if factor))
+        return tuple(sorted((self.named[name][0], float(factor)) for name, factor in wanted.items() if factor))
 
 
 def factors_of(adapters: Chosen) -> dict[str, float]:

@@ -224,10 +224,23 @@ class Runtime:
         check_runs(adapter, self._base)
         with self._making:
             made = self.embedder if self.encoder else self._made_engine
-            made.choosing.add(adapter)
+            number = made.choosing.add(adapter)
             for other in () if self.encoder else self._embedders:
-                other.choosing.add(adapter)
-            self._adapters.named[name] = adapter
+                other.choosing.add(adapter, number)
+            self._adapters.named[name] = number, adapter
+
+    def remove_adapter(self, name: str) -> None:
+        """Let go of one that `add_adapter` brought; RequestError while an answer under way has it."""
+        with self._making:
+            self._adapters.check_known(name)
+            number = self._adapters.named[name][0]
+            made: list[Engine | Embedder] = [] if self.encoder else [self._made_engine]
+            try:
+                for each in (*made, *self._embedders):
+                    each.drop(number)
+            except RequestError as error:
+                raise RequestError(f"removing the adapter {name!r}: {error}") from error
+            del self._adapters.named[name]
 
     def like(self, opened: Opened) -> Runtime:
         """What runs another model on the same weights: in the same engine, with its adapters wherever none are chosen.
@@ -394,8 +407,8 @@ class Runtime:
 
         modes = ("cls",) if self.ranks else self.embedding.modes or (("mean",) if self.encoder else ("lasttoken",))
         made = Embedder(self._runner(hidden=not self.encoder), modes, [] if self.ranks else self._dense())
-        for adapter in self._adapters.named.values():
-            made.choosing.add(adapter)
+        for number, adapter in self._adapters.named.values():
+            made.choosing.add(adapter, number)
         return made
 
     @cached_property
