@@ -12,7 +12,7 @@ from golden.checkpoints import alphabet
 from puna.asking.answering import Answering, Words
 from puna.calling.calls import Calls, calls_of
 from puna.engine.engine import Engine
-from puna.engine.runner import Limits
+from puna.engine.limits import Limits
 from puna.errors import RequestError
 from puna.generation import parse_options
 from puna.template.parsing import PARSERS, find_format, open_parser

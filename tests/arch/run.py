@@ -13,8 +13,10 @@ from puna import arch as archs
 from puna.backends import open_backend
 from puna.backends.base import Backend
 from puna.cache import BLOCK
+from puna.engine.limits import Limits
 from puna.engine.reader import Reader
-from puna.engine.runner import Limits, Part, Runner
+from puna.engine.runner import Runner
+from puna.engine.step import Part
 from puna.opened import Opened
 
 Array = np.ndarray[Any, Any]

@@ -10,7 +10,9 @@ from arch.loras import random_adapter
 from arch.run import BACKENDS, backend_of, blocks_of, runner
 from puna import arch as archs
 from puna.engine.adapters import graft
-from puna.engine.runner import Limits, Part, Runner
+from puna.engine.limits import Limits
+from puna.engine.runner import Runner
+from puna.engine.step import Part
 from puna.formats.lora import Adapter
 from puna.opened import Opened
 

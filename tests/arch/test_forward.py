@@ -8,7 +8,7 @@ import pytest
 
 from arch.run import BACKENDS, blocks_of, run, runner
 from golden.cases import CASES, DECODERS, ENCODERS
-from puna.engine.runner import Part
+from puna.engine.step import Part
 from puna.opened import Opened
 
 Array = np.ndarray[Any, Any]

@@ -7,7 +7,7 @@ import numpy as np
 from puna.backends.selection import best
 from puna.cache import BLOCK
 from puna.engine.engine import Engine
-from puna.engine.runner import Limits
+from puna.engine.limits import Limits
 from puna.engine.sampler import Sampler, Sampling
 
 VOCAB = 50

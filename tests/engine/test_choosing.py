@@ -17,8 +17,9 @@ from puna import quants
 from puna.backends import open_backend
 from puna.cache import BLOCK
 from puna.engine.engine import Engine
+from puna.engine.limits import Limits
 from puna.engine.prefix import load_prefix, save_prefix
-from puna.engine.runner import Limits, Runner
+from puna.engine.runner import Runner
 from puna.engine.sampler import Sampling
 from puna.engine.scheduler import Scheduler
 from puna.errors import ModelError, RequestError

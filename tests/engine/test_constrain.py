@@ -9,7 +9,7 @@ import pytest
 from cli.tiny import metadata
 from puna.engine.constrain import Constraint, Vocabulary, grammar_of, led_by, thought_first
 from puna.engine.engine import Engine
-from puna.engine.runner import Limits
+from puna.engine.limits import Limits
 from puna.engine.sampler import Sampling
 from puna.engine.sequence import StopReason
 from puna.errors import RequestError

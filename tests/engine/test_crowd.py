@@ -12,7 +12,8 @@ from puna import quants
 from puna.backends.cpu import _native, open_backend
 from puna.cache import BLOCK
 from puna.engine.engine import Engine
-from puna.engine.runner import Limits, Runner
+from puna.engine.limits import Limits
+from puna.engine.runner import Runner
 from puna.engine.sampler import Sampling
 from puna.engine.scheduler import Scheduler
 from puna.formats import write_gguf

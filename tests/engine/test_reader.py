@@ -9,8 +9,9 @@ from puna import arch as archs
 from puna.backends import open_backend
 from puna.cache import BLOCK
 from puna.engine.engine import Engine
+from puna.engine.limits import Limits
 from puna.engine.reader import Reader
-from puna.engine.runner import Limits, Runner
+from puna.engine.runner import Runner
 from puna.engine.sampler import Sampling
 from puna.errors import PromptTooLong, RequestError
 from puna.opened import open_model

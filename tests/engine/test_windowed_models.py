@@ -8,7 +8,8 @@ from puna import arch as archs
 from puna.backends import open_backend
 from puna.cache import BLOCK, reaches
 from puna.engine.engine import Engine
-from puna.engine.runner import Limits, Runner
+from puna.engine.limits import Limits
+from puna.engine.runner import Runner
 from puna.engine.sampler import Sampling
 from puna.engine.scheduler import Scheduler
 from puna.opened import open_model

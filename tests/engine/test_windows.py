@@ -6,8 +6,8 @@ import pytest
 from engine.stand_ins import SAMPLING, answer_to, engine_of, expected, prompt_of, talk, told
 from puna.cache import BLOCK
 from puna.engine.beginning import begin, find
-from puna.engine.engine import limits
 from puna.engine.held import Held
+from puna.engine.limits import limits
 from puna.engine.memory import Memory
 from puna.engine.scheduler import Scheduler
 

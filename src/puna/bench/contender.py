@@ -14,8 +14,9 @@ import numpy as np
 from puna.backends.base import Program
 from puna.bench.work import Work
 from puna.cache import BLOCK
-from puna.engine.engine import CHUNK
-from puna.engine.runner import Limits, Part, Runner
+from puna.engine.limits import CHUNK, Limits
+from puna.engine.runner import Runner
+from puna.engine.step import Part
 from puna.errors import ModelError
 from puna.runtime import Runtime
 

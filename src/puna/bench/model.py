@@ -16,7 +16,7 @@ from puna.bench.limits import Limits, measure
 from puna.bench.profile import Profile, points, profiled, python_share
 from puna.bench.roofline import svg
 from puna.bench.work import Cost, Work, cost
-from puna.engine.engine import limits
+from puna.engine.limits import limits
 from puna.errors import ModelError
 from puna.opened import open_model
 from puna.runtime import Runtime

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from puna.cache import BLOCK
 from puna.engine import beginning
-from puna.engine.engine import part
 from puna.engine.foresight import Odds
 from puna.engine.memory import Memory
+from puna.engine.step import part
 from puna.engine.times import Times
 from puna.engine.tree import alike
 from puna.errors import ModelError

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from puna.cache import BLOCK
 from puna.engine.choosing import Choosing, Chosen
-from puna.engine.runner import Part, Runner
+from puna.engine.runner import Runner
+from puna.engine.step import Part
 from puna.errors import RequestError
 
 F32 = NDArray[np.float32]

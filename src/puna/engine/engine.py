@@ -20,69 +20,20 @@ from puna.engine.fair import FairLock
 from puna.engine.foresight import Foresight
 from puna.engine.held import Held
 from puna.engine.memory import Memory
-from puna.engine.runner import Limits, Part, Runner
+from puna.engine.runner import Runner
 from puna.engine.sampler import Choice, Rules, Sampler, Sampling
 from puna.engine.scheduler import Scheduler
 from puna.engine.sequence import Sequence, StopReason
 from puna.engine.speculate import Speculation, accept
+from puna.engine.step import part, parts_of
 from puna.errors import PromptTooLong, RequestError
 
 if TYPE_CHECKING:
     from puna.engine.draft import Draft
     from puna.engine.reader import Reader
 
-CHUNK = 512
-"""Tokens in one step at most; a longer prompt takes several."""
-
-ROWS = 64
-"""Rows of logits in one step at most; it bounds the memory for a large vocabulary."""
-
 ENDLESS = 10
 """Contexts that an answer may fill which drops what is old."""
-
-STATES = 1 << 30
-"""Bytes that memories of sequences may take, running and kept ones together, if that is enough for a few."""
-FEW = 4
-"""Sequences that always have room: for whole contexts, whole windows, memories."""
-
-
-def limits(
-    context_length: int,
-    sequences: int,
-    *,
-    encoder: bool = False,
-    hidden: bool = False,
-    texts: bool = False,
-    sequence_bytes: int = 0,
-    reaches: Iterable[int] = (),
-) -> Limits:
-    """Program sizes for `sequences` at once that share room for four contexts (or fewer, if they are fewer).
-
-    Of an `encoder`, or where `hidden` states are wanted, a step gives rows of all its tokens. There is as much room
-    again where an encoder reads `texts`. Blocks that read the latest positions only, of `reaches`, have less room where
-    that is enough. Where a sequence has `sequence_bytes` of memory besides its
-    positions, there are twice as many memories, so that conversations can be resumed, but no more than STATES has room
-    for, which may bound sequences too.
-    """
-    table = -(-context_length // BLOCK)
-    tokens = context_length if encoder else min(CHUNK, context_length)
-    slots = table * BLOCK * min(sequences, FEW) * (2 if texts else 1)
-    windows = {reach: _window_slots(reach, sequences, tokens) for reach in reaches}
-    return Limits(
-        slots=slots,
-        states=min(2 * sequences, max(STATES // sequence_bytes, FEW)) if sequence_bytes else 0,
-        tokens=tokens,
-        outputs=tokens if encoder or hidden else min(ROWS, tokens),
-        sequences=sequences,
-        table=table,
-        windows={reach: count for reach, count in windows.items() if count < slots},
-    )
-
-
-def _window_slots(reach: int, sequences: int, tokens: int) -> int:
-    """Positions for a step, and a few windows and as many places to resume from, or a little for each sequence."""
-    few, each = min(sequences, FEW) * 2 * (-(-reach // BLOCK) + 2), sequences * 3
-    return (max(few, each) - (-tokens // BLOCK)) * BLOCK
 
 
 class _Turn(threading.Condition):
@@ -279,7 +230,7 @@ class Engine:
 
     def _compute(self, plan: list[tuple[Sequence, int]], ahead: dict[Sequence, list[int]]) -> None:
         ready = [(s, ahead.get(s, [])) for s, count in plan if count == s.pending]
-        parts, outputs = _batch(plan, ahead)
+        parts, outputs = parts_of(plan, ahead)
         try:
             for sequence, _ in plan:
                 self._read(sequence.held, sequence.computed)
@@ -396,22 +347,3 @@ class Engine:
         with self._lock:
             self._take_out()
             yield self._scheduler.memory
-
-
-def _batch(plan: list[tuple[Sequence, int]], ahead: dict[Sequence, list[int]]) -> tuple[list[Part], list[int]]:
-    """A step's parts, and the rows of it whose results are wanted: of last tokens, and of those in advance."""
-    parts, outputs, end = [], list[int](), 0
-    for sequence, count in plan:
-        start, more = sequence.computed, ahead.get(sequence, [])
-        parts.append(part([*sequence.tokens[start : start + count], *more], start, sequence.held))
-        end += count + len(more)
-        if count == sequence.pending:
-            outputs += range(end - 1 - len(more), end)
-    return parts, outputs
-
-
-def part(tokens: list[int], start: int, held: Held) -> Part:
-    """A sequence's part of a step that its memory was prepared for."""
-    windows = {reach: row.numbers for reach, row in held.windows.items()}
-    more = held.read, len(held.text), held.key
-    return Part(tokens, start, held.blocks, held.after, held.state, windows, *more)

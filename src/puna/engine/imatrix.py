@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puna.cache import BLOCK
-from puna.engine.engine import CHUNK
-from puna.engine.runner import Limits, Part, Runner
+from puna.engine.limits import CHUNK, Limits
+from puna.engine.runner import Runner
+from puna.engine.step import Part
 from puna.errors import ModelError, RequestError
 from puna.formats.imatrix import Imatrix
 from puna.graph import Tensor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,47 +14,14 @@ from puna.arch.binding import bind
 from puna.backends.base import Backend, Bounds, Memory, Portable, Program, Weights
 from puna.cache import BLOCK
 from puna.dtypes import DTYPES, DType, Stored
-from puna.engine.choosing import Choosing, Chosen
+from puna.engine.choosing import Choosing
+from puna.engine.limits import Limits
+from puna.engine.step import Part
 from puna.errors import ModelError
 from puna.graph import Tensor
 from puna.graph.adapt import LowRank, Place, adapt
 
 BY_SEQUENCE = ("lengths", "state_from", "state_to", "read_lengths")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Sizes of a program: `slots` positions of cache, `states` memories of sequences, and bounds of one step.
-
-    `windows` are the slots by reach, for blocks that do not read all positions, where they are not as many.
-    """
-
-    slots: int
-    states: int
-    tokens: int
-    outputs: int
-    sequences: int
-    table: int  # blocks one sequence may have
-    windows: Mapping[int, int] = field(default_factory=dict)
-
-
-class Part(NamedTuple):
-    """What one sequence has in a step: new tokens, the position of the first, and the blocks of all.
-
-    Its memory per sequence is left in slot `state`; it was in slot `before`, if not in the same. `windows` are the
-    blocks by reach, where they are others; of blocks out of reach any number will do. `read` are the blocks of the
-    `read_length` tokens of the text that an encoder read for it. `adapters` are those that it chose.
-    """
-
-    tokens: list[int]
-    start: int
-    blocks: list[int]
-    state: int = 0
-    before: int | None = None
-    windows: Mapping[int, list[int]] = {}
-    read: Sequence[int] = ()
-    read_length: int = 0
-    adapters: Chosen = ()
 
 
 class Drawn(NamedTuple):

@@ -15,8 +15,8 @@ from puna.backends import module_of
 from puna.backends import numpy as definition
 from puna.cache import BLOCK
 from puna.dtypes import KV_TYPES, Stored
-from puna.engine.engine import limits
-from puna.engine.runner import Limits, drawn
+from puna.engine.limits import Limits, limits
+from puna.engine.runner import drawn
 from puna.errors import ModelError, RequestError
 from puna.graph.lower import lower
 from puna.graph.tensor import topological

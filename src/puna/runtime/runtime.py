@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from puna.engine.draft import Draft
     from puna.engine.embedder import Dense, Embedder
     from puna.engine.engine import Engine
+    from puna.engine.limits import Limits
     from puna.engine.reader import Reader
-    from puna.engine.runner import Limits, Runner
+    from puna.engine.runner import Runner
     from puna.graph import Tensor
 
 DEFAULT_CONTEXT = 8192
@@ -318,7 +319,7 @@ class Runtime:
 
     def _limits(self, hidden: bool) -> Limits:
         from puna.cache import reaches
-        from puna.engine.engine import limits
+        from puna.engine.limits import limits
 
         specs = self.arch.caches(self.hparams)
         each = sum(spec.sequence_bytes for spec in specs)

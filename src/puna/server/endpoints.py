@@ -14,7 +14,7 @@ from puna.errors import PunaError
 from puna.server.bodies import decoded, decoder_of
 from puna.server.errors import BODIES, Refused, for_path, message_of, status_of
 from puna.server.server import Server
-from puna.server.wire import Streamed, json_reply, until_gone
+from puna.server.wire import json_reply, until_gone
 from puna.worker.client import Failure
 
 _log = logging.getLogger("puna.server")
@@ -95,6 +95,3 @@ def key_of(http: Request) -> str:
     """The key that a request carries, or nothing."""
     kind, _, token = http.headers.get("authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else http.headers.get("x-api-key", "")
-
-
-__all__ = ["Call", "Endpoint", "Streamed", "body_of", "client_of", "decoded", "failed", "key_of", "serve"]
