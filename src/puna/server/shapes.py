@@ -7,6 +7,8 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
+from puna.server.prefixes import NAME
+
 Json = dict[str, Any]
 NDJSON, SSE, TEXT = "application/x-ndjson", "text/event-stream", "text/plain"
 
@@ -355,5 +357,5 @@ SHAPES: dict[str, Shape] = {
 }
 """By method and path; what is not here may have any body."""
 
-PATTERNS = {"digest": "^sha256[:-][0-9a-f]{64}$", "name": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"}
+PATTERNS = {"digest": "^sha256[:-][0-9a-f]{64}$", "name": f"^{NAME.pattern}$"}
 """What fits in a path's place, by its name."""
