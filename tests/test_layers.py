@@ -29,7 +29,7 @@ LAYERS = {
     "bench": f"runtime opened engine {_RUN} {_FILES}",  # token ids: no text
     "parsing": f"loading rendering model template {_FILES}",
     "rendering": f"loading model opened store template {_FILES}",
-    "exporting": f"runtime opened engine {_RUN} {_FILES}",
+    "exporting": f"runtime opened engine tokenizer {_RUN} {_FILES}",
     "verifying": f"opened create store {_FILES}",
     "loading": f"model opened {_FILES}",
     "model": f"asking calling runtime reranking opened generation {_ROADS} {_RUN} {_FILES}",

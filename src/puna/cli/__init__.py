@@ -23,7 +23,7 @@ COMMANDS = {
     "embed": "Print vectors of texts.",
     "create": "Make a model from a Modelfile.",
     "convert": "Convert a checkpoint to one GGUF file.",
-    "export": "Write a model for other programs: ONNX.",
+    "export": "Write a model for other programs: ONNX, MLX.",
     "merge": "Fold LoRA adapters into their base.",
     "new-arch": "Begin an architecture that is not known yet.",
     "verify": "Check that a converted model computes what its source does.",

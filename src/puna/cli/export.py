@@ -13,9 +13,12 @@ from puna.dtypes import KV_TYPES
 @click.argument("model")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--onnx", "form", flag_value="onnx", default="onnx", help="model.onnx, for onnxruntime (the default).")
-@click.option("--context-length", type=click.IntRange(1), help="Positions that a sequence may have.")
-@click.option("--sequences", type=click.IntRange(1), default=1, show_default=True, help="Sequences at once.")
-@click.option("--kv-type", type=click.Choice(KV_TYPES), default="f16", show_default=True, help="What K/V is kept as.")
+@click.option("--mlx", "form", flag_value="mlx", help="A folder that mlx-lm loads.")
+@click.option("--context-length", type=click.IntRange(1), help="ONNX: positions that a sequence may have.")
+@click.option("--sequences", type=click.IntRange(1), default=1, show_default=True, help="ONNX: sequences at once.")
+@click.option(
+    "--kv-type", type=click.Choice(KV_TYPES), default="f16", show_default=True, help="ONNX: what K/V is kept as."
+)
 def command(model: str, folder: Path, form: str, context_length: int | None, sequences: int, kv_type: str) -> None:
     """Write MODEL into FOLDER in the form of another program, which runs it without Puna.
 

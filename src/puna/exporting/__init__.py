@@ -7,11 +7,11 @@ from os import PathLike
 from pathlib import Path
 
 from puna.errors import RequestError
-from puna.exporting.onnx import export_onnx
 from puna.opened import open_model
 
-FORMS = {"onnx": export_onnx}
-"""What writes each form."""
+FORMS = ("onnx", "mlx")
+Told = Callable[[str, int, int], None]
+"""Called with a tensor's name, what is done and what there is to do."""
 
 
 def export(
@@ -22,16 +22,22 @@ def export(
     context_length: int | None = None,
     sequences: int = 1,
     kv_type: str = "f16",
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: Told | None = None,
 ) -> list[Path]:
     """Write a model into a folder in another program's form, and give the files; docs/exporting.md tells of them.
 
-    `model` is a name, a GGUF file or a checkpoint directory. There is memory for `sequences` of `context_length`
-    positions (None: as many as when it is loaded), kept as `kv_type`. `on_progress` is called with a tensor's name,
-    what is done and what there is to do. The files appear when all are complete, over those of the same names.
+    `model` is a name, a GGUF file or a checkpoint directory. Of "onnx": there is memory for `sequences` of
+    `context_length` positions (None: as many as when it is loaded), kept as `kv_type`. The files appear when all are
+    complete, over those of the same names.
     """
     if form not in FORMS:
         raise RequestError(f"exporting: the form {form!r} is unknown; known: {', '.join(FORMS)}")
-    target = Path(folder)
+    opened, target = open_model(model), Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    return FORMS[form](open_model(model), target, context_length, sequences, kv_type, on_progress)
+    if form == "mlx":
+        from puna.exporting.mlx import export_mlx
+
+        return export_mlx(opened, target, on_progress)
+    from puna.exporting.onnx import export_onnx
+
+    return export_onnx(opened, target, context_length, sequences, kv_type, on_progress)

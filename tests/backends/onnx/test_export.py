@@ -84,7 +84,7 @@ def test_sequences_side_by_side_and_chunks_give_what_each_gives_alone(tiny, tmp_
 
 
 def test_a_form_that_there_is_not_and_no_sequences_are_errors(tiny, tmp_path):
-    with pytest.raises(RequestError, match="the form 'abacus' is unknown; known: onnx"):
+    with pytest.raises(RequestError, match="the form 'abacus' is unknown; known: onnx, mlx"):
         puna.export(tiny, tmp_path, "abacus")
     with pytest.raises(RequestError, match=r"0 sequences.*what works: 1 and more"):
         puna.export(tiny, tmp_path, sequences=0)
