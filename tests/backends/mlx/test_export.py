@@ -1,4 +1,4 @@
-"""What `puna export --mlx` writes, in mlx-lm."""
+"""What `puna export --mlx` writes, in mlx-lm (pip install mlx-lm)."""
 
 from pathlib import Path
 
