@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, cast
 
-from puna.arch.binding import after_pooling, read_hparams
+from puna.arch.binding import read_hparams
 from puna.create.structure import find_built_like
 from puna.dtypes import DTYPES, KV_TYPES
 from puna.embedding import Embedding, embedding_of
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from puna.engine.adapters import Grafted
     from puna.engine.choosing import Chosen
     from puna.engine.draft import Draft
-    from puna.engine.embedder import Dense, Embedder
+    from puna.engine.embedder import Embedder
     from puna.engine.engine import Engine
     from puna.engine.limits import Limits
     from puna.engine.reader import Reader
@@ -389,25 +389,13 @@ class Runtime:
         parts = (self.arch, self.hparams, grafted.tensors, self.backend, self._weights, runner)
         return Reader(*parts, kv_type=self._kv_type, changes=grafted.changes)
 
-    def _dense(self) -> list[Dense]:
-        """The matrices after pooling; ModelError where the file has others than it says."""
-        from puna.engine.embedder import Dense
-
-        tensors, said, name = self.opened.tensors, self.embedding.dense, self.opened.source.name
-        there = after_pooling(self.arch, tensors)
-        if {key.partition(".")[0] for key in there} != set(said) or any(f"{key}.weight" not in there for key in said):
-            raise ModelError(
-                f"{name}: after pooling come {', '.join(said) or 'no matrices'}, as its metadata has it; the file has "
-                f"{', '.join(sorted(there)) or 'none'}"
-            )
-        bias = {key: tensors[f"{key}.bias"].numpy() for key in said if f"{key}.bias" in there}
-        return [Dense(tensors[f"{key}.weight"].numpy(), bias.get(key), kind) for key, kind in said.items()]
-
     def _made_embedder(self) -> Embedder:
         from puna.engine.embedder import Embedder
+        from puna.runtime.dense import dense_of
 
+        dense = [] if self.ranks else dense_of(self.opened, self.arch, self.embedding.dense)
         modes = ("cls",) if self.ranks else self.embedding.modes or (("mean",) if self.encoder else ("lasttoken",))
-        made = Embedder(self._runner(hidden=not self.encoder), modes, [] if self.ranks else self._dense())
+        made = Embedder(self._runner(hidden=not self.encoder), modes, dense)
         for number, adapter in self._adapters.named.values():
             made.choosing.add(adapter, number)
         return made
