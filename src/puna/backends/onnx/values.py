@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -164,11 +163,6 @@ def part_shapes(dtype: DType, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The shapes of a state's parts, with the slot more."""
     rows = (shape[0] + 1, *shape[1:])
     return [rows] if dtype.name != "Q8_0" else [rows, (*rows[:-1], rows[-1] // 32)]
-
-
-def state_bytes(dtype: DType, shape: tuple[int, ...]) -> int:
-    """What can be written of a state takes so much."""
-    return dtype.nbytes((prod(shape),))
 
 
 def quantize_q8_0(w: Writer, values: str) -> tuple[str, str]:
