@@ -94,3 +94,21 @@ def test_a_config_is_read_as_the_hyperparameters_it_was_made_of(tmp_path: Path) 
     assert config["model_type"] == "granite"
     assert config["logits_scaling"] == pytest.approx(CASES["granite"]["logits_scaling"])
     assert "logit_scale" not in config
+
+
+def test_a_norm_of_another_program_in_bfloat16_is_written_as_it_is_announced() -> None:
+    from puna.dtypes import BF16
+    from puna.exporting.inverse import Source
+    from puna.exporting.mlx import _parts
+
+    class Norm:
+        shape, dtype = (4,), BF16
+        raw = (np.array([1.5, 2.0, 0.5, 1.0], np.float32).view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+
+        def numpy(self) -> np.ndarray:
+            return np.array([1.5, 2.0, 0.5, 1.0], np.float32)
+
+    (part,) = _parts(Source("norm.weight", Norm(), None, lambda array: array, 1.0))
+    made = part.make()
+    assert (part.dtype, part.nbytes, made.nbytes) == ("F32", 16, 16)
+    assert made.tolist() == [0.5, 1.0, -0.5, 0.0]

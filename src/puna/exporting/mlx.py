@@ -80,7 +80,8 @@ def _parts(source: Source) -> Iterator[Part]:
         yield Part(f"{module}.scales", "F32", small, made.scales)
         yield Part(f"{module}.biases", "F32", small, made.biases)
         return
-    kept = stored.dtype.name if stored.dtype.name in ("F32", "F16", "BF16") else None
+    floats = stored.dtype.name in ("F32", "F16", "BF16") and not source.minus  # whose values change
+    kept = stored.dtype.name if floats else None
     dtype = kept or ("F32" if len(shape) < 2 else "F16")
     yield Part(source.name, dtype, shape, lambda: _values(source, shape, dtype))
 

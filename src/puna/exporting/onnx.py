@@ -6,6 +6,7 @@ The same graph that the backend `onnx` runs, with the same inputs: see docs/expo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,7 +18,8 @@ from puna.cache import BLOCK
 from puna.dtypes import KV_TYPES, Stored
 from puna.engine.limits import Limits, limits
 from puna.engine.runner import drawn
-from puna.errors import ModelError, RequestError
+from puna.errors import ConversionError, ModelError, RequestError, TokenizerError
+from puna.exporting.tokenizer import tokenizer_files
 from puna.graph.lower import lower
 from puna.graph.tensor import topological
 from puna.runtime import Runtime
@@ -41,9 +43,9 @@ def export_onnx(
     kv_type: str,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Path]:
-    """Write `model.onnx` and `model.onnx.data` with memory for `sequences` of `context_length` positions.
+    """Write `model.onnx`, its weights, and tokenizer.json where it has that form.
 
-    BackendError where the package onnx is missing; ModelError for a model that has two graphs.
+    There is memory for `sequences` of `context_length` positions. BackendError where the package onnx is missing; ModelError for a model that has two graphs.
     """
     module_of("onnx")  # which says how to install what it needs
     from puna.backends.onnx import supports
@@ -62,10 +64,15 @@ def export_onnx(
     weights = {node.name: grafted.weights[node.name] for node in topological([lowered]) if node.op == "weight"}
     for key, value in _facts(runtime, sequences, kv_type).items():
         made.model.metadata_props.add(key=f"puna.{key}", value=str(value))
-    paths = [folder / MODEL, folder / DATA]
-    with whole_files(paths) as (model, data):
+    texts: dict[str, str] = {}
+    with suppress(ConversionError, TokenizerError):  # who runs it may have one from elsewhere
+        texts = tokenizer_files(opened.metadata)
+    paths = [folder / name for name in (MODEL, DATA, *texts)]
+    with whole_files(paths) as (model, data, *files):
         _write(made.model, weights, data, on_progress)
         model.write(made.model.SerializeToString())
+        for file, text in zip(files, texts.values(), strict=True):
+            file.write(text.encode())
     return paths
 
 

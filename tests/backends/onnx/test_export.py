@@ -27,8 +27,9 @@ def tiny(tmp_path_factory):
 
 @pytest.mark.parametrize("kv_type", ["f32", "f16"])
 def test_the_pages_program_says_what_numpy_says(tiny, tmp_path, kv_type):
-    model, data = puna.export(tiny, tmp_path / "out", context_length=70, kv_type=kv_type)
+    model, data, *texts = puna.export(tiny, tmp_path / "out", context_length=70, kv_type=kv_type)
     assert [model.name, data.name] == ["model.onnx", "model.onnx.data"]
+    assert {each.name for each in texts} <= {"tokenizer.json", "tokenizer_config.json"}
     prompt, count = [3, 4, 5, 6], 12
     script = example().replace("PROMPT = [1, 2, 3]", f"PROMPT = {prompt}").replace("COUNT = 20", f"COUNT = {count}")
     done = subprocess.run([sys.executable, "-c", script], cwd=model.parent, capture_output=True, text=True, check=True)
@@ -40,7 +41,7 @@ def test_the_pages_program_says_what_numpy_says(tiny, tmp_path, kv_type):
 
 
 def test_the_model_is_valid_and_says_what_it_was_made_for(tiny, tmp_path):
-    model, _ = puna.export(tiny, tmp_path, context_length=70, sequences=3)
+    model, *_ = puna.export(tiny, tmp_path, context_length=70, sequences=3)
     onnx.checker.check_model(str(model), full_check=False)
     found = onnx.load(model, load_external_data=False)
     said = {each.key: each.value for each in found.metadata_props}
@@ -54,7 +55,7 @@ def test_the_model_is_valid_and_says_what_it_was_made_for(tiny, tmp_path):
 def test_sequences_side_by_side_and_chunks_give_what_each_gives_alone(tiny, tmp_path):
     import onnxruntime
 
-    model, _ = puna.export(tiny, tmp_path, context_length=128, sequences=2, kv_type="f32")
+    model, *_ = puna.export(tiny, tmp_path, context_length=128, sequences=2, kv_type="f32")
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     kinds = {"tensor(float)": np.float32}
     states = {i.name: np.zeros(i.shape, kinds[i.type]) for i in session.get_inputs() if i.name.startswith("cache.")}
