@@ -45,7 +45,8 @@ def export_onnx(
 ) -> list[Path]:
     """Write `model.onnx`, its weights, and tokenizer.json where it has that form.
 
-    There is memory for `sequences` of `context_length` positions. BackendError where the package onnx is missing; ModelError for a model that has two graphs.
+    There is memory for `sequences` of `context_length` positions. BackendError where the package onnx is missing;
+    ModelError for a model that has two graphs.
     """
     module_of("onnx")  # which says how to install what it needs
     from puna.backends.onnx import supports
