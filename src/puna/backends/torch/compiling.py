@@ -1,10 +1,11 @@
-"""torch.compile where somebody asks for it: one kernel each of norms, rotations and gates, which else are several.
+"""torch.compile, on GPUs or where it is asked for: one kernel each of norms, rotations and gates, else several.
 
 It pays where a device waits for many small kernels to be launched; what it makes differs from the rest by roundings.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -16,17 +17,23 @@ import torch
 
 from puna.errors import BackendError
 
+_log = logging.getLogger("puna")
+
 SWITCH = "PUNA_TORCH_COMPILE"
-"""1 asks for it; 0, or nothing, does not."""
+"""1 asks for it, 0 turns it off; if nothing is said, GPUs for which there is Triton have it."""
+
+GPUS = ("cuda", "xpu")
 
 OPS = ("rms_norm", "layer_norm", "rope", "silu_mul", "gelu_mul")
 """Fused ops of several kernels that nothing but torch itself makes."""
 
 
 def wanted(device: torch.device) -> bool:
-    """Whether it is asked for; BackendError where it is, and something that it takes is missing."""
-    asked = os.environ.get(SWITCH, "0")
-    if asked not in ("", "0", "1"):
+    """Whether a device has it; BackendError where it is asked for, and something that it takes is missing."""
+    asked = os.environ.get(SWITCH, "")
+    if not asked:
+        return device.type in GPUS and not lacking(device)
+    if asked not in ("0", "1"):
         raise BackendError(f"backend 'torch': {SWITCH} is {asked!r}; 0 or 1 works")
     if asked == "1" and (missing := lacking(device)):
         raise BackendError(f"backend 'torch': {SWITCH} is 1, and torch.compile lacks {missing}; 0 works")
@@ -42,6 +49,18 @@ def lacking(device: torch.device) -> str:
 
 @cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function made of fewer kernels, for inputs of any size."""
+    """The function made of fewer kernels, for inputs of any size; itself from where it cannot be compiled."""
+    from torch._dynamo.exc import TorchDynamoException  # slow to import, as all that torch.compile takes
+
     made: Callable[..., Any] = torch.compile(function, dynamic=True)
-    return made
+
+    def tried(*given: Any, **attrs: Any) -> Any:
+        nonlocal made
+        try:
+            return made(*given, **attrs)
+        except TorchDynamoException as error:
+            _log.warning("torch.compile of %s: %s; going on without", function.__name__, str(error).splitlines()[0])
+            made = function
+            return function(*given, **attrs)
+
+    return tried
