@@ -22,6 +22,7 @@ from puna.server.openai import completions, others, responses, stored, texts
 from puna.server.openapi import document
 from puna.server.server import Server
 from puna.server.settings import Settings
+from puna.server.shapes.shape import Shape
 from puna.server.wire import json_reply
 
 TABLES = (answers, library, making, own, prefixes, completions, texts, stored, responses, others, messages)
@@ -34,7 +35,9 @@ async def openapi(call: Call, ask: None) -> Response:
 
 ENDPOINTS: list[Endpoint] = [
     *(endpoint for table in TABLES for endpoint in table.ENDPOINTS),
-    Endpoint(method="GET", path="/openapi.json", run=openapi, scope=None, about="What can be asked for."),
+    Endpoint(
+        method="GET", path="/openapi.json", gives=Shape(dict), run=openapi, scope=None, about="What can be asked for."
+    ),
 ]
 """Everything that can be asked for."""
 

@@ -14,6 +14,7 @@ from puna.errors import PunaError
 from puna.server.bodies import decoded, decoder_of
 from puna.server.errors import BODIES, Refused, for_path, message_of, status_of
 from puna.server.server import Server
+from puna.server.shapes.shape import NOTHING, Shape
 from puna.server.wire import json_reply, until_gone
 from puna.worker.client import Failure
 
@@ -31,7 +32,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """`reads` is the type of the body, None where `run` reads it by itself, if there is one.
+    """`reads` is the type of the body, None where `run` reads it by itself, if there is one; `gives` what answers hold.
 
     `scope` is what a key must allow, None where none is needed; `api` is whose form errors have.
     """
@@ -41,6 +42,7 @@ class Endpoint:
     run: Callable[[Call, Any], Awaitable[Response]]
     about: str
     reads: type | None = None
+    gives: Shape = NOTHING
     scope: str | None = "infer"
     api: str = "ollama"
 

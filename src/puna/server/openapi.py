@@ -10,16 +10,21 @@ import msgspec
 
 from puna import __version__
 from puna.server.endpoints import Endpoint
-from puna.server.shapes import ERRORS, PATTERNS, SHAPES, Shape
+from puna.server.prefixes import NAME
+from puna.server.shapes.errors import ERRORS
+from puna.server.shapes.shape import Shape
 
 REF = "#/components/schemas/{name}"
 TAGS = {"ollama": "Ollama", "openai": "OpenAI", "anthropic": "Anthropic"}
+
+PATTERNS = {"digest": "^sha256[:-][0-9a-f]{64}$", "name": f"^{NAME.pattern}$"}
+"""What fits in a path's place, by its name."""
 
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """OpenAPI 3.1, as JSON has it."""
     types = [endpoint.reads for endpoint in endpoints if endpoint.reads]
-    types += [shape.json for shape in SHAPES.values() if shape.json not in (None, dict)]
+    types += [endpoint.gives.json for endpoint in endpoints if endpoint.gives.json not in (None, dict)]
     _, schemas = msgspec.json.schema_components([*types, *ERRORS.values()], ref_template=REF)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
@@ -32,7 +37,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint, path: str) -> dict[str, Any]:
-    answers = _answers(endpoint, SHAPES.get(f"{endpoint.method} {path}", Shape()))
+    answers = _answers(endpoint, endpoint.gives)
     operation: dict[str, Any] = {"summary": endpoint.about, "tags": [TAGS[endpoint.api]], "responses": answers}
     if named := [_parameter(name) for name in re.findall(r"\{(\w+)\}", path)]:
         operation["parameters"] = named

@@ -11,6 +11,8 @@ from starlette.responses import Response
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused
 from puna.server.metrics import exposed
+from puna.server.shapes.own import DecisionAnswer, HealthAnswer, PromptAnswer, RankingAnswer, TextAnswer, TokensAnswer
+from puna.server.shapes.shape import TEXT, Shape
 from puna.server.wire import json_reply
 from puna.worker.requests import Addressed, Decide, Detokenize, Lora, Render, Rerank, Tokenize
 
@@ -121,14 +123,74 @@ async def metrics(call: Call, ask: None) -> Response:
 
 
 ENDPOINTS = [
-    Endpoint(method="POST", path="/api/tokenize", run=tokenize, reads=Tokenize, about="The tokens of a text."),
-    Endpoint(method="POST", path="/api/detokenize", run=detokenize, reads=Detokenize, about="The text of tokens."),
-    Endpoint(method="POST", path="/api/apply-template", run=apply_template, reads=Render, about="A prompt."),
-    Endpoint(method="POST", path="/api/rerank", run=rerank, reads=Ranking, about="Documents by how they answer."),
-    Endpoint(method="POST", path="/rerank", run=rerank, reads=Ranking, about="The same."),
-    Endpoint(method="POST", path="/v1/rerank", run=rerank, reads=Ranking, api="openai", about="The same."),
-    Endpoint(method="POST", path="/v2/rerank", run=rerank, reads=Ranking, api="openai", about="The same."),
-    Endpoint(method="POST", path="/api/decide", run=decide, reads=Decision, about="A choice or a score."),
-    Endpoint(method="GET", path="/health", run=health, scope=None, about="That the server answers."),
-    Endpoint(method="GET", path="/metrics", run=metrics, about="Figures in Prometheus' form."),
+    Endpoint(
+        method="POST",
+        path="/api/tokenize",
+        gives=Shape(TokensAnswer),
+        run=tokenize,
+        reads=Tokenize,
+        about="The tokens of a text.",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/detokenize",
+        gives=Shape(TextAnswer),
+        run=detokenize,
+        reads=Detokenize,
+        about="The text of tokens.",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/apply-template",
+        gives=Shape(PromptAnswer),
+        run=apply_template,
+        reads=Render,
+        about="A prompt.",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/rerank",
+        gives=Shape(RankingAnswer),
+        run=rerank,
+        reads=Ranking,
+        about="Documents by how they answer.",
+    ),
+    Endpoint(method="POST", path="/rerank", gives=Shape(RankingAnswer), run=rerank, reads=Ranking, about="The same."),
+    Endpoint(
+        method="POST",
+        path="/v1/rerank",
+        gives=Shape(RankingAnswer),
+        run=rerank,
+        reads=Ranking,
+        api="openai",
+        about="The same.",
+    ),
+    Endpoint(
+        method="POST",
+        path="/v2/rerank",
+        gives=Shape(RankingAnswer),
+        run=rerank,
+        reads=Ranking,
+        api="openai",
+        about="The same.",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/decide",
+        gives=Shape(DecisionAnswer),
+        run=decide,
+        reads=Decision,
+        about="A choice or a score.",
+    ),
+    Endpoint(
+        method="GET",
+        path="/health",
+        gives=Shape(HealthAnswer),
+        run=health,
+        scope=None,
+        about="That the server answers.",
+    ),
+    Endpoint(
+        method="GET", path="/metrics", gives=Shape(others=(TEXT,)), run=metrics, about="Figures in Prometheus' form."
+    ),
 ]

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused
+from puna.server.shapes.shape import Shape
 from puna.server.wire import json_reply
 from puna.store import Store
 from puna.worker.requests import Addressed, LoadPrefix, SavePrefix
@@ -98,8 +99,26 @@ async def _there(call: Call) -> tuple[str, Path]:
 
 _ONE = "/api/prefixes/{name}"
 ENDPOINTS = [
-    Endpoint(method="GET", path="/api/prefixes", run=listed, scope="manage", about="The prefixes on disk."),
-    Endpoint(method="PUT", path=_ONE, run=save, reads=Beginning, scope="manage", about="Compute a prefix and save it."),
-    Endpoint(method="POST", path=f"{_ONE}/load", run=load, reads=Addressed, scope="manage", about="Bring one back."),
+    Endpoint(
+        method="GET", path="/api/prefixes", gives=Shape(dict), run=listed, scope="manage", about="The prefixes on disk."
+    ),
+    Endpoint(
+        method="PUT",
+        path=_ONE,
+        gives=Shape(dict),
+        run=save,
+        reads=Beginning,
+        scope="manage",
+        about="Compute a prefix and save it.",
+    ),
+    Endpoint(
+        method="POST",
+        path=f"{_ONE}/load",
+        gives=Shape(dict),
+        run=load,
+        reads=Addressed,
+        scope="manage",
+        about="Bring one back.",
+    ),
     Endpoint(method="DELETE", path=_ONE, run=delete, scope="manage", about="Remove a prefix."),
 ]

@@ -16,6 +16,8 @@ from puna.server.anthropic.requests import Messages, to_chat
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import anthropic_body, message_of, status_of
 from puna.server.ollama.answers import tool_call
+from puna.server.shapes.anthropic import CountAnswer, MessageAnswer
+from puna.server.shapes.shape import SSE, Shape
 from puna.server.wire import Event, begun, json_reply, sse
 from puna.worker.protocol import Prompted
 from puna.worker.requests import Chat, Render
@@ -146,11 +148,18 @@ async def count_tokens(call: Call, ask: Messages) -> Response:
 
 ENDPOINTS = [
     Endpoint(
-        method="POST", path="/v1/messages", run=messages, reads=Messages, api="anthropic", about="Answer messages."
+        method="POST",
+        path="/v1/messages",
+        gives=Shape(MessageAnswer, (SSE,)),
+        run=messages,
+        reads=Messages,
+        api="anthropic",
+        about="Answer messages.",
     ),
     Endpoint(
         method="POST",
         path="/v1/messages/count_tokens",
+        gives=Shape(CountAnswer),
         run=count_tokens,
         reads=Messages,
         api="anthropic",

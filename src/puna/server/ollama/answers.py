@@ -18,6 +18,8 @@ from puna.generation import Chunk, Logprob, Stats
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused, message_of
 from puna.server.server import keep_alive
+from puna.server.shapes.ollama import ChatAnswer, EmbedAnswer, EmbeddingAnswer, GenerateAnswer
+from puna.server.shapes.shape import NDJSON, Shape
 from puna.server.tools import offered
 from puna.server.wire import begun, json_reply, ndjson
 from puna.worker.protocol import Prompted
@@ -239,8 +241,36 @@ async def vectors_of(
 
 
 ENDPOINTS = [
-    Endpoint(method="POST", path="/api/chat", run=chat, reads=Chat, about="Answer a conversation."),
-    Endpoint(method="POST", path="/api/generate", run=generate, reads=Generate, about="Continue a prompt."),
-    Endpoint(method="POST", path="/api/embed", run=embed, reads=EmbedRequest, about="Vectors of texts."),
-    Endpoint(method="POST", path="/api/embeddings", run=embeddings, reads=Embedding, about="The vector of a text."),
+    Endpoint(
+        method="POST",
+        path="/api/chat",
+        gives=Shape(ChatAnswer, (NDJSON,)),
+        run=chat,
+        reads=Chat,
+        about="Answer a conversation.",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/generate",
+        gives=Shape(GenerateAnswer, (NDJSON,)),
+        run=generate,
+        reads=Generate,
+        about="Continue a prompt.",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/embed",
+        gives=Shape(EmbedAnswer),
+        run=embed,
+        reads=EmbedRequest,
+        about="Vectors of texts.",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/embeddings",
+        gives=Shape(EmbeddingAnswer),
+        run=embeddings,
+        reads=Embedding,
+        about="The vector of a text.",
+    ),
 ]

@@ -17,6 +17,8 @@ from puna.server import catalog
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused
 from puna.server.models import Loaded
+from puna.server.shapes.ollama import ShowAnswer, TagsAnswer, VersionAnswer
+from puna.server.shapes.shape import TEXT, Shape
 from puna.server.wire import json_reply
 from puna.store import Store
 
@@ -137,13 +139,29 @@ async def delete(call: Call, ask: Named) -> Response:
 
 
 ENDPOINTS = [
-    Endpoint(method="GET", path="/", run=root, scope=None, about="That the server runs."),
-    Endpoint(method="GET", path="/api/version", run=version, scope=None, about="The version."),
-    Endpoint(method="GET", path="/api/tags", run=tags, about="The models there are."),
-    Endpoint(method="GET", path="/api/ps", run=ps, about="The models that are loaded."),
-    Endpoint(method="POST", path="/api/show", run=show, reads=Show, about="What a model is made of."),
+    Endpoint(method="GET", path="/", gives=Shape(others=(TEXT,)), run=root, scope=None, about="That the server runs."),
     Endpoint(
-        method="POST", path="/api/copy", run=copy, reads=Copy, scope="manage", about="Give a model a second name."
+        method="GET", path="/api/version", gives=Shape(VersionAnswer), run=version, scope=None, about="The version."
     ),
-    Endpoint(method="DELETE", path="/api/delete", run=delete, reads=Named, scope="manage", about="Remove a model."),
+    Endpoint(method="GET", path="/api/tags", gives=Shape(TagsAnswer), run=tags, about="The models there are."),
+    Endpoint(method="GET", path="/api/ps", gives=Shape(TagsAnswer), run=ps, about="The models that are loaded."),
+    Endpoint(
+        method="POST", path="/api/show", gives=Shape(ShowAnswer), run=show, reads=Show, about="What a model is made of."
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/copy",
+        run=copy,
+        reads=Copy,
+        scope="manage",
+        about="Give a model a second name.",
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/api/delete",
+        run=delete,
+        reads=Named,
+        scope="manage",
+        about="Remove a model.",
+    ),
 ]

@@ -17,6 +17,8 @@ from puna.server import catalog
 from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused, message_of
 from puna.server.ollama.library import Named
+from puna.server.shapes.ollama import StatusAnswer
+from puna.server.shapes.shape import NDJSON, Shape
 from puna.server.wire import begun, json_reply, ndjson
 from puna.store import Store
 from puna.store.blobs import parse_digest
@@ -218,9 +220,46 @@ def _pulled(call: Call) -> Iterator[bytes]:
 
 
 ENDPOINTS = [
-    Endpoint(method="POST", path="/api/create", run=create, reads=Create, scope="manage", about="Make a model."),
-    Endpoint(method="POST", path="/api/pull", run=pull, reads=Pull, scope="manage", about="Fetch a model."),
-    Endpoint(method="POST", path="/api/push", run=push, reads=Pull, scope="manage", about="Publish a model."),
-    Endpoint(method="HEAD", path="/api/blobs/{digest}", run=has_blob, scope="manage", about="Whether a blob is here."),
-    Endpoint(method="POST", path="/api/blobs/{digest}", run=add_blob, scope="manage", about="Take a blob."),
+    Endpoint(
+        method="POST",
+        path="/api/create",
+        gives=Shape(StatusAnswer, (NDJSON,)),
+        run=create,
+        reads=Create,
+        scope="manage",
+        about="Make a model.",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/pull",
+        gives=Shape(StatusAnswer, (NDJSON,)),
+        run=pull,
+        reads=Pull,
+        scope="manage",
+        about="Fetch a model.",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/push",
+        gives=Shape(StatusAnswer, (NDJSON,)),
+        run=push,
+        reads=Pull,
+        scope="manage",
+        about="Publish a model.",
+    ),
+    Endpoint(
+        method="HEAD",
+        path="/api/blobs/{digest}",
+        run=has_blob,
+        scope="manage",
+        about="Whether a blob is here.",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/blobs/{digest}",
+        gives=Shape(statuses=(200, 201)),
+        run=add_blob,
+        scope="manage",
+        about="Take a blob.",
+    ),
 ]

@@ -15,6 +15,8 @@ from puna.server.ollama.answers import logprob
 from puna.server.openai.choice import Choice, Pieces, answers, head_of, seeded, streamed, usage, whole
 from puna.server.openai.requests import ChatCompletion, to_chat
 from puna.server.openai.stored import owner_of
+from puna.server.shapes.openai import CompletionAnswer
+from puna.server.shapes.shape import SSE, Shape
 from puna.server.storage import Stored
 from puna.server.wire import json_reply
 
@@ -96,6 +98,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/chat/completions",
+        gives=Shape(CompletionAnswer, (SSE,)),
         run=chat_completion,
         reads=ChatCompletion,
         api="openai",

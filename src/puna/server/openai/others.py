@@ -16,6 +16,8 @@ from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused
 from puna.server.ollama.answers import beside, vectors_of
 from puna.server.openai.requests import Embeddings
+from puna.server.shapes.openai import EmbeddingsAnswer, ModelAnswer, ModelsAnswer
+from puna.server.shapes.shape import Shape
 from puna.server.wire import json_reply
 from puna.worker.requests import Addressed
 
@@ -74,8 +76,28 @@ def _model(entry: catalog.Entry, name: str) -> dict[str, Any]:
 
 ENDPOINTS = [
     Endpoint(
-        method="POST", path="/v1/embeddings", run=embeddings, reads=Embeddings, api="openai", about="Vectors of texts."
+        method="POST",
+        path="/v1/embeddings",
+        gives=Shape(EmbeddingsAnswer),
+        run=embeddings,
+        reads=Embeddings,
+        api="openai",
+        about="Vectors of texts.",
     ),
-    Endpoint(method="GET", path="/v1/models", run=models, api="openai", about="The models there are."),
-    Endpoint(method="GET", path="/v1/models/{model:path}", run=model, api="openai", about="One model."),
+    Endpoint(
+        method="GET",
+        path="/v1/models",
+        gives=Shape(ModelsAnswer),
+        run=models,
+        api="openai",
+        about="The models there are.",
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/models/{model:path}",
+        gives=Shape(ModelAnswer),
+        run=model,
+        api="openai",
+        about="One model.",
+    ),
 ]

@@ -14,6 +14,8 @@ from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused, message_of, openai_body, status_of
 from puna.server.openai.items import Responses, items_of, to_chat
 from puna.server.openai.output import Output, begun_item, done_item, identity, probable
+from puna.server.shapes.openai import DeletedAnswer, InputTokensAnswer, ItemsAnswer, ResponseAnswer
+from puna.server.shapes.shape import SSE, Shape
 from puna.server.storage import Stored, page
 from puna.server.wire import Event, begun, json_reply, sse
 from puna.worker.requests import Chat, Render
@@ -221,18 +223,46 @@ async def delete(call: Call, ask: None) -> Response:
 
 PATH = "/v1/responses"
 ENDPOINTS = [
-    Endpoint(method="POST", path=PATH, run=respond, reads=Responses, api="openai", about="Answer an input."),
+    Endpoint(
+        method="POST",
+        path=PATH,
+        gives=Shape(ResponseAnswer, (SSE,)),
+        run=respond,
+        reads=Responses,
+        api="openai",
+        about="Answer an input.",
+    ),
     Endpoint(
         method="POST",
         path=PATH + "/input_tokens",
+        gives=Shape(InputTokensAnswer),
         run=input_tokens,
         reads=Responses,
         api="openai",
         about="How many tokens a request has.",
     ),
-    Endpoint(method="GET", path=PATH + "/{response}", run=read, api="openai", about="A stored response."),
     Endpoint(
-        method="GET", path=PATH + "/{response}/input_items", run=input_items, api="openai", about="What led to it."
+        method="GET",
+        path=PATH + "/{response}",
+        gives=Shape(ResponseAnswer),
+        run=read,
+        api="openai",
+        about="A stored response.",
     ),
-    Endpoint(method="DELETE", path=PATH + "/{response}", run=delete, api="openai", about="Delete a stored response."),
+    Endpoint(
+        method="GET",
+        path=PATH + "/{response}/input_items",
+        gives=Shape(ItemsAnswer),
+        run=input_items,
+        api="openai",
+        about="What led to it.",
+    ),
+    Endpoint(
+        method="DELETE",
+        path=PATH + "/{response}",
+        gives=Shape(DeletedAnswer),
+        run=delete,
+        api="openai",
+        about="Delete a stored response.",
+    ),
 ]

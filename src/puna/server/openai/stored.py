@@ -11,6 +11,8 @@ from starlette.responses import Response
 
 from puna.server.endpoints import Call, Endpoint, key_of
 from puna.server.openai.fields import check_metadata
+from puna.server.shapes.openai import CompletionAnswer, CompletionsAnswer, DeletedAnswer, ItemsAnswer
+from puna.server.shapes.shape import Shape
 from puna.server.storage import Stored, page
 from puna.server.wire import json_reply
 
@@ -80,18 +82,40 @@ def _listed(message: Mapping[str, Any], identity: str) -> dict[str, Any]:
 
 PATH = "/v1/chat/completions"
 ENDPOINTS = [
-    Endpoint(method="GET", path=PATH, run=listed, api="openai", about="Stored answers."),
-    Endpoint(method="GET", path=PATH + "/{completion}", run=read, api="openai", about="A stored answer."),
+    Endpoint(
+        method="GET", path=PATH, gives=Shape(CompletionsAnswer), run=listed, api="openai", about="Stored answers."
+    ),
+    Endpoint(
+        method="GET",
+        path=PATH + "/{completion}",
+        gives=Shape(CompletionAnswer),
+        run=read,
+        api="openai",
+        about="A stored answer.",
+    ),
     Endpoint(
         method="POST",
         path=PATH + "/{completion}",
+        gives=Shape(CompletionAnswer),
         run=update,
         reads=Update,
         api="openai",
         about="Give a stored answer other metadata.",
     ),
-    Endpoint(method="DELETE", path=PATH + "/{completion}", run=delete, api="openai", about="Delete a stored answer."),
     Endpoint(
-        method="GET", path=PATH + "/{completion}/messages", run=messages, api="openai", about="What it is an answer to."
+        method="DELETE",
+        path=PATH + "/{completion}",
+        gives=Shape(DeletedAnswer),
+        run=delete,
+        api="openai",
+        about="Delete a stored answer.",
+    ),
+    Endpoint(
+        method="GET",
+        path=PATH + "/{completion}/messages",
+        gives=Shape(ItemsAnswer),
+        run=messages,
+        api="openai",
+        about="What it is an answer to.",
     ),
 ]

@@ -16,6 +16,8 @@ from puna.server.endpoints import Call, Endpoint
 from puna.server.errors import Refused
 from puna.server.openai.choice import Choice, Pieces, answers, head_of, seeded, streamed, usage, whole
 from puna.server.openai.requests import Completion, candidates, to_generate
+from puna.server.shapes.openai import CompletionAnswer
+from puna.server.shapes.shape import SSE, Shape
 from puna.server.wire import json_reply
 from puna.worker.requests import Detokenize, Score
 
@@ -145,6 +147,7 @@ ENDPOINTS = [
     Endpoint(
         method="POST",
         path="/v1/completions",
+        gives=Shape(CompletionAnswer, (SSE,)),
         run=completion,
         reads=Completion,
         api="openai",

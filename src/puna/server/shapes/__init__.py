@@ -1,0 +1,1 @@
+"""What answers hold, for the OpenAPI document alone: a file for each API."""
