@@ -3,7 +3,7 @@
 import numpy as np
 
 from backends import example
-from puna.backends.numpy import evaluate
+from puna.backends.definition import evaluate
 from puna.graph.lower import lower
 from puna.graph.shard import shard
 from puna.graph.tensor import Dim, topological

@@ -3,7 +3,8 @@
 import numpy as np
 
 from puna.backends.base import Memory
-from puna.backends.numpy import Weights, evaluate
+from puna.backends.definition import evaluate
+from puna.backends.numpy import Weights
 from puna.backends.selection import best
 from puna.graph.lower import lower
 from puna.graph.ops import OPS

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from puna import dtypes
 from puna.backends import open_backend
 from puna.backends.base import Bounds
-from puna.backends.numpy import evaluate
+from puna.backends.definition import evaluate
 from puna.errors import BackendError
 from puna.graph import O, T, constant, fused, input_, state, topological, weight  # noqa: F401
 from puna.graph.cases import CASES, cases

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from puna.backends import module_of
-from puna.backends import numpy as definition
+from puna.backends import definition, module_of
 from puna.cache import BLOCK
 from puna.dtypes import KV_TYPES, Stored
 from puna.engine.limits import Limits, limits

@@ -2,7 +2,7 @@
 
 The table is the contract between architectures and backends. Core ops run on every backend; a fused op has a
 decomposition, its meaning in other ops, used where a backend does not support it. How ops are computed is not known
-here; `puna.backends.numpy` is the definition of their values.
+here; `puna.backends.definition` is the definition of their values.
 """
 
 from __future__ import annotations

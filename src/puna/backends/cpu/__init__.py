@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import puna.backends.cpu._native as native  # in this form an absent module is named by the error
-from puna.backends import numpy as definition
+from puna.backends import definition
 from puna.backends.base import Bounds, Device, Progress
 from puna.backends.cpu import emit_core, emit_experts, emit_fused  # noqa: F401 - the emit files fill the table
 from puna.backends.cpu.program import Program

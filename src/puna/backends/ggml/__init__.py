@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from puna.backends import numpy as definition
+from puna.backends import definition
+from puna.backends import numpy as host
 from puna.backends.base import Bounds, Progress
 from puna.backends.ggml.hardware import Hardware, devices, open_devices
 from puna.backends.ggml.ops import EMITS
@@ -29,7 +30,7 @@ class GgmlBackend:
 
     def supports(self, node: Tensor) -> bool:
         """All ops, of one process."""
-        return definition.supports(node)
+        return host.supports(node)
 
     def on_host(self, op: str) -> bool:
         """Whether an op is computed by numpy, for want of a function of ggml's."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from puna import quants
-from puna.backends import numpy as definition
+from puna.backends import definition
 from puna.backends.base import Array, Bounds, Inputs, Memory
 from puna.backends.ggml.attention import key_of, reads
 from puna.backends.ggml.buckets import Buckets

@@ -10,6 +10,7 @@ import numpy as np
 from puna import dtypes, quants
 from puna.backends.base import Array, Progress
 from puna.backends.ggml.hardware import Hardware, Kept
+from puna.backends.stored import checked
 from puna.dtypes import DTYPES, DType, Stored
 from puna.errors import BackendError
 from puna.graph.tensor import Tensor as Node
@@ -109,12 +110,7 @@ class Weights:
         stored = self._stored.get(node.name)
         if stored is None and self._beside is not None:
             return self._beside._of(node)
-        if stored is not None and tuple(stored.shape) == node.shape and stored.dtype is node.dtype:
-            return self, stored
-        found = "nothing by that name" if stored is None else f"shape {tuple(stored.shape)}, {stored.dtype}"
-        raise BackendError(
-            f"backend 'ggml': weight '{node.name}' of shape {node.shape}, {node.dtype} was not loaded; found {found}"
-        )
+        return self, checked(self._stored, node, "ggml")
 
 
 def _loaded(stored: Stored, hardware: Hardware) -> Kept:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import mlx.core as mx
 
-from puna.backends import numpy as definition
+from puna.backends import definition
 from puna.backends.base import Bounds, Progress
 from puna.backends.mlx.hardware import devices, open_device
 from puna.backends.mlx.ops import FUNCTIONS

@@ -14,8 +14,8 @@ import numpy as np
 from puna.backends.base import Progress
 from puna.backends.mlx.hardware import require
 from puna.backends.mlx.values import CODED, GROUP, Affine, Weight
+from puna.backends.stored import checked
 from puna.dtypes import I32, Stored
-from puna.errors import BackendError
 from puna.graph.tensor import Tensor as Node
 
 
@@ -53,7 +53,7 @@ class Weights:
         nodes = list(nodes)
         theirs = [node for node in nodes if self._beside is not None and node.name not in self._stored]
         found = self._beside.take(theirs, others) if self._beside is not None else {}
-        named = {node.name: self._checked(node) for node in nodes if node not in theirs}
+        named = {node.name: checked(self._stored, node, "mlx") for node in nodes if node not in theirs}
         new = {name: stored for name, stored in named.items() if name not in self._made}
         needed = sum(map(self._size, new.values())) + others
         require(self._device, needed, "the weights, the cache and what is computed")
@@ -64,15 +64,6 @@ class Weights:
             if self._progress is not None:
                 self._progress(done, total)
         return found | {name: self._made[name] for name in named}
-
-    def _checked(self, node: Node) -> Stored:
-        stored = self._stored.get(node.name)
-        if stored is not None and tuple(stored.shape) == node.shape and stored.dtype is node.dtype:
-            return stored
-        found = "nothing by that name" if stored is None else f"shape {tuple(stored.shape)}, {stored.dtype}"
-        raise BackendError(
-            f"backend 'mlx': weight '{node.name}' of shape {node.shape}, {node.dtype} was not loaded; found {found}"
-        )
 
     def _size(self, stored: Stored) -> int:
         """Bytes that it will take."""

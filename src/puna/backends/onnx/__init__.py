@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from puna.backends import numpy as definition
+from puna.backends import definition
 from puna.backends.base import Bounds, Progress
 from puna.backends.onnx.hardware import devices, open_device
 from puna.backends.onnx.model import WRITERS

@@ -12,8 +12,8 @@ from puna.backends.affine import TYPES
 from puna.backends.base import Progress
 from puna.backends.onnx.values import Codes, Weight, kept_bits
 from puna.backends.onnx.writing import Writer
+from puna.backends.stored import checked
 from puna.dtypes import DType, Stored
-from puna.errors import BackendError
 from puna.graph.tensor import Tensor, concrete
 
 Array = NDArray[np.generic]
@@ -104,7 +104,7 @@ class Weights:
         nodes = list(nodes)
         theirs = [node for node in nodes if self._beside is not None and node.name not in self._stored]
         found = self._beside.take(theirs) if self._beside is not None and theirs else {}
-        own = [(node.name, self._checked(node)) for node in nodes if node not in theirs]
+        own = [(node.name, checked(self._stored, node, "onnx")) for node in nodes if node not in theirs]
         total, done = sum(stored.dtype.nbytes(tuple(stored.shape)) for _, stored in own), 0
         for name, stored in own:
             if name not in self._made:
@@ -114,12 +114,3 @@ class Weights:
             if self._progress is not None:
                 self._progress(done, total)
         return found
-
-    def _checked(self, node: Tensor) -> Stored:
-        stored = self._stored.get(node.name)
-        if stored is not None and tuple(stored.shape) == node.shape and stored.dtype is node.dtype:
-            return stored
-        found = "nothing by that name" if stored is None else f"shape {tuple(stored.shape)}, {stored.dtype}"
-        raise BackendError(
-            f"backend 'onnx': weight '{node.name}' of shape {node.shape}, {node.dtype} was not loaded; found {found}"
-        )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from puna.backends import numpy as definition
+from puna.backends import definition
 from puna.backends.base import Bounds, Progress
 from puna.backends.selection import best
 from puna.backends.torch.compiling import wanted

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from puna.backends.base import Progress
+from puna.backends.stored import checked
 from puna.backends.torch.blocks import Tensor
 from puna.backends.torch.decoders import DECODERS
 from puna.backends.torch.hardware import memory, require
 from puna.backends.torch.values import Packed
 from puna.dtypes import Stored
-from puna.errors import BackendError
 from puna.graph.tensor import Tensor as Node
 
 PRODUCTS = ("linear", "experts")
@@ -71,7 +71,7 @@ class Weights:
         return self._taken(nodes, wide, others)
 
     def _taken(self, nodes: Iterable[Node], wide: set[str], others: int) -> dict[str, Value]:
-        named = {node.name: self._checked(node) for node in nodes}
+        named = {node.name: checked(self._stored, node, "torch") for node in nodes}
         new = {name: stored for name, stored in named.items() if name not in self._made}
         packed = sum(stored.dtype.nbytes(tuple(stored.shape)) for stored in new.values())
         require(self._device, packed + others, "the weights, the cache and what is computed")
@@ -89,15 +89,6 @@ class Weights:
             return self._expand
         more = sum(prod(s.shape) * self._wide.itemsize for name, s in new.items() if name in wide)
         return bool(least + more < SHARE * memory(self._device)[0])
-
-    def _checked(self, node: Node) -> Stored:
-        stored = self._stored.get(node.name)
-        if stored is not None and tuple(stored.shape) == node.shape and stored.dtype is node.dtype:
-            return stored
-        found = "nothing by that name" if stored is None else f"shape {tuple(stored.shape)}, {stored.dtype}"
-        raise BackendError(
-            f"backend 'torch': weight '{node.name}' of shape {node.shape}, {node.dtype} was not loaded; found {found}"
-        )
 
     def _loaded(self, stored: Stored, *, wide: bool) -> Value:
         shape = tuple(stored.shape)
